@@ -1,0 +1,41 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: pixel-wise KD and CWD on the logits."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.data.cityscapes import *
+    from ..._base_.models.fast_scnn_supervision import supervision
+    from ..._base_.schedules.gpu_80k import *
+
+from segkd.distiller import Distiller
+from segkd.losses.cwd import ChannelWise
+from segkd.losses.kd import PixelwiseKD
+from segkd.models.fast_scnn import FastSCNN
+from segkd.models.smp import SmpModel
+
+model = dict(
+    type=Distiller,
+    student=dict(type=FastSCNN, num_classes=19),
+    teacher=dict(
+        type=SmpModel,
+        arch="DeepLabV3Plus",
+        encoder="resnet101",
+        num_classes=19,
+        weights="work/teachers/cityscapes/deeplabv3plus_r101/student_best.pth",
+    ),
+    supervision=supervision,
+    binds=dict(
+        pixel=dict(
+            student="classifier",
+            teacher="segmentation_head.0",
+            loss=dict(type=PixelwiseKD, temperature=1.0),
+            weight=1.0,
+        ),
+        channel=dict(
+            student="classifier",
+            teacher="segmentation_head.0",
+            loss=dict(type=ChannelWise, temperature=4.0),
+            weight=3.0,
+        ),
+    ),
+)

@@ -1,0 +1,156 @@
+"""``segkd demo``: teacher, student alone, distilled student, int8 file, on synthetic streets, in one go.
+
+It runs three shipped configs with overrides, then exports, quantises, scores and draws; it has no training code of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segkd.cli.common import console, parse_size, positive
+from segkd.errors import UserError
+
+ARMS = {
+    "teacher": "teachers/synthetic/deeplabv3plus_r18",
+    "student alone": "students/synthetic/fast_scnn",
+    "student distilled": "distill/synthetic/fast_scnn_kd_cwd",
+}
+MARK = "segkd_demo"
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("demo", help="teacher -> student -> int8 on synthetic streets, in under 10 minutes")
+    parser.add_argument("--out", default="work/demo", metavar="DIR", help="folder of the results (default work/demo)")
+    parser.add_argument("--size", type=parse_size, default=(128, 256), metavar="HxW", help="image size (128x256)")
+    parser.add_argument("--steps", type=positive, default=400, help="steps of both students (default 400)")
+    parser.add_argument("--teacher-steps", type=positive, default=500, help="steps of the teacher (default 500)")
+    parser.add_argument("--images", type=positive, default=200, help="test scenes to score (default 200)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """All of it, then one table, metrics.json and comparison.png."""
+    from segkd.cli import measure
+    from segkd.engine.build import build_dataset
+    from segkd.report.tables import comparison_table
+
+    began = time.perf_counter()
+    out = _fresh_folder(Path(args.out))
+    cfgs = {arm: _config(arm, args, out) for arm in ARMS}
+    for arm, cfg in cfgs.items():
+        _train(arm, cfg, out)
+    files = {arm: out / _slug(arm) / "student_last.pth" for arm in ARMS}
+    files |= _deploy(cfgs["student distilled"], files["student distilled"], args.size, out)
+    models = {name: measure.open_model(cfgs.get(name, cfgs["student distilled"]), file, 2) for name, file in files.items()}
+    dataset = build_dataset(cfgs["teacher"], "test")
+    scores = measure.score(cfgs["teacher"], models, dataset)
+    timed = measure.speed(models, args.size)
+    rows = [{"name": n, **measure.scores_row(scores[n], dataset.class_names), **timed[n]} for n in models]
+    measure.inherit_cost(rows[2:])  # the ONNX files are the distilled student's
+    seconds = time.perf_counter() - began
+    _write(out, rows, cfgs, args, seconds)
+    _draw(out, models, dataset)
+    console.print(comparison_table(rows, title=f"{len(dataset)} test scenes of {args.size[0]}x{args.size[1]}"))
+    console.print(f"{out / 'metrics.json'}, {out / 'comparison.png'}; all of it took {seconds / 60:.1f} minutes")
+
+
+def _fresh_folder(out: Path) -> Path:
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).exists():
+            raise UserError(f"{out} is not empty and no earlier demo; choose another --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
+    return out
+
+
+def _slug(arm: str) -> str:
+    return arm.replace(" ", "_")
+
+
+def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """The arm's shipped config, made small. Both students get the same steps, seed, data and schedule."""
+    from segkd.engine.config import load_config
+
+    steps = args.teacher_steps if arm == "teacher" else args.steps
+    overrides = [
+        f"data.dataset.size={args.size}",
+        f"data.augment.crop_size={args.size}",
+        "data.train.length=800",
+        "data.val.length=50",
+        f"data.test.length={args.images}",
+        f"schedule.steps={steps}",
+        f"schedule.val_interval={steps}",
+    ]
+    if arm == "student distilled":
+        overrides.append(f"model.teacher.weights={str(out / 'teacher' / 'student_last.pth')!r}")
+    return load_config(ARMS[arm], overrides)
+
+
+def _train(arm: str, cfg: Mapping[str, Any], out: Path) -> None:
+    from segkd.cli.train import train_with_progress
+
+    console.print(f"[bold]{arm}[/] ({ARMS[arm]}): {cfg['schedule']['steps']} steps")
+    began = time.perf_counter()
+    train_with_progress(cfg, out / _slug(arm), title=arm)
+    console.print(f"  {time.perf_counter() - began:.0f} s")
+
+
+def _deploy(cfg: Mapping[str, Any], weights: Path, size: tuple[int, int], out: Path) -> dict[str, Path]:
+    """The distilled student as ONNX float32 and as int8 calibrated on training scenes."""
+    from segkd.cli.quantize import calibration_images
+    from segkd.deploy.onnx import export_onnx
+    from segkd.deploy.quantize import quantize_onnx
+    from segkd.engine.build import build_student, class_names
+    from segkd.models import load_weights
+
+    network = build_student(cfg)
+    load_weights(network, weights)
+    names, palette = class_names(cfg)
+    files = {"distilled, ONNX": out / "student.onnx", "distilled, int8": out / "student_int8.onnx"}
+    with console.status("exporting to ONNX, then int8"):
+        export_onnx(network, files["distilled, ONNX"], size, class_names=names, extra={"palette": palette})
+        images = calibration_images(cfg, size, 32)
+        quantize_onnx(files["distilled, ONNX"], files["distilled, int8"], images, op_types="all")
+    console.print(f"[bold]exported[/] {files['distilled, ONNX']} and {files['distilled, int8']}")
+    return files
+
+
+def _write(
+    out: Path, rows: list[dict[str, Any]], cfgs: Mapping[str, Any], args: argparse.Namespace, seconds: float
+) -> None:
+    from segkd.engine.environment import environment
+    from segkd.report.tables import write_json
+
+    content = {
+        "rows": rows,
+        "configs": ARMS,
+        "steps": {arm: cfg["schedule"]["steps"] for arm, cfg in cfgs.items()},
+        "size": args.size,
+        "test_scenes": args.images,
+        "wall_seconds": round(seconds, 1),
+        **environment(cfgs["teacher"].get("seed")),
+    }
+    write_json(out / "metrics.json", content)
+
+
+def _draw(out: Path, models: Mapping[str, Any], dataset: Any, count: int = 6) -> None:
+    """A grid of test scenes: image, truth, and what each model sees."""
+    import torch
+
+    from segkd.report.pictures import colourise, grid, write_png
+
+    shown = [name for name in models if name != "distilled, ONNX"]
+    rows = []
+    for k in range(min(count, len(dataset))):
+        image, label = dataset[k]
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+        guesses = [models[name].predict(batch)[0].argmax(0).cpu().numpy() for name in shown]
+        rows.append([image, colourise(label, dataset.palette), *(colourise(g, dataset.palette) for g in guesses)])
+    write_png(out / "comparison.png", grid(rows, ["image", "truth", *shown]))

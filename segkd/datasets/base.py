@@ -1,0 +1,52 @@
+"""What every data set is: indexed pairs of an RGB image and a label map, with the names and colours of its classes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkd.registry import Registry
+
+IGNORE = 255
+Array = NDArray[np.uint8]
+
+
+class Sample(NamedTuple):
+    """One pair: image (H, W, 3) uint8 RGB; label (H, W) uint8 with classes 0..K-1 and 255 = ignore."""
+
+    image: Array
+    label: Array
+
+
+class SegmentationDataset(ABC):
+    """Base of all data sets.
+
+    Attributes:
+        class_names: one name per class, in id order.
+        palette: one (R, G, B) per class.
+    """
+
+    class_names: Sequence[str]
+    palette: Sequence[tuple[int, int, int]]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """The pair at ``index``; an unreadable file or a label outside the classes is a UserError naming the file."""
+
+    def name_of(self, index: int) -> str:
+        """A short name of the pair for messages and file names."""
+        return str(index)
+
+
+DATASETS: Registry[SegmentationDataset] = Registry("data set", "segkd.datasets")

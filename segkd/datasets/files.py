@@ -1,0 +1,224 @@
+"""Data sets made of image and label files: pairing, reading, and label ids -> classes, with every error named."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from segkd.datasets.base import IGNORE, Array, Sample, SegmentationDataset
+from segkd.errors import UserError
+
+UNKNOWN = 254  # marks, in a label table, the ids that no file may hold
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+RIGHT_LABEL = "save it as 8-bit single-channel class ids"
+
+
+class Pair(NamedTuple):
+    """An image file and its label file under one name."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+class LabelTable:
+    """Label ids as stored (0..255) -> classes 0..K-1 and 255 = ignore.
+
+    Args:
+        ids: stored id -> class, or 255; all other ids are unknown, and a file that holds one is a UserError.
+        right: the sentence part that says what a label file should hold.
+    """
+
+    def __init__(self, ids: Mapping[int, int], right: str) -> None:
+        self.right = right
+        self.lut = np.full(256, UNKNOWN, dtype=np.uint8)
+        for stored, target in ids.items():
+            if not 0 <= stored <= 255 or not (0 <= target < UNKNOWN or target == IGNORE):
+                raise UserError(f"label map {stored} -> {target}: ids are 0..255, classes 0..{UNKNOWN - 1} or {IGNORE}")
+            self.lut[stored] = target
+
+    def __call__(self, stored: Array) -> Array:
+        """(H, W) stored ids -> (H, W) classes, in which 254 marks the unknown ids."""
+        return np.asarray(cv2.LUT(stored, self.lut), dtype=np.uint8)
+
+    def unknown(self, stored: Array) -> list[int]:
+        """The ids in ``stored`` that the table does not know."""
+        return [int(value) for value in np.unique(stored) if self.lut[value] == UNKNOWN]
+
+
+def identity_table(num_classes: int, void: int = IGNORE) -> LabelTable:
+    """Stored ids are the classes themselves; ``void`` and 255 are ignored."""
+    ids = {k: k for k in range(num_classes)} | {void: IGNORE, IGNORE: IGNORE}
+    voids = f"{void} or {IGNORE}" if void != IGNORE else str(IGNORE)
+    return LabelTable(ids, f"the class ids 0..{num_classes - 1}, and {voids} for void")
+
+
+class FilePairs(SegmentationDataset):
+    """A data set of files: ``pairs`` read in order, label ids through ``table``.
+
+    Args:
+        images, labels: name -> file on either side (see ``list_files``).
+        table: label ids -> classes.
+        source: how messages call this data set.
+        check: an image without label, or a label without image, is a UserError; else it is only listed in ``unpaired``.
+    """
+
+    def __init__(
+        self, images: Mapping[str, Path], labels: Mapping[str, Path], table: LabelTable, source: str, check: bool = True
+    ) -> None:
+        self.table = table
+        self.source = source
+        self.pairs = [Pair(name, images[name], labels[name]) for name in sorted(images.keys() & labels.keys())]
+        self.unpaired = [f"{images[n]}: no label file {_expected(n, labels)}" for n in sorted(images.keys() - labels)]
+        self.unpaired += [f"{labels[n]}: no image file {_expected(n, images)}" for n in sorted(labels.keys() - images)]
+        if check and self.unpaired:
+            more = f" (and {len(self.unpaired) - 1} more; `verify` lists all)" if len(self.unpaired) > 1 else ""
+            raise UserError(f"{source}: {self.unpaired[0]}{more}")
+        if not images and not labels:
+            raise UserError(f"{source} is empty: no image and no label file found")
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        pair = self.pairs[index]
+        image, stored = read_image(pair.image), read_label(pair.label)
+        if image.shape[:2] != stored.shape:
+            raise UserError(size_problem(pair, image, stored))
+        label = self.table(stored)
+        if (label == UNKNOWN).any():
+            raise UserError(label_problem(pair, stored, self.table))
+        return Sample(image, label)
+
+    def name_of(self, index: int) -> str:
+        return self.pairs[index].name
+
+
+def size_problem(pair: Pair, image: Array, stored: Array) -> str:
+    (h, w), (k, m) = image.shape[:2], stored.shape
+    return f"{pair.label}: label is {m} x {k} (width x height), its image {pair.image} is {w} x {h}; they must be equal"
+
+
+def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
+    values = table.unknown(stored)
+    shown = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
+    count = int(np.isin(stored, values).sum())
+    word = "value" if len(values) == 1 else "values"
+    return f"{pair.label}: label {word} {shown} ({count} pixels) outside the classes; a label holds {table.right}"
+
+
+def read_image(path: Path) -> Array:
+    """A file as (H, W, 3) uint8 RGB. Orientation tags are not applied: labels have none."""
+    data = _read_bytes(path, "image")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if bgr is None:
+        raise UserError(damage(path, "image"))
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def read_label(path: Path) -> Array:
+    """A file as (H, W) uint8 ids as stored: 8-bit single-channel, or the indices of a palette PNG."""
+    data = _read_bytes(path, "label")
+    depth, palette = _png_kind(data)
+    if depth < 8 and not palette:
+        # OpenCV would stretch the values to 0..255, and a 1 of a 1-bit file to 255 = ignore.
+        raise UserError(f"{path}: label has {depth}-bit pixels; {RIGHT_LABEL}")
+    label = _palette_indices(data) if palette else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if label is None:
+        raise UserError(damage(path, "label"))
+    if label.ndim != 2:
+        raise UserError(f"{path}: label has {label.shape[2]} channels (a colour picture?); {RIGHT_LABEL}")
+    if label.dtype != np.uint8:
+        raise UserError(f"{path}: label has type {label.dtype}; {RIGHT_LABEL}")
+    return np.asarray(label, dtype=np.uint8)
+
+
+def list_files(folder: Path, suffixes: Sequence[str], ending: str = "") -> dict[str, Path]:
+    """Name -> file for the files of ``folder`` that end in ``ending`` + one of ``suffixes``; hidden files are left out.
+
+    The name is the file's without both. A missing folder, or two files of one name, is a UserError.
+    """
+    if not folder.is_dir():
+        raise UserError(f"folder not found: {folder}")
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in suffixes or not file.stem.endswith(ending) or file.name.startswith("."):
+            continue
+        name = file.stem.removesuffix(ending)
+        if name in found:
+            raise UserError(f"two files for one name: {found[name]} and {file.name}; keep one")
+        found[name] = file
+    return found
+
+
+def existing_root(root: str | Path, source: str) -> Path:
+    """``root`` as a folder that exists, else a UserError."""
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{source}: root folder not found: {folder}")
+    return folder
+
+
+def check_split(split: str, known: Sequence[str], source: str) -> str:
+    """``split`` if it is among ``known``, else a UserError that lists them."""
+    if split not in known:
+        raise UserError(f"{source} has no split {split!r}; there is: {', '.join(known)}")
+    return split
+
+
+def _expected(name: str, others: Mapping[str, Path]) -> str:
+    """The file name that the missing partner of ``name`` should have."""
+    if not others:
+        return f"of the name {name!r}"
+    model_name, model = next(iter(others.items()))
+    return repr(model.name.replace(Path(model_name).name, Path(name).name))
+
+
+def damage(path: Path, role: str) -> str:
+    """The message for a file that cannot be decoded."""
+    return f"{path}: cannot be read as {role} file; it is damaged or cut short, fetch it again"
+
+
+def _read_bytes(path: Path, role: str) -> bytes:
+    """A file's content; a missing, empty or cut-short file is a UserError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: the {role} cannot be read ({error.strerror})") from error
+    if not data or _truncated(data):  # checked before decoding: the decoders would print warnings of their own
+        raise UserError(damage(path, role))
+    return data
+
+
+def _truncated(data: bytes) -> bool:
+    """Whether a PNG or JPEG lacks its end mark (older OpenCV fills what is missing with grey)."""
+    if data.startswith(b"\x89PNG"):
+        return data.rfind(b"IEND") < 0
+    if data.startswith(b"\xff\xd8"):
+        # Start-of-scan and end-of-image marks cannot occur inside compressed data; an embedded thumbnail comes before.
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return False
+
+
+def _png_kind(data: bytes) -> tuple[int, bool]:
+    """(bits per channel, whether it holds palette indices) from the PNG header; (8, False) for other formats."""
+    if not data.startswith(b"\x89PNG") or len(data) < 26:
+        return 8, False
+    return data[24], data[25] == 3
+
+
+def _palette_indices(data: bytes) -> Array | None:
+    """The indices of a palette PNG (OpenCV would expand them to colours); None if it cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return np.array(picture, dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError):
+        return None

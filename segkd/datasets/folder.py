@@ -1,0 +1,83 @@
+"""A user's own data: a folder of images, and a folder of labels with the same file names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from segkd.datasets.base import DATASETS, IGNORE
+from segkd.datasets.files import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    UNKNOWN,
+    FilePairs,
+    LabelTable,
+    existing_root,
+    identity_table,
+    list_files,
+)
+from segkd.datasets.palettes import spread_palette
+from segkd.errors import UserError
+
+
+@DATASETS.register("folder")
+class FolderDataset(FilePairs):
+    """Any pairs of files: ``images/NAME.jpg`` with ``labels/NAME.png``, ids 0..K-1 (or others, with ``label_map``).
+
+    Args:
+        images, labels: the two folders.
+        class_names: one name per class, in id order.
+        palette: one (R, G, B) per class; made up if left out.
+        ignore: the stored id that means void; 255 always does.
+        label_map: stored id -> class (or 255 to ignore it), if the stored ids are not the classes; ids that it lacks
+            are an error.
+        check: see ``FilePairs``.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        labels: str | Path,
+        class_names: Sequence[str],
+        palette: Sequence[Sequence[int]] | None = None,
+        ignore: int = IGNORE,
+        label_map: Mapping[int, int] | None = None,
+        check: bool = True,
+    ) -> None:
+        self.class_names = tuple(class_names)
+        self.palette = _palette(palette, len(self.class_names))
+        table = _table(len(self.class_names), ignore, label_map)
+        image_files = list_files(existing_root(images, "images"), IMAGE_SUFFIXES)
+        label_files = list_files(existing_root(labels, "labels"), LABEL_SUFFIXES)
+        super().__init__(image_files, label_files, table, f"data set of {images} and {labels}", check)
+
+
+def _palette(given: Sequence[Sequence[int]] | None, num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    if not 1 <= num_classes <= UNKNOWN:
+        raise UserError(f"a folder data set needs 1 to {UNKNOWN} class_names, got {num_classes}")
+    if given is None:
+        return spread_palette(num_classes)
+    if len(given) != num_classes or any(len(c) != 3 or not 0 <= min(c) <= max(c) <= 255 for c in given):
+        raise UserError(
+            f"palette needs one (R, G, B) of 0..255 for each of the {num_classes} classes, got {len(given)}"
+        )
+    return tuple((int(r), int(g), int(b)) for r, g, b in given)
+
+
+def _table(num_classes: int, ignore: int, label_map: Mapping[int, int] | None) -> LabelTable:
+    if not 0 <= ignore <= IGNORE:
+        raise UserError(f"ignore must be a stored id of 0..255, got {ignore}")
+    if label_map is None:
+        return identity_table(num_classes, ignore)
+    try:  # a config that was written out and read again has the ids as text
+        label_map = {int(stored): int(target) for stored, target in label_map.items()}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"label_map must map whole numbers to whole numbers, got {dict(label_map)}") from error
+    wrong = {i: k for i, k in label_map.items() if not (0 <= k < num_classes or k == IGNORE)}
+    if wrong:
+        stored, target = next(iter(wrong.items()))
+        raise UserError(
+            f"label_map {stored} -> {target}: there are classes 0..{num_classes - 1}, and {IGNORE} to ignore"
+        )
+    ids = dict(label_map) | {ignore: IGNORE, IGNORE: IGNORE}
+    return LabelTable(ids, f"the ids of its label_map ({', '.join(map(str, sorted(ids)))})")

@@ -1,0 +1,230 @@
+"""Which samples make the batch of which step (resumable, the same on any number of processes), and loaders."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import reduce_tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segkd.datasets.base import Array, Sample, SegmentationDataset
+from segkd.errors import UserError
+
+Transform = Callable[[Array, Array, int], tuple[Array, Array]]
+Batch = dict[str, Tensor]
+_MASK = (1 << 64) - 1
+_PATIENCE = 900  # seconds for one batch; a worker that is stuck becomes an error instead of a run that waits for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One sample of one step: its index in the data set, and the seed of its augmentation."""
+
+    index: int
+    seed: int
+
+
+class Failure(NamedTuple):
+    """A user's error on its way out of a worker, whose exceptions torch would wrap in a traceback."""
+
+    message: str
+
+
+def mix(*values: int) -> int:
+    """Whole numbers -> a seed in 0..2^63-1, unrelated for any change (splitmix64 steps, Steele et al., 2014)."""
+    state = 0
+    for value in values:
+        state = (state ^ (value & _MASK)) + 0x9E3779B97F4A7C15 & _MASK
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+class StepSampler(Sampler[list[Draw]]):
+    """For each step, the draws of its batch: a fixed function of (seed, step).
+
+    Samples come in a new random order every epoch; nothing is dropped, so a batch may hold the end of one epoch and the
+    beginning of the next. With ``start=k`` the batches are those that an uninterrupted run has from step k on.
+
+    Args:
+        num_samples: size of the data set.
+        batch_size: samples of a step over all processes.
+        steps: last step (exclusive); steps count from 0.
+        seed: of order and augmentation.
+        start: first step.
+        rank, world_size: this process takes its equal, contiguous part of every batch.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if num_samples < 1:
+            raise UserError("the data set is empty: no sample to draw")
+        if batch_size < 1 or batch_size % world_size:
+            raise UserError(
+                f"batch_size must be at least 1 and a multiple of the {world_size} processes, got {batch_size}"
+            )
+        if not 0 <= rank < world_size:
+            raise UserError(f"rank must be in 0..{world_size - 1}, got {rank}")
+        if not 0 <= start <= steps:
+            raise UserError(f"start must be in 0..steps={steps}, got {start}")
+        self.num_samples, self.batch_size, self.steps, self.seed, self.start = (
+            num_samples,
+            batch_size,
+            steps,
+            seed,
+            start,
+        )
+        self.share = batch_size // world_size
+        self.first = rank * self.share
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (self.batch(step) for step in range(self.start, self.steps))
+
+    def batch(self, step: int) -> list[Draw]:
+        """This process's draws at ``step``."""
+        begin = step * self.batch_size + self.first
+        indices = [self._index(position) for position in range(begin, begin + self.share)]
+        return [Draw(index, mix(self.seed, step, index)) for index in indices]
+
+    def _index(self, position: int) -> int:
+        epoch, offset = divmod(position, self.num_samples)
+        if self._order[0] != epoch:
+            generator = np.random.Generator(np.random.PCG64(mix(self.seed, epoch)))
+            self._order = (epoch, generator.permutation(self.num_samples).tolist())
+        return self._order[1][offset]
+
+
+class TrainView(Dataset[Batch | Failure]):
+    """A data set seen through a transform: ``Draw`` -> {image (3, H, W) uint8, label (H, W) i64, index () i64}."""
+
+    def __init__(self, dataset: SegmentationDataset, transform: Transform) -> None:
+        self.dataset, self.transform = dataset, transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, draw: Draw) -> Batch | Failure:
+        try:
+            image, label = self.transform(*self.dataset[draw.index], draw.seed)
+        except UserError as error:
+            return Failure(str(error))
+        return to_tensors(Sample(image, label), draw.index)
+
+
+class EvalView(Dataset[Batch | Failure]):
+    """A data set as it is, at native size: index -> {image (3, H, W) uint8, label (H, W) i64, index () i64}."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Batch | Failure:
+        try:
+            return to_tensors(self.dataset[index], index)
+        except UserError as error:
+            return Failure(str(error))
+
+
+class Loader(DataLoader[Any]):
+    """A DataLoader out of which a ``Failure`` comes as the UserError that it was, message unchanged."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, Failure):
+                raise UserError(batch.message)
+            yield batch
+
+
+def train_loader(
+    dataset: SegmentationDataset,
+    transform: Transform,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    start: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loader:
+    """Batches of the steps ``start`` .. ``steps`` - 1 (see ``StepSampler``), loaded by ``workers`` processes."""
+    sampler = StepSampler(len(dataset), batch_size, steps, seed, start, rank, world_size)
+    return Loader(TrainView(dataset, transform), batch_sampler=sampler, **_options(workers))
+
+
+def eval_loader(dataset: SegmentationDataset, batch_size: int = 1, workers: int = 0) -> Loader:
+    """All pairs once, in order, at native size; a batch above 1 needs images of one size."""
+    if len(dataset) < 1:
+        raise UserError("the data set is empty: nothing to evaluate")
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    return Loader(EvalView(dataset), batch_size=batch_size, shuffle=False, **_options(workers))
+
+
+def to_tensors(sample: Sample, index: int) -> Batch:
+    """One pair as tensors."""
+    image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
+    label = torch.from_numpy(sample.label.astype(np.int64))
+    return {"image": image, "label": label, "index": torch.tensor(index)}
+
+
+def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:
+    """Stack samples of one size; a failure among them stands for the batch."""
+    batch: list[Batch] = []
+    for sample in samples:
+        if isinstance(sample, Failure):
+            return sample
+        batch.append(sample)
+    sizes = {tuple(sample["label"].shape) for sample in batch}
+    if len(sizes) > 1:
+        return Failure(f"images of different sizes in one batch: {sorted(sizes)} (height, width); use batch_size=1")
+    return {key: torch.stack([sample[key] for sample in batch]) for key in batch[0]}
+
+
+def _options(workers: int) -> dict[str, Any]:
+    if workers < 0:
+        raise UserError(f"workers must be 0 or more, got {workers}")
+    return {
+        "num_workers": workers,
+        "collate_fn": collate,
+        "pin_memory": torch.cuda.is_available(),
+        "persistent_workers": workers > 0,
+        "worker_init_fn": _start_worker,
+        "timeout": _PATIENCE if workers else 0,
+    }
+
+
+def _start_worker(_worker: int) -> None:
+    """One thread, as workers are the parallelism; and no surprise in the thread that sends batches.
+
+    That thread imports modules at its first tensor. If the garbage collector then finalises what the parent left, and a
+    finaliser imports too, CPython 3.11 fails in the import, the batch is lost, and the parent waits for ever. So the
+    parent's objects are put beyond the collector's reach, and the imports are made here.
+    """
+    pass
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    reduce_tensor(torch.empty(0))
+    importlib.import_module("multiprocessing.resource_sharer")

@@ -1,0 +1,82 @@
+"""Augmentation of training pairs: random scale, padding, crop, flip and colours, fixed by a seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segkd.datasets.base import IGNORE, Array
+from segkd.errors import UserError
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before its import: it would ask the network for its newest version
+
+MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, RGB: zero after the usual preprocessing
+
+
+class TrainTransform:
+    """Random scale (aspect kept), padding where the crop is larger, random crop, mirror, colours (albumentations).
+
+    The result depends on the arguments and the ``seed`` of the call alone, not on worker, global generators or order.
+    Images are resized linearly, labels by nearest neighbour; padding is ImageNet's mean colour and label 255 = ignore.
+
+    Args:
+        crop_size: (H, W) of the result.
+        scale: smallest and largest factor, uniform in between; None for no scaling.
+        flip: probability of a left-right mirror.
+        photometric: vary brightness, contrast, saturation and hue.
+    """
+
+    def __init__(
+        self,
+        crop_size: Sequence[int],
+        scale: Sequence[float] | None = (0.5, 2.0),
+        flip: float = 0.5,
+        photometric: bool = True,
+    ) -> None:
+        _check(crop_size, scale, flip)
+        self.crop_size = (int(crop_size[0]), int(crop_size[1]))
+        self._compose = _pipeline(self.crop_size, scale, flip, photometric)
+
+    def __call__(self, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
+        """(h, w, 3) uint8 and (h, w) uint8 -> (H, W, 3) and (H, W), drawn from ``seed``."""
+        # A seed for each step: Compose.set_random_seed gives all of them one, and large scales would mean low crops.
+        steps = self._compose.transforms
+        for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):
+            step.set_random_seed(int(own))
+        result = self._compose(image=image, mask=label)
+        return np.ascontiguousarray(result["image"]), np.ascontiguousarray(result["mask"])
+
+
+def _pipeline(crop: tuple[int, int], scale: Sequence[float] | None, flip: float, photometric: bool) -> Any:
+    import albumentations  # here, because its import takes a second that `segkd --help` need not wait for
+    import cv2
+
+    steps: list[Any] = []
+    if scale is not None:
+        limits = (scale[0] - 1.0, scale[1] - 1.0)  # albumentations counts from 0
+        nearest, linear = cv2.INTER_NEAREST_EXACT, cv2.INTER_LINEAR
+        steps.append(albumentations.RandomScale(limits, interpolation=linear, mask_interpolation=nearest, p=1.0))
+    steps.append(
+        albumentations.RandomCrop(
+            *crop, pad_if_needed=True, pad_position="random", fill=MEAN_COLOUR, fill_mask=IGNORE, p=1.0
+        )
+    )
+    steps.append(albumentations.HorizontalFlip(p=flip))
+    if photometric:  # after the crop: fewer pixels to change
+        span = (0.7, 1.3)
+        steps.append(
+            albumentations.ColorJitter(brightness=span, contrast=span, saturation=span, hue=(-0.04, 0.04), p=0.8)
+        )
+    return albumentations.Compose(steps)
+
+
+def _check(crop: Sequence[int], scale: Sequence[float] | None, flip: float) -> None:
+    if len(crop) != 2 or min(crop) < 1:
+        raise UserError(f"TrainTransform crop_size must be (height, width) of at least 1, got {tuple(crop)}")
+    if scale is not None and (len(scale) != 2 or not 0 < scale[0] <= scale[1]):
+        raise UserError(f"TrainTransform scale must be (smallest, largest) above 0, got {tuple(scale)}")
+    if not 0 <= flip <= 1:
+        raise UserError(f"TrainTransform flip is a probability in 0..1, got {flip}")

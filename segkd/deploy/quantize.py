@@ -1,0 +1,257 @@
+"""A float32 ONNX file as an int8 one: QDQ with uint8 activations and int8 weights, for ONNX Runtime on CPUs.
+
+uint8 activations and not int8: on x64 ONNX Runtime does not fuse signed ones into integer kernels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor
+
+from segkd.deploy.onnx import quiet
+from segkd.deploy.pooling import BUFFER_PREFIX
+from segkd.deploy.runtimes import OnnxRuntime, session_options
+from segkd.errors import UserError, nearest
+from segkd.files import replacing
+
+Images = Tensor | NDArray[np.uint8]
+
+CONV_OPS = ("Conv", "MatMul", "Gemm")
+METHODS = {
+    "percentile": CalibrationMethod.Percentile,
+    "minmax": CalibrationMethod.MinMax,
+    "moving_average": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+}
+FLOAT_COMPUTE = ("Conv", "FusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
+COMPARED_IMAGES = 8
+
+
+class QuantizeError(UserError):
+    """The file cannot be quantised."""
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What was written.
+
+    Attributes:
+        float_bytes, int8_bytes: file sizes.
+        images: calibration images used.
+        sqnr_db: signal to quantisation noise of the logits, 10 log10(sum float^2 / sum (float - int8)^2), in dB, and
+        argmax_agreement: share of pixels of equal class; both on the first calibration images.
+        int8_ops, float_ops: nodes that compute in int8, and convolutions or products left in float, in the graph as
+            ONNX Runtime runs it here.
+        ops: all nodes of that graph by operator.
+    """
+
+    path: str
+    method: str
+    op_types: str
+    float_bytes: int
+    int8_bytes: int
+    images: int
+    sqnr_db: float
+    argmax_agreement: float
+    int8_ops: int
+    float_ops: int
+    ops: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def quantize_onnx(
+    source: str | Path,
+    target: str | Path,
+    calibration: Iterable[Images],
+    *,
+    op_types: str | Sequence[str] = "conv",
+    method: str = "percentile",
+    percentile: float = 99.99,
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    max_images: int = 32,
+    threads: int = 2,
+) -> QuantizeReport:
+    """Quantise the file ``source`` (from `export_onnx`) into ``target``.
+
+    Args:
+        calibration: batches (N, 3, H, W) uint8 RGB of training images, of the file's size; the first ``max_images``
+            images are used, one at a time.
+        op_types: "conv" (convolutions and matrix products: the safe choice), "all" (everything that ONNX Runtime can
+            quantise), or a list of ONNX operators.
+        method: how a tensor's range is chosen: "percentile", "entropy", "minmax", or "moving_average" (mean of the
+            images' minima and maxima).
+        percentile: share of the values, in percent, that the range keeps (for "percentile").
+        per_channel: one weight scale per output channel.
+        reduce_range: 7-bit weights, for x64 CPUs without VNNI, whose 16-bit sums of 8-bit products saturate.
+
+    Raises:
+        UserError: no calibration image, one of another size, an unknown method, or a source that is missing.
+        QuantizeError: ONNX Runtime failed. In no case is anything left at ``target`` but what was there.
+    """
+    if method not in METHODS:
+        raise UserError(f"unknown calibration method {method!r}; {nearest(method, METHODS)}")
+    runtime = OnnxRuntime(source, threads)
+    images = _take(calibration, max_images, runtime)
+    with replacing(target) as temporary:
+        weights = {"per_channel": per_channel, "reduce_range": reduce_range}
+        options = {**weights, "extra_options": _options(method, percentile)}
+        _quantize(runtime, temporary, images, _op_types(op_types), METHODS[method], options)
+        int8 = OnnxRuntime(temporary, threads)
+        sqnr, agreement = _compare(runtime, int8, images[:COMPARED_IMAGES])
+        ops = optimised_ops(temporary)
+        size = int8.file_size
+    quantised = sum(n for op, n in ops.items() if op.startswith(("QLinear", "QGemm", "MatMulInteger", "ConvInteger")))
+    return QuantizeReport(
+        path=str(target),
+        method=f"percentile {percentile}" if method == "percentile" else method,
+        op_types=op_types if isinstance(op_types, str) else ", ".join(op_types),
+        float_bytes=runtime.file_size,
+        int8_bytes=size,
+        images=len(images),
+        sqnr_db=sqnr,
+        argmax_agreement=agreement,
+        int8_ops=quantised,
+        float_ops=sum(ops.get(op, 0) for op in FLOAT_COMPUTE),
+        ops=ops,
+    )
+
+
+def _op_types(choice: str | Sequence[str]) -> list[str] | None:
+    if choice == "all":
+        return None
+    if choice == "conv":
+        return list(CONV_OPS)
+    if isinstance(choice, str):
+        raise UserError(f"op_types must be 'conv', 'all' or a list of ONNX operators, got {choice!r}")
+    return list(choice)
+
+
+def _options(method: str, percentile: float) -> dict[str, Any]:
+    # stride 1: one image's activations at a time become a histogram; all at once take gigabytes at 512x1024
+    options: dict[str, Any] = {"CalibTensorRangeSymmetric": False, "CalibStridedMinMax": 1}
+    if method == "percentile":
+        if not 50 < percentile <= 100:
+            raise UserError(f"percentile must lie in 50..100, got {percentile}")
+        options["CalibPercentile"] = percentile
+    elif method == "moving_average":
+        options["CalibMovingAverage"] = True
+        options["CalibStridedMinMax"] = None  # a plain mean over all images; strides would weight the first most
+    return options
+
+
+def _take(calibration: Iterable[Images], limit: int, runtime: OnnxRuntime) -> list[Tensor]:
+    """The first ``limit`` images, each (1, 3, H, W) uint8."""
+    singles = (torch.as_tensor(image)[None] for batch in calibration for image in batch)
+    images = list(itertools.islice(singles, limit))
+    if not images:
+        raise UserError("quantisation needs calibration images; there is none")
+    for image in images:
+        if image.dtype != torch.uint8 or image.shape[1:] != (3, *runtime.size):
+            raise UserError(
+                f"calibration images must be uint8 of {(3, *runtime.size)}, as {runtime.path} takes them; "
+                f"got {image.dtype} of {tuple(image.shape[1:])}"
+            )
+    return images
+
+
+class _Reader:
+    """Feeds calibration images to ONNX Runtime, one at a time or in the ranges it asks for."""
+
+    def __init__(self, images: Sequence[Tensor], runtime: OnnxRuntime) -> None:
+        self.images, self.runtime = images, runtime
+        self.set_range(0, len(images))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._rest = iter(self.images[start_index:end_index])
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        image = next(self._rest, None)
+        return None if image is None else {"image": self.runtime.to_input(image)}
+
+
+def _quantize(
+    runtime: OnnxRuntime,
+    target: Path,
+    images: Sequence[Tensor],
+    op_types: list[str] | None,
+    method: CalibrationMethod,
+    options: dict[str, Any],
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="segkd-") as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        try:
+            with quiet():
+                quant_pre_process(str(runtime.path), str(prepared), skip_symbolic_shape=True)
+                quantize_static(
+                    str(prepared),
+                    str(target),
+                    _Reader(images, runtime),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=op_types,
+                    nodes_to_exclude=_kept_float(onnx.load(str(prepared))),
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    calibrate_method=method,
+                    **options,
+                )
+        except Exception as error:  # the quantiser raises whatever its stages raise
+            raise QuantizeError(f"cannot quantise {runtime.path}: {type(error).__name__}: {error}") from error
+
+
+def _kept_float(model: onnx.ModelProto) -> list[str]:
+    """Nodes that stay float: preprocessing (all before the first convolution), and pooling by constant matrices.
+
+    Both cost next to nothing, and quantising them only adds noise at the network's two most sensitive places: its
+    input, and the few values of a pooled map that speak for the whole image.
+    """
+    names, reached = [], {model.graph.input[0].name}
+    for node in model.graph.node:
+        before_network = node.op_type in ("Gather", "Cast", "Mul", "Sub") and node.input[0] in reached
+        if before_network:
+            reached.update(node.output)
+        if before_network or (node.op_type == "MatMul" and any(BUFFER_PREFIX in name for name in node.input)):
+            names.append(node.name)
+    return names
+
+
+def _compare(reference: OnnxRuntime, int8: OnnxRuntime, images: Sequence[Tensor]) -> tuple[float, float]:
+    """SQNR (dB) of the logits and share of equal classes."""
+    signal = noise = same = pixels = 0.0
+    for image in images:
+        expected, got = reference.predict(image).double(), int8.predict(image).double()
+        signal += float(expected.square().sum())
+        noise += float((expected - got).square().sum())
+        equal = expected.argmax(1) == got.argmax(1)
+        same, pixels = same + float(equal.sum()), pixels + equal.numel()
+    return 10 * float(np.log10(signal / noise)) if noise else float("inf"), same / pixels
+
+
+def optimised_ops(path: str | Path) -> dict[str, int]:
+    """Nodes by operator in the graph that ONNX Runtime makes of a file on this machine."""
+    with tempfile.TemporaryDirectory(prefix="segkd-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options = session_options(1)
+        options.optimized_model_filepath = str(optimised)
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(str(optimised)).graph
+    return dict(Counter(node.op_type for node in graph.node).most_common())

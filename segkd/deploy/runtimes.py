@@ -1,0 +1,185 @@
+"""One face over torch and ONNX Runtime: images (N, 3, H, W) uint8 in, logits (N, K, H, W) out."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segkd.errors import UserError
+
+METADATA_KEY = "segkd"
+
+
+class Runtime(ABC):
+    """Something that predicts.
+
+    Attributes:
+        name: what runs ("torch", "onnxruntime").
+        num_classes: K.
+        size: the one image size (H, W) it takes, or None for any.
+        file_size: bytes of the file, or, for a torch network, of all its tensors.
+        metadata: what the file says about itself (class names, ...); empty for torch.
+    """
+
+    name: str
+    num_classes: int
+    size: tuple[int, int] | None
+    file_size: int
+    metadata: Mapping[str, Any]
+
+    def __init__(self, resize: bool = False) -> None:
+        self.resize = resize
+
+    def predict(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 RGB -> logits (N, K, H, W) float32.
+
+        Raises:
+            UserError: an image of another size than the file's, unless ``resize`` was asked for: then image and logits
+                are resized bilinearly, there and back.
+        """
+        if image.ndim != 4 or image.shape[1] != 3 or image.dtype != torch.uint8:
+            raise UserError(f"images must be (N, 3, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
+        given = (int(image.shape[-2]), int(image.shape[-1]))
+        if self.size is None or given == self.size:
+            return self._run(image)
+        if not self.resize:
+            raise UserError(
+                f"the file takes images of {self.size[0]}x{self.size[1]} (HxW), not {given[0]}x{given[1]}; "
+                "export one for that size, or ask for resizing"
+            )
+        inside = F.interpolate(image.float(), size=self.size, mode="bilinear", align_corners=False)
+        logits = self._run(inside.round().to(torch.uint8))
+        return F.interpolate(logits, size=given, mode="bilinear", align_corners=False)
+
+    @abstractmethod
+    def _run(self, image: Tensor) -> Tensor: ...
+
+
+class TorchRuntime(Runtime):
+    """A segkd network in eval mode, on the device where it is, with ``threads`` CPU threads during each call.
+
+    Args:
+        network: module with ``preprocess`` and ``num_classes``.
+    """
+
+    name = "torch"
+
+    def __init__(self, network: nn.Module, threads: int = 2) -> None:
+        super().__init__()
+        self.network = network.eval()
+        self.threads = threads
+        self.num_classes = int(network.num_classes)  # type: ignore[arg-type]
+        self.size = None
+        tensors = network.state_dict().values()
+        self.file_size = sum(t.numel() * t.element_size() for t in tensors)
+        self.metadata = {}
+        self._device = next((t.device for t in tensors), torch.device("cpu"))
+
+    def _run(self, image: Tensor) -> Tensor:
+        with torch.no_grad(), _torch_threads(self.threads):
+            logits: Tensor = self.network(self.network.preprocess(image.to(self._device)))  # type: ignore[operator]
+        return logits.float()
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if before == threads:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class OnnxRuntime(Runtime):
+    """An ONNX file that segkd wrote (float32 or int8), in ONNX Runtime on the CPU.
+
+    Raises:
+        UserError: no such file, a file that ONNX Runtime cannot read, or one that segkd did not write.
+    """
+
+    name = "onnxruntime"
+    size: tuple[int, int]
+
+    def __init__(self, path: str | Path, threads: int = 2, resize: bool = False) -> None:
+        super().__init__(resize)
+        self.path = Path(path)
+        self.session = open_session(self.path, threads)
+        self.metadata = _metadata(self.session, self.path)
+        self.num_classes = int(self.metadata["num_classes"])
+        self.size = (int(self.metadata["size"][0]), int(self.metadata["size"][1]))
+        self.file_size = self.path.stat().st_size
+
+    def _run(self, image: Tensor) -> Tensor:
+        (logits,) = self.session.run(None, {"image": self.to_input(image)})
+        return torch.from_numpy(logits)
+
+    def to_input(self, image: Tensor) -> NDArray[Any]:
+        """What the graph is fed for images (N, 3, H, W) uint8: themselves, or preprocessed where that is not inside."""
+        if self.metadata["preprocess"]["inside"]:
+            return image.cpu().numpy()
+        return preprocess(image, self.metadata["preprocess"])
+
+
+def preprocess(image: Tensor, constants: Mapping[str, Any]) -> NDArray[np.float32]:
+    """``(image[order] * scale - mean) / std`` in float32, of images (N, 3, H, W) uint8 RGB."""
+    mean, std = (np.asarray(constants[k], np.float32).reshape(1, 3, 1, 1) for k in ("mean", "std"))
+    ordered = image.cpu().numpy()[:, constants["order"]].astype(np.float32)
+    result: NDArray[np.float32] = (ordered * np.float32(constants["scale"]) - mean) / std
+    return result
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """``threads`` CPU threads that sleep while they wait (spinning ones slow everything else down), errors only."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def open_session(path: str | Path, threads: int = 2) -> onnxruntime.InferenceSession:
+    """A CPU session for the file at ``path``."""
+    if not Path(path).is_file():
+        raise UserError(f"ONNX file not found: {path}")
+    try:
+        return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base but this one
+        raise UserError(f"cannot read {path} as ONNX: {str(error).splitlines()[0]}") from error
+
+
+def _metadata(session: onnxruntime.InferenceSession, path: Path) -> dict[str, Any]:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise UserError(f"{path} was not written by segkd (it has no {METADATA_KEY!r} metadata); use `segkd export`")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def load_runtime(source: str | Path | nn.Module, threads: int = 2, resize: bool = False) -> Runtime:
+    """A network as it is, or an .onnx file (float32 or int8).
+
+    Args:
+        threads: CPU threads.
+        resize: take images of any size in a file made for one size (resized there, logits resized back).
+    """
+    if isinstance(source, nn.Module):
+        return TorchRuntime(source, threads)
+    if Path(source).suffix != ".onnx":
+        raise UserError(f"{source} is not an .onnx file; a checkpoint needs its config: load it as a network first")
+    return OnnxRuntime(source, threads, resize)

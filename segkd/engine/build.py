@@ -1,0 +1,86 @@
+"""Objects from a config: data sets, loaders, the training model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from segkd.datasets import DATASETS, SegmentationDataset
+from segkd.datasets.loading import eval_loader, train_loader
+from segkd.engine.checkpoint import bare
+from segkd.errors import UserError
+from segkd.models import NETWORKS, Network
+from segkd.registry import build
+from segkd.segmentor import TrainingModel
+
+SPLITS = ("train", "val", "test")
+
+
+def build_dataset(cfg: Mapping[str, Any], split: str) -> SegmentationDataset:
+    """The data set of one split: ``data.dataset`` with the arguments of ``data.<split>`` over it."""
+    data = cfg["data"]
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    if split not in data:
+        raise UserError(f"the config has no data.{split}, so there is nothing to read for that split")
+    return DATASETS.build({**data["dataset"], **data[split]})
+
+
+def build_model(cfg: Mapping[str, Any]) -> TrainingModel:
+    """The training model; torch's generator is seeded first, so equal seeds give bit-equal students in all arms."""
+    torch.manual_seed(int(cfg.get("seed", 0)))
+    model = build(cfg["model"], "model")
+    if not isinstance(model, TrainingModel):
+        raise UserError("model.type must be segkd.segmentor.Segmentor or segkd.distiller.Distiller")
+    return model
+
+
+def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
+    """The network and the data set must agree on the number of classes."""
+    network = bare(model).student
+    if network.num_classes != dataset.num_classes:
+        raise UserError(
+            f"the student {type(network).__name__} has num_classes={network.num_classes}, but "
+            f"{type(dataset).__name__} has {dataset.num_classes} classes; set num_classes={dataset.num_classes}"
+        )
+
+
+def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, start: int) -> DataLoader[Any]:
+    """Batches for the steps from ``start`` to the last."""
+    data = cfg["data"]
+    return train_loader(
+        dataset,
+        build(data["augment"], "augmentation"),
+        batch_size=int(data.get("batch_size", 8)),
+        steps=int(cfg["schedule"]["steps"]),
+        seed=int(cfg.get("seed", 0)),
+        start=start,
+        workers=int(data.get("workers", 0)),
+    )
+
+
+def build_eval_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset) -> DataLoader[Any]:
+    """The whole split in order, at native size."""
+    return eval_loader(dataset, batch_size=1, workers=min(int(cfg["data"].get("workers", 0)), 1))
+
+
+def build_student(cfg: Mapping[str, Any]) -> Network:
+    """The student alone (a Segmentor's network, a Distiller's student), untrained, in eval mode."""
+    model = cfg["model"]
+    network = model.get("student", model.get("network"))
+    if network is None:
+        raise UserError("the config's model has neither `network` nor `student`")
+    return NETWORKS.build(network).eval()
+
+
+def class_names(cfg: Mapping[str, Any]) -> tuple[list[str], list[list[int]]]:
+    """Class names and palette of the config's data set, from its class alone (no files are read)."""
+    dataset = DATASETS.resolve(cfg["data"]["dataset"]["type"])
+    names, palette = getattr(dataset, "class_names", None), getattr(dataset, "palette", None)
+    if names is None or palette is None:  # a data set whose classes are given by the config, such as `folder`
+        built = build_dataset(cfg, "val")
+        names, palette = built.class_names, built.palette
+    return list(names), [list(colour) for colour in palette]

@@ -1,0 +1,79 @@
+"""Files of a run: the state to resume from, and student weights as tensors alone. Never half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from segkd.errors import UserError
+from segkd.files import replacing
+from segkd.segmentor import TrainingModel
+
+STATE = "state.pth"
+LAST = "student_last.pth"
+BEST = "student_best.pth"
+
+
+def bare(model: nn.Module) -> TrainingModel:
+    """The training model, without a distributed wrapper around it."""
+    inner = getattr(model, "module", model)
+    assert isinstance(inner, TrainingModel)
+    return inner
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """``torch.save`` beside, then rename."""
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def save_student(model: nn.Module, path: Path) -> None:
+    """The student's state dict (preprocessing included, nothing else), on the CPU and contiguous."""
+    state = bare(model).student.state_dict()
+    save_atomically({k: v.detach().cpu().contiguous() for k, v in state.items()}, path)
+
+
+def save_state(runner: Runner, path: Path, best: Mapping[str, Any]) -> None:
+    """All that resuming needs, in types that ``weights_only=True`` loads."""
+    save_atomically(
+        {
+            "step": runner.iter,
+            "seed": runner.seed,
+            "model": bare(runner.model).state_dict(),
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "schedulers": [s.state_dict() for s in runner.param_schedulers],
+            "best": dict(best),
+        },
+        path,
+    )
+
+
+def read_state(run: Path) -> dict[str, Any]:
+    """The resumable state of a run folder."""
+    path = run / STATE
+    if not path.is_file():
+        raise UserError(f"nothing to resume in {run}: it holds no {STATE} (start without --resume)")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+    return state
+
+
+def restore(runner: Runner, state: Mapping[str, Any]) -> None:
+    """Put a saved state into a runner whose optimiser and schedulers are built."""
+    own = bare(runner.model).state_dict()
+    saved: Mapping[str, Tensor] = state["model"]
+    differing = sorted(set(own) ^ set(saved)) or sorted(k for k in own if own[k].shape != saved[k].shape)
+    if differing:
+        raise UserError(f"the run to resume holds another model: {differing[0]!r} differs (same config as before?)")
+    bare(runner.model).load_state_dict(dict(saved))
+    runner.optim_wrapper.load_state_dict(state["optimizer"])
+    for scheduler, content in zip(runner.param_schedulers, state["schedulers"], strict=True):
+        scheduler.load_state_dict(content)
+    runner.train_loop._iter = state["step"]

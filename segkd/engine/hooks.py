@@ -1,0 +1,152 @@
+"""Hooks of every run: bit-equal randomness, run files, progress, and a guard against broken losses."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from segkd.engine.checkpoint import BEST, LAST, STATE, bare, save_state, save_student
+from segkd.errors import UserError
+
+
+class StepSeedHook(Hook):
+    """Seeds torch from (seed, step) before each step, so that dropout is the same in all arms and after a resume."""
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        torch.manual_seed((runner.seed or 0) * 1_000_003 + runner.iter)
+        bare(runner.model).step = runner.iter
+
+
+class ChannelsLastHook(Hook):
+    """Puts the model's convolutions into channels_last, which is faster on CPUs with bf16 and on tensor cores."""
+
+    def before_run(self, runner: Runner) -> None:
+        runner.model.to(memory_format=torch.channels_last)
+
+
+class FiniteLossHook(Hook):
+    """Stops at a term that is not finite, and names it."""
+
+    def __init__(self, interval: int = 20) -> None:
+        self.interval = interval
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        if outputs is None or not self.every_n_train_iters(runner, self.interval):
+            return
+        bad = [name for name, value in outputs.items() if not bool(torch.isfinite(value).all()) and name != "loss"]
+        if bad or not bool(torch.isfinite(outputs["loss"]).all()):
+            raise UserError(
+                f"step {runner.iter + 1}: not finite: {', '.join(bad) or 'the sum of the losses'}; "
+                "lower the learning rate, or that term's weight"
+            )
+
+
+class RunFilesHook(Hook):
+    """Keeps a run folder: state to resume from, student weights (last, best on validation), and a log in JSON lines.
+
+    Args:
+        run: the folder.
+        interval: steps between states.
+        log_interval: steps between log lines.
+        best: the best score so far, of a resumed run.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, run: Path, interval: int, log_interval: int, best: Mapping[str, Any] | None = None) -> None:
+        self.run, self.interval, self.log_interval = run, interval, log_interval
+        self.best: dict[str, Any] = dict(best or {})
+        self.history: list[dict[str, Any]] = []
+        self._sums: dict[str, torch.Tensor] = {}
+        self._since, self._count = time.perf_counter(), 0
+        self._lr = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        self._since = time.perf_counter()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self._lr = float(runner.optim_wrapper.get_lr()["lr"][0])  # after the step the scheduler has moved on
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        for name, value in (outputs or {}).items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._count += 1
+        step = runner.iter + 1
+        if step % self.log_interval == 0 or step == runner.max_iters:
+            self._log_means(runner, step)
+        if step % self.interval == 0 and step < runner.max_iters:
+            self._save(runner, step)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        score = float((metrics or {}).get("mIoU", math.nan))
+        record = {"step": runner.iter, "val": {k: float(v) for k, v in (metrics or {}).items()}}
+        self.history.append(record)
+        self._write(record)
+        if not self.best or score > self.best["mIoU"]:
+            self.best = {"mIoU": score, "step": runner.iter}
+            save_student(runner.model, self.run / BEST)
+        self._since, self._count = time.perf_counter(), 0
+
+    def after_train(self, runner: Runner) -> None:
+        save_student(runner.model, self.run / LAST)
+        save_state(runner, self.run / STATE, self.best)
+
+    def _save(self, runner: Runner, step: int) -> None:
+        loop = runner.train_loop
+        loop._iter, before = step, loop._iter  # the state belongs to the step that has just been taken
+        save_state(runner, self.run / STATE, self.best)
+        loop._iter = before
+
+    def _log_means(self, runner: Runner, step: int) -> None:
+        seconds = (time.perf_counter() - self._since) / max(self._count, 1)
+        record: dict[str, Any] = {"step": step, "lr": self._lr}
+        record |= {name: float(value) / self._count for name, value in self._sums.items()}
+        record["seconds_per_step"] = round(seconds, 4)
+        self._write(record)
+        self._sums, self._count, self._since = {}, 0, time.perf_counter()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        with open(self.run / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class CallbackHook(Hook):
+    """Reports steps and validations to a caller (a progress bar).
+
+    Args:
+        on_step: called with (step, total, loss) after each step.
+        on_val: called with (step, metrics) after each validation.
+    """
+
+    def __init__(
+        self,
+        on_step: Callable[[int, int, float], None],
+        on_val: Callable[[int, Mapping[str, float]], None] | None = None,
+        interval: int = 5,
+    ) -> None:
+        self.on_step, self.on_val, self.interval = on_step, on_val, interval
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        step = runner.iter + 1
+        if outputs and (step % self.interval == 0 or step == runner.max_iters):
+            self.on_step(step, runner.max_iters, float(outputs["loss"]))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if self.on_val:
+            self.on_val(runner.iter, metrics or {})

@@ -1,0 +1,173 @@
+"""From images to label maps, whole, mirrored, in windows or at several scales; and from batches to scores.
+
+Everything works on a ``Predict``: a function from images (N, 3, H, W) uint8 RGB to logits (N, K, H, W). A network's
+``predict``, an ONNX file and an int8 file are all such functions, and so is each of them wrapped by ``with_flip``,
+``with_windows`` or ``with_scales``; the wrappers nest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from segkd.errors import UserError
+from segkd.evaluation.scores import IGNORE, ConfusionMatrix, Scores
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x.float(), size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _log_mean_probability(logits: Sequence[Tensor]) -> Tensor:
+    """log of the mean softmax: again logits, whose softmax is the mean, so that wrappers nest."""
+    mean = torch.stack([x.float().softmax(1) for x in logits]).mean(0)
+    return mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+
+
+def _classes(logits: Tensor) -> Tensor:
+    """The strongest class of each pixel; `max` is several times faster than `argmax` over dim 1 on CPUs."""
+    return logits.max(1).indices
+
+
+def with_flip(predict: Predict) -> Predict:
+    """Average the class probabilities of the image and of its mirror image."""
+
+    def flipped(image: Tensor) -> Tensor:
+        return _log_mean_probability([predict(image), predict(image.flip(-1)).flip(-1)])
+
+    return flipped
+
+
+def with_scales(predict: Predict, scales: Sequence[float]) -> Predict:
+    """Average the class probabilities at several sizes of the image (bilinear; 1.0 = its own size)."""
+    if not scales or min(scales) <= 0:
+        raise UserError(f"scales must be positive numbers, got {list(scales)}")
+
+    def scaled(image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        logits = []
+        for scale in scales:
+            size = (round(height * scale), round(width * scale))
+            logits.append(_resize(predict(_resize(image, size).round().to(torch.uint8)), (height, width)))
+        return _log_mean_probability(logits)
+
+    return scaled
+
+
+def with_windows(predict: Predict, window: tuple[int, int], stride: tuple[int, int]) -> Predict:
+    """Average the logits of overlapping windows (H, W in pixels), moved by ``stride``; the last ones end at the edge.
+
+    An image smaller than the window in a direction is seen whole in that direction.
+    """
+    if min(*window, *stride) < 1 or stride[0] > window[0] or stride[1] > window[1]:
+        raise UserError(f"windows of {window} moved by {stride} leave gaps: the stride must be 1..window")
+
+    def windowed(image: Tensor) -> Tensor:
+        rows, columns = (_starts(image.shape[i - 2], window[i], stride[i]) for i in (0, 1))
+        total: Tensor | None = None
+        count = torch.zeros(image.shape[-2:], device=image.device)
+        for top in rows:
+            for left in columns:
+                area = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+                part = predict(image[area])
+                if total is None:
+                    total = part.new_zeros((*part.shape[:2], *image.shape[-2:]), dtype=torch.float32)
+                total[area] += part
+                count[area] += 1
+        assert total is not None
+        return total / count.to(total.device)
+
+    return windowed
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    """First pixels of windows that cover ``length``; the last window is moved back to end at the edge."""
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
+
+
+def predict_labels(
+    predict: Predict,
+    image: Tensor,
+    *,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    window: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
+) -> Tensor:
+    """Classes (N, H, W) int64 of images (N, 3, H, W) uint8, without gradient.
+
+    Args:
+        predict: images -> logits.
+        flip: also look at the mirror image.
+        scales: sizes to look at, as factors.
+        window, stride: (H, W) of sliding windows and how far they move (default: two thirds of the window).
+    """
+    if window is not None:
+        predict = with_windows(predict, window, stride or (-(-window[0] * 2 // 3), -(-window[1] * 2 // 3)))
+    if tuple(scales) != (1.0,):
+        predict = with_scales(predict, scales)
+    if flip:
+        predict = with_flip(predict)
+    with torch.no_grad():
+        return _classes(predict(image))
+
+
+def evaluate(
+    predict: Predict,
+    batches: Iterable[Mapping[str, Any]],
+    num_classes: int,
+    progress: Callable[[int], object] | None = None,
+    device: torch.device | str | None = None,
+) -> Scores:
+    """Scores of ``predict`` over all batches, whatever runs behind it (torch, ONNX, int8).
+
+    Args:
+        predict: images (N, 3, H, W) uint8 -> logits (N, K, h, w), resized bilinearly where (h, w) is not the label's
+            size.
+        batches: dicts of ``image`` (N, 3, H, W) uint8, ``label`` (N, H, W) int64 with 255 = ignore, ``index`` (N,).
+        num_classes: K.
+        progress: called after each batch with its number of images.
+        device: where images and labels are put first.
+
+    Raises:
+        UserError: a label outside the classes (names the image's index and the value), logits of another number of
+            classes, or no batch at all.
+    """
+    matrix = ConfusionMatrix(num_classes)
+    seen = 0
+    for batch in batches:
+        image, label = batch["image"].to(device), batch["label"].to(device)
+        check_labels(label, batch.get("index"), num_classes, first=seen)
+        with torch.no_grad():
+            logits = predict(image)
+        if logits.shape[1] != num_classes:
+            raise UserError(f"the network predicts {logits.shape[1]} classes, the data set has {num_classes}")
+        matrix.update(_classes(_resize(logits, label.shape[-2:])).to(label.device), label)
+        seen += len(label)
+        if progress is not None:
+            progress(len(label))
+    if seen == 0:
+        raise UserError("there is no image to score: the data set or the split is empty")
+    return matrix.result()
+
+
+def check_labels(label: Tensor, index: Any, num_classes: int, first: int = 0) -> None:
+    """Refuse a batch (N, H, W) with a label outside 0..K-1 that is not 255; ``index`` (N,) names the images."""
+    wrong = ((label < 0) | (label >= num_classes)) & (label != IGNORE)
+    if not bool(wrong.any()):
+        return
+    where = wrong.nonzero()[0].tolist()
+    name = first + where[0] if index is None else int(index[where[0]])
+    raise UserError(
+        f"image {name}: label {int(label[tuple(where)])} at row {where[1]}, column {where[2]} is outside the "
+        f"{num_classes} classes (0..{num_classes - 1}, {IGNORE} = ignore)"
+    )

@@ -1,0 +1,40 @@
+"""The scores as a metric of mmengine's validation loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+
+from segkd.evaluation.scores import ConfusionMatrix
+
+
+class MeanIoU(BaseMetric):
+    """mIoU, mean accuracy and pixel accuracy (percent) over the whole validation set; label 255 takes no part.
+
+    Args:
+        num_classes: K.
+    """
+
+    default_prefix = None
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+
+    def process(self, data_batch: Mapping[str, Tensor], data_samples: Sequence[Tensor]) -> None:
+        """Add one batch: ``label`` (N, H, W) against the predicted label maps (H, W)."""
+        matrix = ConfusionMatrix(self.num_classes)
+        for prediction, label in zip(data_samples, data_batch["label"], strict=True):
+            matrix.update(prediction.cpu()[None], label.cpu()[None])
+        self.results.append(matrix.counts)
+
+    def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
+        """Scores of the summed confusion matrices."""
+        matrix = ConfusionMatrix(self.num_classes)
+        matrix.counts = torch.stack(results).sum(dim=0)
+        scores = matrix.result()
+        return {"mIoU": scores.miou, "mAcc": scores.mean_accuracy, "aAcc": scores.pixel_accuracy}

@@ -1,0 +1,117 @@
+"""Scores of label maps over a whole set: one confusion matrix, then mIoU, per-class IoU and the two accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from segkd.errors import UserError
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in percent (0..100).
+
+    Attributes:
+        miou: mean of ``iou`` over the classes that occur in the truth or in the prediction.
+        iou: one value per class: 100 TP / (TP + FP + FN); NaN for a class absent from both. A class that is only
+            predicted has 0 and counts.
+        mean_accuracy: mean over the classes that occur in the truth of 100 TP / (TP + FN).
+        pixel_accuracy: 100 * correct pixels / pixels.
+        pixels: how many pixels were compared (void left out).
+
+    With no pixel to compare all of them are NaN.
+    """
+
+    miou: float
+    iou: tuple[float, ...]
+    mean_accuracy: float
+    pixel_accuracy: float
+    pixels: int
+
+    def as_dict(self, class_names: Sequence[str] | None = None) -> dict[str, object]:
+        """For JSON: the scores, with ``iou`` as {class name: percent} in class order."""
+        names = class_names if class_names is not None else [str(k) for k in range(len(self.iou))]
+        if len(names) != len(self.iou):
+            raise UserError(f"{len(names)} class names for the scores of {len(self.iou)} classes")
+        return {
+            "miou": self.miou,
+            "mean_accuracy": self.mean_accuracy,
+            "pixel_accuracy": self.pixel_accuracy,
+            "pixels": self.pixels,
+            "iou": dict(zip(names, self.iou, strict=True)),
+        }
+
+
+class ConfusionMatrix:
+    """Pixel counts (K, K) int64 over a set of images; row = truth, column = prediction.
+
+    Counts are summed over the whole set before any ratio is taken, so the result does not depend on how images were
+    batched or spread over processes (a mean of per-image IoUs would).
+
+    Args:
+        num_classes: K.
+        ignore_index: label of void pixels, which are left out.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = IGNORE) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        """Add predicted classes (N, H, W) in 0..K-1 against labels (N, H, W) in 0..K-1 or void."""
+        if prediction.shape != label.shape:
+            raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
+        keep = label != self.ignore_index
+        truth, guess = label[keep].long(), prediction[keep].long()
+        for name, values in (("label", truth), ("prediction", guess)):
+            self._check(name, values)
+        if truth.numel() == 0:
+            return
+        # checked above, once and with the offending value; torchmetrics' own check sorts all pixels
+        added = multiclass_confusion_matrix(guess, truth, self.num_classes, validate_args=False)
+        self.counts += added.to(self.counts)
+
+    def _check(self, name: str, values: Tensor) -> None:
+        wrong = values[(values < 0) | (values >= self.num_classes)]
+        if wrong.numel():
+            raise UserError(
+                f"{name} {int(wrong[0])} is outside the {self.num_classes} classes "
+                f"(0..{self.num_classes - 1}, {self.ignore_index} = ignore)"
+            )
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add the counts of another part of the set."""
+        if other.num_classes != self.num_classes:
+            raise ValueError(f"cannot merge counts of {other.num_classes} into {self.num_classes} classes")
+        self.counts += other.counts.to(self.counts)
+
+    def all_reduce(self) -> None:
+        """Sum the counts of all processes, in place; without a process group nothing happens."""
+        if dist.is_available() and dist.is_initialized():
+            device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+            total = self.counts.to(device)
+            dist.all_reduce(total)
+            self.counts = total.cpu()
+
+    def result(self) -> Scores:
+        """The scores of everything added so far."""
+        counts = self.counts.double()
+        hit, truth, guess = counts.diag(), counts.sum(1), counts.sum(0)
+        iou = 100 * hit / (truth + guess - hit)  # 0 / 0 = NaN: the class occurs nowhere
+        recall = 100 * hit / truth
+        return Scores(
+            miou=float(iou.nanmean()),
+            iou=tuple(iou.tolist()),
+            mean_accuracy=float(recall.nanmean()),
+            pixel_accuracy=float(100 * hit.sum() / counts.sum()),
+            pixels=int(self.counts.sum()),
+        )

@@ -1,0 +1,111 @@
+"""What every distillation loss is, and the helpers that losses share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from segkd.errors import UserError, nearest
+from segkd.registry import Registry
+
+Tensors = Tensor | tuple[Tensor, ...]
+
+
+class DistillationLoss(nn.Module):
+    """Base of all losses: ``loss(student, teacher, label=None, *, image=None, draw=None) -> scalar``.
+
+    ``student`` and ``teacher`` are a tensor, or a tuple in the order in which the bind lists its taps. The teacher
+    never gets a gradient. A loss with parameters, buffers or sampling overrides ``prepare`` or ``sample``.
+
+    Attributes:
+        raw_sizes: the loss makes height and width meet itself; the bind then hands over both maps as they are.
+        any_channels: student and teacher may have different channel counts.
+    """
+
+    raw_sizes: bool = False
+    any_channels: bool = False
+
+    def prepare(
+        self,
+        student_shapes: Sequence[tuple[int, ...]],
+        teacher_shapes: Sequence[tuple[int, ...]],
+        teacher_modules: Sequence[nn.Module],
+    ) -> None:
+        """Make all parameters and buffers, from shapes probed with one batch, before optimisers exist."""
+
+    def sample(self, *shapes: tuple[int, ...], seed: int) -> Any:
+        """The random draw of one step (``None`` for a loss without randomness), from a generator of its own."""
+        return None
+
+
+def single(features: Tensors, name: str) -> Tensor:
+    """The one tensor of a bind with one tap; several are a UserError."""
+    if isinstance(features, Tensor):
+        return features
+    if len(features) != 1:
+        raise UserError(f"{name} takes one tap a side, got {len(features)}")
+    return features[0]
+
+
+def raise_precision(x: Tensor) -> Tensor:
+    """``x`` in at least float32: half and bfloat16 are raised, float64 stays (the design's precision rule)."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def no_autocast(x: Tensor) -> torch.autocast:
+    """A context in which no operation on ``x``'s device is cast to a lower precision."""
+    return torch.autocast(device_type=x.device.type, enabled=False)
+
+
+def same_shape(student: Tensor, teacher: Tensor, name: str) -> None:
+    """A UserError, with the cure, unless both tensors have one shape."""
+    if student.shape == teacher.shape:
+        return
+    if student.dim() == teacher.dim() > 1 and student.shape[1] != teacher.shape[1]:
+        cure = "add connector=dict(type=Conv1x1) to its bind, or tap layers with equal channels"
+    else:
+        cure = "resize one to the other first (a bind does)"
+    raise UserError(f"{name}: student is {tuple(student.shape)}, teacher {tuple(teacher.shape)}; {cure}")
+
+
+def valid_mask(valid: Tensor | None, shape: tuple[int, ...], name: str) -> Tensor | None:
+    """``valid`` as a boolean mask, checked against the (N, H, W) or (N,) that the loss counts over."""
+    if valid is not None and tuple(valid.shape) != shape:
+        raise UserError(f"{name}: the valid mask is {tuple(valid.shape)}, its positions are {shape}")
+    return None if valid is None else valid.bool()
+
+
+def positive(value: float, argument: str, name: str) -> float:
+    """``value`` as a float; a UserError unless it is finite and above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"{name}: {argument} must be a number above 0, got {value!r}")
+    return float(value)
+
+
+def mean_over(total: Tensor, count: Tensor) -> Tensor:
+    """``total / count`` for a count that depends on the data; 0 with zero gradient where nothing was counted.
+
+    In a process group the count is averaged over the ranks: since DDP averages gradients, the result is then the mean
+    over all ranks' samples, however unevenly they are spread. Every rank must call it equally often.
+    """
+    count = count.detach().to(total.dtype)
+    world = 1
+    if distributed.is_available() and distributed.is_initialized():
+        world = distributed.get_world_size()
+        count = count.clone()
+        distributed.all_reduce(count)
+    return total * (world / count.clamp_min(1))
+
+
+def published_factor(factors: dict[str, float], published: str, name: str) -> float:
+    """The entry of a ``published_scale`` table; a UserError that names the nearest publications."""
+    if published not in factors:
+        raise UserError(f"{name}: no published form {published!r}; {nearest(published, factors)}")
+    return float(factors[published])
+
+
+LOSSES: Registry[DistillationLoss] = Registry("loss", "segkd.losses")

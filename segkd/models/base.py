@@ -1,0 +1,144 @@
+"""What every segkd network is: logits at input size, its own preprocessing, and a description of its taps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segkd.errors import UserError, nearest
+from segkd.registry import Registry
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class FeatureInfo(NamedTuple):
+    """One layer worth tapping: module path, output channels, stride of its output against the input."""
+
+    path: str
+    channels: int
+    stride: int
+
+
+class Preprocess(nn.Module):
+    """uint8 RGB image -> the network's input: ``(image[order] * scale - mean) / std``.
+
+    All four constants are buffers, so they travel with the network's weights. ``mean`` and ``std`` are given in the
+    network's own channel order and after ``scale``.
+
+    Args:
+        mean, std: one value per channel.
+        scale: factor applied to the 0..255 image first.
+        channels: "RGB" or "BGR", the order that the network expects.
+    """
+
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+    order: Tensor
+
+    def __init__(
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        scale: float = 1 / 255,
+        channels: str = "RGB",
+    ) -> None:
+        super().__init__()
+        if channels not in ("RGB", "BGR"):
+            raise UserError(f"Preprocess channels must be 'RGB' or 'BGR', got {channels!r}")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise UserError("Preprocess needs three means and three positive standard deviations")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+        self.register_buffer("order", torch.tensor([0, 1, 2] if channels == "RGB" else [2, 1, 0]))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB, uint8 or float in 0..255 -> (N, 3, H, W) float32."""
+        gain = (self.scale / self.std).view(1, 3, 1, 1)
+        shift = (self.mean / self.std).view(1, 3, 1, 1)
+        return image.index_select(1, self.order).to(self.mean.dtype) * gain - shift
+
+
+class Network(nn.Module):
+    """Base of all segkd networks.
+
+    A subclass calls ``super().__init__(num_classes, preprocess)``, sets ``feature_info`` and defines
+    ``forward(x (N, 3, H, W) preprocessed) -> logits (N, num_classes, H, W)`` for any H and W from 32 up.
+    """
+
+    feature_info: Sequence[FeatureInfo] = ()
+
+    def __init__(self, num_classes: int, preprocess: Preprocess | None = None) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise UserError(f"{type(self).__name__} needs at least 2 classes, got num_classes={num_classes}")
+        self.num_classes = num_classes
+        self.preprocess = preprocess or Preprocess()
+
+    def predict(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 RGB -> logits (N, K, H, W)."""
+        logits: Tensor = self(self.preprocess(image))
+        return logits
+
+
+def resize_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear resize of (N, C, h, w) to ``size`` = (H, W), half-pixel centres (align_corners=False)."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """A file's state dict, loaded with ``weights_only=True`` on the CPU.
+
+    Accepts a plain state dict, or one under ``state_dict``. A missing or unreadable file is a UserError.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"weights file not found: {file}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"cannot read weights file {file}: {str(error).splitlines()[0]}") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()) or not content:
+        raise UserError(f"{file} holds no state dict of tensors")
+    return {str(k): v for k, v in content.items()}
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load a file into ``network``, strictly; a file of another network is a UserError that names what differs."""
+    apply_weights(network, read_tensors(path), str(path))
+
+
+def apply_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy ``tensors`` into ``network``; every key and shape must match (checked before anything is changed)."""
+    own = network.state_dict()
+    name = type(network).__name__
+    for key, value in tensors.items():
+        if key in own and own[key].shape != value.shape:
+            raise UserError(
+                f"{source} does not fit {name}: {key} is {tuple(value.shape)} in the file, "
+                f"{tuple(own[key].shape)} in the network"
+            )
+    missing = sorted(set(own) - set(tensors))
+    extra = sorted(set(tensors) - set(own))
+    if missing or extra:
+        shown = f"it lacks {missing[0]!r}" if missing else f"it also has {extra[0]!r}"
+        hint = f" ({nearest(missing[0], extra)})" if missing and extra else ""
+        raise UserError(
+            f"{source} holds weights of another network than {name}: {shown}{hint}; "
+            f"{len(missing)} missing and {len(extra)} unknown of {len(own)} tensors"
+        )
+    network.load_state_dict(dict(tensors), strict=True)
+
+
+NETWORKS: Registry[Network] = Registry("network", "segkd.models")

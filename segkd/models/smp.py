@@ -1,0 +1,148 @@
+"""Any segmentation-models-pytorch model as a segkd network (https://github.com/qubvel-org/segmentation_models.pytorch)."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+from torch import Tensor, nn
+
+from segkd.errors import UserError, nearest
+from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, resize_to
+from segkd.models.blocks import refuse_batch_of_one
+from segkd.models.wrapping import (
+    check_size,
+    describe,
+    drop_idle,
+    fetch_error,
+    only_size,
+    pad_to_multiple,
+    paths_of,
+    probe,
+    size_error,
+)
+
+ARCHITECTURES: dict[str, type[nn.Module]] = dict(smp.MODEL_ARCHITECTURES_MAPPING)
+OURS = {"classes": "num_classes", "encoder_name": "encoder", "encoder_weights": "pretrained"}
+# PAN's feature pyramid halves the stride-16 map three times more.
+LEAST = {"pan": 128}
+FIXED = ("in_channels", "activation", "aux_params")
+
+
+def check_names(arch: str, encoder: str) -> None:
+    """Both names must be known to the library; ``tu-NAME`` is a timm encoder."""
+    if arch.lower() not in ARCHITECTURES:
+        raise UserError(f"smp has no architecture {arch!r}; {nearest(arch.lower(), ARCHITECTURES)}")
+    known = smp.encoders.get_encoder_names()
+    if encoder.startswith("tu-"):
+        name, known = encoder[3:].split(".")[0], timm.list_models()
+        if not timm.is_model(name):
+            raise UserError(f"timm has no encoder {name!r}; {nearest(name, known)}")
+    elif encoder not in known:
+        raise UserError(f"smp has no encoder {encoder!r}; {nearest(encoder, known)} (timm's are called 'tu-NAME')")
+
+
+def check_options(arch: str, encoder: str, options: dict[str, Any]) -> None:
+    """Refuse options that segkd sets itself, and misspelt ones: the library would ignore these without a word."""
+    known = set(inspect.signature(ARCHITECTURES[arch.lower()].__init__).parameters) - {"self", "kwargs", *OURS, *FIXED}
+    for key in options:
+        if key in OURS:
+            raise UserError(f"SmpModel has no argument {key!r}: it is called {OURS[key]!r}")
+        if key in FIXED:
+            raise UserError(f"SmpModel has no argument {key!r}: images have 3 channels and the output is plain logits")
+        if key not in known and not encoder.startswith("tu-"):
+            raise UserError(f"smp's {arch} has no option {key!r}; {nearest(key, known)}")
+
+
+def build(arch: str, encoder: str, num_classes: int, pretrained: bool, options: dict[str, Any]) -> Any:
+    """The library's model; its complaints about options become a UserError."""
+    weights = "imagenet" if pretrained else None
+    try:
+        return ARCHITECTURES[arch.lower()](
+            encoder_name=encoder, encoder_weights=weights, in_channels=3, classes=num_classes, **options
+        )
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise UserError(f"smp cannot build {arch} with encoder {encoder} and {options}: {error}") from error
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise fetch_error(f"smp's weights of encoder {encoder}", error) from error
+
+
+def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
+    """What the encoder's pretrained weights were trained with; ImageNet's mean and std without them."""
+    if not pretrained:
+        return Preprocess()
+    params = smp.encoders.get_preprocessing_params(encoder)
+    scale = 1 / 255 if max(params["input_range"]) == 1 else 1.0
+    return Preprocess(params["mean"], params["std"], scale, params["input_space"])
+
+
+@NETWORKS.register("smp")
+class SmpModel(Network):
+    """A model of segmentation-models-pytorch: ``encoder``, ``decoder`` and ``segmentation_head`` under those names.
+
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W): the image is padded to the multiple that the
+    encoder demands and the logits are cropped.
+
+    Args:
+        arch: "unet", "deeplabv3plus", "fpn", "segformer", ...
+        encoder: "resnet18", "mit_b0", "tu-convnext_tiny", ...
+        num_classes: number of classes.
+        weights: local file of this network's state dict, loaded last.
+        pretrained: download the library's ImageNet weights of the encoder; nothing is downloaded otherwise.
+        options: passed on to the library (``decoder_channels=...``).
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        encoder: str = "resnet18",
+        *,
+        num_classes: int,
+        weights: str | Path | None = None,
+        pretrained: bool = False,
+        **options: Any,
+    ) -> None:
+        check_names(arch, encoder)
+        check_options(arch, encoder, options)
+        model = build(arch, encoder, num_classes, pretrained, options)
+        super().__init__(num_classes, encoder_preprocess(encoder, pretrained))
+        self.encoder: nn.Module = model.encoder
+        self.decoder: nn.Module = model.decoder
+        self.segmentation_head: nn.Module = model.segmentation_head
+        # DPT halves a vision transformer's one map once more.
+        self.multiple = int(model.encoder.output_stride) * (2 if arch.lower() == "dpt" else 1)
+        self.least = LEAST.get(arch.lower(), 0)
+        self.only_size: tuple[int, int] | None = None
+        self._describe(encoder, options)
+        self.only_size = only_size(self, options)
+        if weights is not None:
+            load_weights(self, weights)
+
+    def _describe(self, encoder: str, options: dict[str, Any]) -> None:
+        """Find out the taps by running the model once; drop stages beyond the asked depth."""
+        size = options.get("img_size", max(64, self.least))
+        height, width = (size, size) if isinstance(size, int) else size
+        try:
+            outputs = probe(self, (height, width))
+        except (AssertionError, RuntimeError) as error:
+            raise size_error(f"smp's encoder {encoder}", (height, width), error) from error
+        drop_idle(self.encoder, outputs, "encoder")
+        features = outputs["encoder"][0]
+        stages = paths_of(outputs, features[0] if isinstance(features, tuple) else features, "encoder")
+        self.feature_info = describe(outputs, [*stages, "decoder", "segmentation_head.0"], height)
+
+    def forward(self, x: Tensor) -> Tensor:
+        refuse_batch_of_one(self, x)
+        height, width = x.shape[-2:]
+        padded = pad_to_multiple(x, self.multiple, self.least)
+        check_size(padded, self.only_size)
+        features = self.encoder(padded)
+        # DPT's encoder returns (features, prefix tokens), and its decoder takes both.
+        decoded = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
+        logits: Tensor = resize_to(self.segmentation_head(decoded), padded.shape[-2:])
+        return logits[..., :height, :width]

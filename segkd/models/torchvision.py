@@ -1,0 +1,69 @@
+"""Any torchvision segmentation model as a segkd network (https://docs.pytorch.org/vision/stable/models.html)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import Tensor, nn
+
+from segkd.errors import UserError, nearest
+from segkd.models.base import NETWORKS, Network, load_weights, resize_to
+from segkd.models.blocks import refuse_batch_of_one
+from segkd.models.wrapping import describe, fetch_error, last_per_shape, probe
+
+
+def build(arch: str, num_classes: int, pretrained: bool) -> Any:
+    """The library's model, without auxiliary head (supervision is segkd's)."""
+    known = torchvision.models.list_models(torchvision.models.segmentation)
+    if arch not in known:
+        raise UserError(f"torchvision has no segmentation model {arch!r}; {nearest(arch, known)}")
+    backbone = "DEFAULT" if pretrained else None
+    try:
+        return torchvision.models.get_model(
+            arch, weights=None, weights_backbone=backbone, num_classes=num_classes, aux_loss=False
+        )
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise fetch_error(f"torchvision's backbone weights of {arch}", error) from error
+
+
+@NETWORKS.register("torchvision")
+class TorchvisionModel(Network):
+    """A segmentation model of torchvision: ``backbone`` and ``classifier`` under those names.
+
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W).
+
+    Args:
+        arch: "deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large", ...
+        num_classes: number of classes.
+        weights: local file of this network's state dict, loaded last.
+        pretrained: download the library's ImageNet weights of the backbone; nothing is downloaded otherwise.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        *,
+        num_classes: int,
+        weights: str | Path | None = None,
+        pretrained: bool = False,
+    ) -> None:
+        model = build(arch, num_classes, pretrained)
+        super().__init__(num_classes)
+        self.backbone: nn.Module = model.backbone
+        self.classifier: nn.Module = model.classifier
+        # LR-ASPP's classifier takes the backbone's two maps, the others the last one.
+        self.takes_all = isinstance(model, torchvision.models.segmentation.LRASPP)
+        outputs = probe(self, (64, 64))
+        stages = last_per_shape(outputs, [f"backbone.{name}" for name, _ in self.backbone.named_children()])
+        self.feature_info = describe(outputs, [*stages, "classifier"], height=64)
+        if weights is not None:
+            load_weights(self, weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        refuse_batch_of_one(self, x)
+        features = self.backbone(x)
+        return resize_to(self.classifier(features if self.takes_all else features["out"]), x.shape[-2:])

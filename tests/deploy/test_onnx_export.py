@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import CLASSES, SIZE, PyramidNet
+from torch import Tensor, nn
+
+from segkd.deploy import onnx as export
+from segkd.deploy.onnx import ExportError, ExportReport, compare_logits, export_onnx, random_images
+from segkd.deploy.runtimes import OnnxRuntime
+from segkd.errors import UserError
+from segkd.models.base import Network
+
+
+def onnx_logits(path: Path, image: Tensor) -> Tensor:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
+
+
+def torch_logits(network: Network, image: Tensor) -> Tensor:
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        logits = network.predict(image)
+    network.train(training)
+    return logits
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_file_computes_what_the_network_does(net: PyramidNet, exported: Path, batch: int) -> None:
+    image = torch.randint(0, 256, (batch, 3, *SIZE), dtype=torch.uint8)
+    expected, got = torch_logits(net, image), onnx_logits(exported, image)
+    assert got.shape == (batch, 3, *SIZE)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_report_and_network_left_alone(net: PyramidNet, report: ExportReport) -> None:
+    assert net.training
+    assert net.dropout.training
+    assert [p.batch for p in report.parity] == [1, 3]
+    assert all(p.relative_difference < 1e-4 and p.argmax_agreement > 0.9999 for p in report.parity)
+    assert report.file_bytes == Path(report.path).stat().st_size
+    assert report.ops["MatMul"] == 8  # 2, 3, 6 and 5 x 7: two each
+    assert "GatherND" not in report.ops
+    assert "AveragePool" not in report.ops
+    assert report.as_dict()["parity"][0]["batch"] == 1
+
+
+def test_file_is_alone_and_holds_no_path_of_this_machine(exported: Path, net: PyramidNet) -> None:
+    assert not list(exported.parent.glob("*.data"))
+    assert not list(exported.parent.glob(".*"))
+    assert str(Path(__file__).parents[2]).encode() not in exported.read_bytes()
+    weights = sum(p.numel() for p in net.parameters()) * 4
+    assert exported.stat().st_size < weights + 40_000
+    onnx.checker.check_model(str(exported), full_check=True)
+
+
+def test_inputs_outputs_and_metadata(exported: Path) -> None:
+    graph = onnx.load(str(exported)).graph
+    shape = [d.dim_param or d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+    assert (graph.input[0].name, shape) == ("image", ["batch", 3, *SIZE])
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert graph.output[0].name == "logits"
+    metadata = OnnxRuntime(exported).metadata
+    assert metadata["size"] == list(SIZE)
+    assert metadata["class_names"] == list(CLASSES)
+    assert metadata["palette"] == [[9, 8, 7]]
+    assert metadata["preprocess"]["inside"] is True
+    assert metadata["preprocess"]["order"] == [2, 1, 0]
+
+
+def test_wide_and_preprocess_outside(net: PyramidNet, wide: Path) -> None:
+    image = random_images(2, (64, 96), seed=7)
+    expected = torch_logits(net, image)
+    torch.testing.assert_close(onnx_logits(wide, net.preprocess(image)), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(OnnxRuntime(wide).predict(image), expected, rtol=0, atol=1e-3)
+
+
+def test_tall(net: PyramidNet, tmp_path: Path) -> None:
+    report = export_onnx(net, tmp_path / "new" / "tall.onnx", (96, 64))
+    assert report.size == (96, 64)
+    image = random_images(3, (96, 64), seed=7)
+    torch.testing.assert_close(onnx_logits(Path(report.path), image), torch_logits(net, image), rtol=0, atol=1e-3)
+
+
+def test_fast_scnn(tmp_path: Path) -> None:
+    from segkd.models.fast_scnn import FastSCNN
+
+    torch.manual_seed(0)
+    report = export_onnx(FastSCNN(num_classes=11), tmp_path / "fast.onnx", (90, 122))
+    assert max(p.relative_difference for p in report.parity) < 1e-5
+    assert "GatherND" not in report.ops
+
+
+@pytest.mark.parametrize(("name", "value"), [("MAX_RELATIVE_DIFFERENCE", -1.0), ("MIN_ARGMAX_AGREEMENT", 1.1)])
+def test_gate_refuses_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    monkeypatch.setattr(export, name, value)
+    numbers = r"differs from the network at batch 1: logits by \d\.\d\de.\d+ of the largest .* 1\.0+ of the pixels"
+    with pytest.raises(ExportError, match=numbers):
+        export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Drifting(Network):
+    """Differs from its own trace: a Python counter, frozen in the graph, changes the logits of later calls."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.calls = 0
+        self.conv = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.conv(x) + self.calls
+
+
+class Growing(Network):
+    """Leaves the exporter no chance: branches on values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2] if float(x.sum()) > 0 else -x[:, :2]
+
+
+def test_wrong_file_and_failing_exporter_leave_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"earlier")
+    for network, message in ((Drifting(), "differs from the network"), (Growing(2), "cannot export Growing at 32x40")):
+        with pytest.raises(ExportError, match=message) as caught:
+            export_onnx(network, path, (32, 40))
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, UserError)
+    assert path.read_bytes() == b"earlier"
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_export_is_silent(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40), check_batches=(1,))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert not recwarn.list
+    assert logging.root.manager.disable == 0
+
+
+class Plain(Network):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.conv = nn.Conv2d(3, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def test_class_names_must_fit(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 class names for a network of 2 classes"):
+        export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40), class_names=CLASSES)
+
+
+def test_comparison_by_hand() -> None:
+    expected = torch.tensor([[[[1.0, -4.0]], [[0.0, 2.0]]]])
+    got = torch.tensor([[[[1.0, -4.0]], [[1.5, 2.0]]]])
+    parity = compare_logits(expected, got)
+    assert (parity.relative_difference, parity.argmax_agreement) == (1.5 / 4, 0.5)
+    assert compare_logits(expected, got[:, :1]).argmax_agreement == 0
+    assert compare_logits(expected, got * torch.nan).relative_difference == float("inf")

@@ -1,0 +1,226 @@
+"""Runs: fair arms, resuming bit for bit, run files, overrides, precision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from segkd.datasets.synthetic import SyntheticStreets
+from segkd.datasets.transforms import TrainTransform
+from segkd.distiller import Distiller
+from segkd.engine.build import build_model, build_student
+from segkd.engine.checkpoint import BEST, LAST, STATE
+from segkd.engine.config import dump_config, load_config, override, textual
+from segkd.engine.train import train
+from segkd.errors import UserError
+from segkd.losses.cwd import ChannelWise
+from segkd.models import load_weights
+from segkd.models.fast_scnn import FastSCNN
+from segkd.segmentor import Segmentor
+from segkd.supervision import AuxHead
+
+SUPERVISION = dict(main={}, aux=dict(tap="learning_to_downsample", head=dict(type=AuxHead), weight=0.4))
+BIND = dict(student="classifier", teacher="classifier", loss=dict(type=ChannelWise), weight=3.0)
+DEEP = dict(student="fusion", teacher="fusion", connector=dict(type="conv1x1"), loss=dict(type=ChannelWise))
+
+
+def config(arm: str = "alone", **changes: Any) -> dict[str, Any]:
+    student = dict(type=FastSCNN, num_classes=11)
+    model: dict[str, Any] = dict(type=Segmentor, network=student, supervision=SUPERVISION)
+    if arm == "distilled":
+        model = dict(
+            type=Distiller, student=student, supervision=SUPERVISION, teacher=dict(type=FastSCNN, num_classes=11),
+            binds=dict(logits=BIND, deep=DEEP), untrained_teacher=True,
+        )  # fmt: skip
+    return dict(
+        model=model,
+        data=dict(
+            dataset=dict(type=SyntheticStreets, size=(48, 64), cache=True),
+            train=dict(length=12), val=dict(split="val", length=3), test=dict(split="test", length=3),
+            augment=dict(type=TrainTransform, crop_size=(48, 64)), batch_size=4, workers=0,
+        ),
+        schedule=dict(steps=4, val_interval=2, warmup=1) | changes.pop("schedule", {}),
+        optim=dict(optimizer=dict(type=torch.optim.AdamW, lr=1e-3)),
+        engine=dict(log_interval=1) | changes.pop("engine", {}),
+        seed=changes.pop("seed", 3),
+    )  # fmt: skip
+
+
+class Watch(Hook):
+    """Keeps the batches and the student's weights of each step, and may stop a run as a crash would."""
+
+    def __init__(self, crash_at: int | None = None) -> None:
+        self.batches: list[dict[str, torch.Tensor]] = []
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.crash_at = crash_at
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter == self.crash_at:
+            raise KeyboardInterrupt
+        self.batches.append({k: v.clone() for k, v in data_batch.items()})
+        self.weights.append({k: v.clone() for k, v in runner.model.student.state_dict().items()})
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_arms_start_bit_equal_and_see_the_same_batches(tmp_path: Path) -> None:
+    watches = {}
+    for arm in ("alone", "distilled"):
+        watches[arm] = Watch()
+        train(config(arm), tmp_path / arm, hooks=[watches[arm]])
+    alone, distilled = watches["alone"], watches["distilled"]
+    assert equal(alone.weights[0], distilled.weights[0])
+    assert not equal(alone.weights[1], distilled.weights[1])
+    assert len(alone.batches) == len(distilled.batches) == 4
+    assert all(equal(a, b) for a, b in zip(alone.batches, distilled.batches, strict=True))
+
+
+@pytest.mark.parametrize("arm", ["alone", "distilled"])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, arm: str) -> None:
+    """Weights, BatchNorm statistics, optimiser, schedule, data order and dropout: bit for bit."""
+    whole = Watch()
+    train(config(arm), tmp_path / "whole", hooks=[whole])
+    with pytest.raises(KeyboardInterrupt):
+        train(config(arm), tmp_path / "parts", hooks=[Watch(crash_at=3)])
+    second = Watch()
+    train(config(arm), tmp_path / "parts", resume=True, hooks=[second])
+    assert len(second.batches) == 2  # the state was of step 2
+    assert equal(second.weights[0], whole.weights[2])
+    a, b = (torch.load(tmp_path / run / STATE, weights_only=True) for run in ("whole", "parts"))
+    assert equal(a["model"], b["model"])
+    assert a["step"] == b["step"] == 4
+    assert equal(*(torch.load(tmp_path / run / LAST, weights_only=True) for run in ("whole", "parts")))
+
+
+def test_run_folder_holds_what_the_design_says(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    metrics = train(config("distilled"), run)
+    for name in ("config.py", "log.jsonl", "metrics.json", STATE, LAST, BEST):
+        assert (run / name).is_file(), name
+    assert not list(run.glob("*.tmp"))
+    stored = json.loads((run / "metrics.json").read_text())
+    assert stored["seed"] == 3
+    assert stored["versions"]["torch"] == torch.__version__.partition("+")[0] or stored["versions"]["torch"]
+    assert stored["hardware"]
+    assert metrics["val_best"]["mIoU"] == max(r["val"]["mIoU"] for r in _log(run) if "val" in r)
+    steps = [r for r in _log(run) if "loss" in r]
+    assert [r["step"] for r in steps] == [1, 2, 3, 4]
+    terms = {k for k in steps[0] if k.startswith("loss_")}
+    assert terms == {"loss_main", "loss_aux", "loss_bind_logits", "loss_bind_deep"}
+    assert steps[0]["loss"] == pytest.approx(sum(steps[0][k] for k in terms), rel=1e-4)
+
+
+def _log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_student_file_is_the_student_alone_and_loads(tmp_path: Path) -> None:
+    cfg = config("distilled", schedule=dict(steps=2))
+    train(cfg, tmp_path / "run")
+    tensors = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    network = build_student(cfg)
+    assert tensors.keys() == network.state_dict().keys()
+    load_weights(network, tmp_path / "run" / LAST)
+    assert equal(network.state_dict(), tensors)
+
+
+def test_learning_rate_warms_up_and_decays_to_the_end(tmp_path: Path) -> None:
+    train(config(schedule=dict(steps=8, warmup=3, val_interval=8)), tmp_path / "run")
+    rates = [r["lr"] for r in _log(tmp_path / "run") if "lr" in r]
+    warm = [1e-3 * (0.01 + 0.99 * i / 2) for i in range(3)]
+    decay = [1e-3 * (1 - i / 4) ** 0.9 for i in range(5)]
+    assert rates == pytest.approx(warm + decay, rel=1e-6, abs=1e-9)
+
+
+def test_bf16_and_channels_last_train_on_a_cpu(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(config("distilled", engine=dict(precision="bf16", channels_last=True), schedule=dict(steps=2)), run)
+    assert all(torch.isfinite(torch.tensor(r["loss"])) for r in _log(run) if "loss" in r)
+    tensors = torch.load(run / LAST, weights_only=True)
+    assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float32}
+    with pytest.raises(UserError, match="precision 'fp8'"):
+        train(config(engine=dict(precision="fp8")), tmp_path / "other")
+
+
+def test_autocast_is_on_in_bf16_only(tmp_path: Path) -> None:
+    seen: dict[str, list[torch.dtype]] = {}
+    for precision in ("fp32", "bf16"):
+        cfg = config(engine=dict(precision=precision), schedule=dict(steps=1))
+        model = build_model(cfg)
+        types = seen.setdefault(precision, [])
+        model.student.classifier.register_forward_hook(lambda m, a, y, types=types: types.append(y.dtype))
+        train(cfg, tmp_path / precision, model=model)
+    assert seen["fp32"][0] is torch.float32
+    assert seen["bf16"][0] is torch.bfloat16
+    assert seen["bf16"][-1] is torch.float32  # validation is in full precision
+
+
+def test_gradients_accumulate_over_steps(tmp_path: Path) -> None:
+    cfg = config(schedule=dict(steps=4, warmup=0, val_interval=4))
+    cfg["optim"] = dict(optimizer=dict(type=torch.optim.SGD, lr=0.1), accumulate=2)
+    watch = Watch()
+    train(cfg, tmp_path / "run", hooks=[watch])
+    names = [n for n, _ in build_student(cfg).named_parameters()]
+    assert all(torch.equal(watch.weights[0][n], watch.weights[1][n]) for n in names)
+    assert not all(torch.equal(watch.weights[1][n], watch.weights[2][n]) for n in names)
+    assert all(torch.equal(watch.weights[2][n], watch.weights[3][n]) for n in names)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    cfg = config(schedule=dict(steps=25, val_interval=25))
+    cfg["model"] = dict(cfg["model"], supervision=dict(SUPERVISION, main=dict(weight=float("nan"))))
+    with pytest.raises(UserError, match="not finite: loss_main"):
+        train(cfg, tmp_path / "run")
+
+
+def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
+    wrong = config()
+    wrong["model"] = dict(wrong["model"], network=dict(type=FastSCNN, num_classes=7))
+    with pytest.raises(UserError, match=r"num_classes=7.*SyntheticStreets has 11"):
+        train(wrong, tmp_path / "run")
+    with pytest.raises(UserError, match="nothing to resume"):
+        train(config(), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+    train(config(schedule=dict(steps=1)), tmp_path / "run")
+    with pytest.raises(UserError, match="already holds a run"):
+        train(config(), tmp_path / "run")
+    with pytest.raises(UserError, match="seed 3, not 4"):
+        train(config(seed=4), tmp_path / "run", resume=True)
+
+
+def test_overrides_reach_any_value_and_refuse_unknown_names() -> None:
+    cfg = config("distilled")
+    override(cfg, "schedule.steps=7")
+    override(cfg, "model.binds.logits.weight=0.5")
+    override(cfg, "model.binds.logits.loss.temperature=2")
+    override(cfg, "model.student.dropout=0.3")  # an argument that the config did not set
+    override(cfg, "data.augment.crop_size=(64, 96)")
+    override(cfg, "engine.channels_last=true")
+    override(cfg, "data.train.split=a=b")
+    assert cfg["schedule"]["steps"] == 7
+    assert cfg["model"]["binds"]["logits"]["loss"] == dict(type=ChannelWise, temperature=2)
+    assert cfg["data"]["augment"]["crop_size"] == (64, 96)
+    assert cfg["engine"]["channels_last"] is True
+    assert cfg["data"]["train"]["split"] == "a=b"
+    for text, message in (
+        ("schedule.stepz=1", "steps"),
+        ("shedule.steps=1", "schedule"),
+        ("model.student.drop=1", "dropout"),
+        ("model.binds.logitz.weight=1", "logits"),
+        ("steps", "key.sub=value"),
+    ):
+        with pytest.raises(UserError, match=message):
+            override(cfg, text)
+
+
+def test_a_dumped_config_reads_back_to_the_same_values(tmp_path: Path) -> None:
+    cfg = config("distilled")
+    dump_config(cfg, tmp_path / "config.py")
+    assert textual(load_config(str(tmp_path / "config.py"))) == textual(cfg)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from segkd.errors import UserError
+from segkd.evaluation.scores import ConfusionMatrix, Scores
+
+
+def reference(prediction: np.ndarray, label: np.ndarray, classes: int) -> dict[str, object]:
+    """The definitions, by sets of pixels, in float64."""
+    valid = label != 255
+    p, t = prediction[valid], label[valid]
+    iou, recall = [], []
+    for k in range(classes):
+        inter, union = np.sum((p == k) & (t == k)), np.sum((p == k) | (t == k))
+        iou.append(100 * inter / union if union else math.nan)
+        recall.append(100 * inter / np.sum(t == k) if np.sum(t == k) else math.nan)
+    return {
+        "iou": iou,
+        "miou": np.nanmean(iou),
+        "mean_accuracy": np.nanmean(recall),
+        "pixel_accuracy": 100 * np.mean(p == t),
+        "pixels": int(valid.sum()),
+    }
+
+
+def random_maps(classes: int, seed: int = 0, shape: tuple[int, ...] = (6, 17, 23)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, shape)
+    prediction = np.where(rng.random(shape) < 0.6, label, rng.integers(0, classes, shape))
+    label[rng.random(shape) < 0.1] = 255
+    return prediction, label
+
+
+def scores_of(prediction: np.ndarray, label: np.ndarray, classes: int, batch: int = 6) -> Scores:
+    matrix = ConfusionMatrix(classes)
+    for i in range(0, len(label), batch):
+        matrix.update(torch.from_numpy(prediction[i : i + batch]), torch.from_numpy(label[i : i + batch]))
+    return matrix.result()
+
+
+@pytest.mark.parametrize("classes", [2, 7, 150])
+def test_equals_the_definitions(classes: int) -> None:
+    prediction, label = random_maps(classes)
+    got, want = scores_of(prediction, label, classes), reference(prediction, label, classes)
+    np.testing.assert_allclose(got.iou, want["iou"], rtol=1e-12)
+    for name in ("miou", "mean_accuracy", "pixel_accuracy", "pixels"):
+        assert getattr(got, name) == pytest.approx(want[name], rel=1e-12)
+
+
+def test_row_is_truth() -> None:
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[0, 0, 0]]]))
+    assert matrix.counts.tolist() == [[1, 2], [0, 0]]
+    assert matrix.counts.dtype == torch.int64
+
+
+def test_absent_class_is_left_out_and_a_hallucinated_one_counts() -> None:
+    label = np.array([[[0, 0, 1, 1]]])
+    absent = scores_of(np.array([[[0, 0, 1, 1]]]), label, 3)
+    assert absent.miou == 100
+    assert math.isnan(absent.iou[2])
+    invented = scores_of(np.array([[[0, 2, 1, 1]]]), label, 3)
+    assert invented.iou == (50.0, 100.0, 0.0)
+    assert invented.miou == 50
+    assert invented.mean_accuracy == 75  # class 2 has no pixel to be accurate on
+
+
+def test_void_does_not_count() -> None:
+    got = scores_of(np.array([[[0, 1, 0, 1]]]), np.array([[[0, 1, 255, 255]]]), 2)
+    assert (got.miou, got.pixel_accuracy, got.pixels) == (100, 100, 2)
+
+
+def test_only_void_is_nan_not_a_number() -> None:
+    got = scores_of(np.zeros((1, 2, 2), int), np.full((1, 2, 2), 255), 3)
+    assert all(math.isnan(v) for v in (got.miou, got.mean_accuracy, got.pixel_accuracy, *got.iou))
+
+
+def test_whole_set_not_mean_of_images() -> None:
+    # image 1: class 1 is one pixel, missed; image 2: class 1 is everything, found
+    label = np.array([[[0, 0, 0, 1]], [[1, 1, 1, 1]]])
+    prediction = np.array([[[0, 0, 0, 0]], [[1, 1, 1, 1]]])
+    per_image = np.mean([reference(p, t, 2)["miou"] for p, t in zip(prediction, label, strict=True)])
+    got = scores_of(prediction, label, 2, batch=1)
+    assert got == scores_of(prediction, label, 2, batch=2)
+    assert got.miou == pytest.approx(100 * (3 / 4 + 4 / 5) / 2)
+    assert abs(got.miou - per_image) > 5
+
+
+def test_merge_is_the_same_as_one_pass() -> None:
+    prediction, label = random_maps(5)
+    parts = []
+    for half in (slice(0, 2), slice(2, 6)):
+        matrix = ConfusionMatrix(5)
+        matrix.update(torch.from_numpy(prediction[half]), torch.from_numpy(label[half]))
+        parts.append(matrix)
+    parts[0].merge(parts[1])
+    parts[0].all_reduce()  # one process: nothing to add
+    assert parts[0].result() == scores_of(prediction, label, 5)
+    with pytest.raises(ValueError, match="merge"):
+        parts[0].merge(ConfusionMatrix(4))
+
+
+def test_all_reduce_keeps_the_sum_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = ConfusionMatrix(2)
+    matrix.counts[0, 0] = 3
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: counts.add_(4))
+    matrix.all_reduce()
+    assert matrix.counts.tolist() == [[7, 4], [4, 4]]
+
+
+def test_counts_do_not_saturate() -> None:
+    matrix = ConfusionMatrix(2)
+    matrix.counts[0, 0] = 2**40
+    matrix.update(torch.zeros(1, 1, 3, dtype=torch.long), torch.zeros(1, 1, 3, dtype=torch.long))
+    assert matrix.result().pixels == 2**40 + 3
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "name"), [(3, 0, "prediction 3"), (0, 3, "label 3"), (0, -1, "label -1")]
+)
+def test_values_outside_the_classes(prediction: int, label: int, name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        ConfusionMatrix(3).update(torch.tensor([[[prediction]]]), torch.tensor([[[label]]]))
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        ConfusionMatrix(3).update(torch.zeros(1, 2, 3), torch.zeros(1, 3, 2))
+
+
+def test_as_dict() -> None:
+    got = scores_of(np.array([[[0, 1]]]), np.array([[[0, 1]]]), 2).as_dict(["road", "car"])
+    assert got["iou"] == {"road": 100.0, "car": 100.0}
+    assert got["miou"] == 100
+    with pytest.raises(UserError, match="1 class names"):
+        scores_of(np.array([[[0, 1]]]), np.array([[[0, 1]]]), 2).as_dict(["road"])

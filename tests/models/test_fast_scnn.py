@@ -1,0 +1,112 @@
+"""Fast-SCNN against the golden shapes, the published cost, and plain forms of its parts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from segkd.errors import UserError
+from segkd.models.blocks import InvertedResidual, PyramidPooling, norms_after_global_pooling
+from segkd.models.fast_scnn import FastSCNN, Fusion
+
+GOLDEN = Path(__file__).resolve().parents[2] / "../shared/reference/golden/networks.json"
+
+
+def test_parameters_at_19_classes() -> None:
+    network = FastSCNN(num_classes=19)
+    assert sum(p.numel() for p in network.parameters()) == 1_138_051
+    assert len(list(network.parameters())) == 136
+    assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == 45
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) == 44
+
+
+def test_shapes_equal_golden() -> None:
+    if not GOLDEN.is_file():
+        pytest.skip("the golden file is not beside the checkout")
+    golden = json.loads(GOLDEN.read_text())["FastSCNN[Tramac,aux=False]"]
+    shapes = Counter(tuple(p.shape) for p in FastSCNN(num_classes=19).parameters())
+    assert shapes == Counter({tuple(shape): count for shape, count in golden["param_shapes"]})
+
+
+def test_cost_is_the_published_one() -> None:
+    """1.677 GMAC at 512x1024 [golden]; the port's stem pads by 0 and so is a little cheaper."""
+    with torch.device("meta"):
+        network = FastSCNN(num_classes=19).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, 3, 512, 1024, device="meta"))
+    assert counter.get_total_flops() / 2 == pytest.approx(1.677e9, rel=0.01)
+
+
+def test_pyramid_pooling_against_its_definition() -> None:
+    """At a map of 12x18 every bin divides it: plain means over cells, in float64."""
+    torch.manual_seed(0)
+    block = PyramidPooling(8, 4).double().eval()
+    x = torch.randn(2, 8, 12, 18, dtype=torch.float64)
+    parts = [x]
+    for bins, level in zip((1, 2, 3, 6), block.levels, strict=True):
+        means = x.reshape(2, 8, bins, 12 // bins, bins, 18 // bins).mean(dim=(3, 5))
+        conv, norm, _ = level[1]  # type: ignore[index]
+        value = torch.einsum("oi,nihw->nohw", conv.weight[:, :, 0, 0], means) / (1 + norm.eps) ** 0.5
+        parts.append(F.interpolate(value.clamp_min(0), size=(12, 18), mode="bilinear", align_corners=False))
+    conv, norm, _ = block.project
+    want = torch.einsum("oi,nihw->nohw", conv.weight[:, :, 0, 0], torch.cat(parts, 1)) / (1 + norm.eps) ** 0.5
+    torch.testing.assert_close(block(x), want.clamp_min(0))
+
+
+@pytest.mark.parametrize(("cout", "stride", "adds"), [(8, 1, True), (8, 2, False), (12, 1, False)])
+def test_inverted_residual_adds_identity_where_it_fits(cout: int, stride: int, adds: bool) -> None:
+    block = InvertedResidual(8, cout, stride, expand=6).eval()
+    x = torch.randn(1, 8, 6, 6)
+    body: Tensor = block.body(x)
+    assert (body < 0).any(), "the bottleneck is linear"
+    torch.testing.assert_close(block(x), body + x if adds else body)
+
+
+def test_fusion_resizes_the_coarse_branch() -> None:
+    """A coarse map that is constant stays so away from the border, whatever the sizes: half-pixel bilinear resize."""
+    fusion = Fusion(detail=4, coarse=6, cout=6).eval()
+    out = fusion(torch.zeros(1, 4, 45, 60), torch.ones(1, 6, 12, 15))
+    assert out.shape == (1, 6, 45, 60)
+    assert (out >= 0).all()
+    torch.testing.assert_close(out[..., 4:-4, 4:-4], out[..., 20:21, 20:21].expand(1, 6, 37, 52))
+
+
+def test_training_with_one_sample_is_refused() -> None:
+    network = FastSCNN(num_classes=5)
+    x = torch.randn(1, 3, 64, 64)
+    with pytest.raises(UserError, match=r"FastSCNN cannot train with batch size 1: .*batch_size >= 2"):
+        network(x)
+    for norm in norms_after_global_pooling(network):
+        norm.eval()
+    assert network(x).shape == (1, 5, 64, 64)
+    assert FastSCNN(num_classes=5).eval()(x).shape == (1, 5, 64, 64)
+
+
+def test_exactly_the_norms_that_fail_are_found() -> None:
+    """The ones found are the ones at which torch refuses a batch of one."""
+    network = FastSCNN(num_classes=5)
+    found = list(norms_after_global_pooling(network))
+    assert found == [network.global_features.pooling.levels[0][1][1]]  # type: ignore[index]
+
+
+def test_dropout_only_in_training() -> None:
+    network = FastSCNN(num_classes=5, dropout=0.5)
+    assert network.dropout.p == 0.5
+    network.eval()
+    x = torch.randn(1, 3, 32, 32)
+    assert torch.equal(network(x), network(x))
+
+
+def test_same_seed_same_start() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(FastSCNN(num_classes=5).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

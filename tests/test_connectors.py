@@ -1,0 +1,87 @@
+"""Connectors: channel counts come from the probe, weights from torch's default, randomness stays in step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from segkd.connectors import CONNECTORS, Conv1x1, build_connector
+from segkd.errors import UserError
+
+STUDENT, TEACHER = (2, 6, 5, 7), (2, 10, 3, 4)
+
+
+def test_counts_are_probed_and_the_map_keeps_its_size():
+    connector = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    feature = torch.randn(3, 6, 9, 4)
+    out = connector(feature, like=torch.randn(3, 10, 2, 2))
+    assert out.shape == (3, 10, 9, 4)
+    weight = dict(connector.named_parameters())["layers.0.weight"]
+    want = torch.einsum("oi,nihw->nohw", weight[:, :, 0, 0], feature)
+    torch.testing.assert_close(out, want)
+    assert len(list(connector.parameters())) == 1
+
+
+def test_by_name_and_with_bias_and_norm():
+    assert CONNECTORS.names() == ["conv1x1"]
+    connector = build_connector({"type": "conv1x1", "bias": True, "norm": True}, STUDENT, TEACHER)
+    assert {name for name, _ in connector.named_parameters()} == {
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.weight",
+        "layers.1.bias",
+    }
+    assert any(isinstance(module, nn.BatchNorm2d) for module in connector.modules())
+    out = connector(torch.randn(4, 6, 5, 5))
+    torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(10), atol=1e-5, rtol=0)
+
+
+def test_gradient_reaches_feature_and_weight():
+    connector = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    feature = torch.randn(*STUDENT, requires_grad=True)
+    connector(feature).square().sum().backward()
+    assert feature.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in connector.parameters())
+
+
+def test_preparing_leaves_the_random_stream_and_follows_the_seed():
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    first = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    torch.testing.assert_close(torch.rand(3), want, rtol=0, atol=0)
+    torch.manual_seed(5)
+    second = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    torch.manual_seed(6)
+    third = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    (a,), (b,), (c,) = first.parameters(), second.parameters(), third.parameters()
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_second_prepare_changes_nothing_for_the_same_channels():
+    connector = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    (before,) = connector.parameters()
+    connector.prepare((1, 6, 64, 128), (1, 10, 8, 8))
+    (after,) = connector.parameters()
+    assert before is after
+    with pytest.raises(UserError, match=r"out_channels=10.*has 12"):
+        connector.prepare(STUDENT, (1, 12, 8, 8))
+
+
+def test_given_counts_need_no_probe():
+    assert Conv1x1(in_channels=6, out_channels=10)(torch.randn(STUDENT)).shape == (2, 10, 5, 7)
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="prepare"):
+        Conv1x1()(torch.randn(STUDENT))
+    with pytest.raises(UserError, match=r"in_channels=7.*has 6"):
+        build_connector({"type": Conv1x1, "in_channels": 7}, STUDENT, TEACHER)
+    with pytest.raises(UserError, match=r"\(N, 6, H, W\)"):
+        build_connector({"type": Conv1x1}, STUDENT, TEACHER)(torch.randn(TEACHER))
+    with pytest.raises(UserError, match=r"teacher.*\(2, 10\)"):
+        build_connector({"type": Conv1x1}, STUDENT, (2, 10))
+    with pytest.raises(UserError, match="'conv1x1'"):
+        CONNECTORS.create("conv1x")

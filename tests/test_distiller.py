@@ -1,0 +1,259 @@
+"""Distiller, Segmentor, binds and supervision: frozen teacher, own preprocessing, fair start, shapes that meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segkd.binding import Bind, resize_feature, resize_label
+from segkd.distiller import Distiller
+from segkd.errors import UserError
+from segkd.losses.at import AttentionTransfer
+from segkd.losses.cwd import ChannelWise
+from segkd.losses.kd import PixelwiseKD
+from segkd.models import Network, Preprocess
+from segkd.models.fast_scnn import FastSCNN
+from segkd.segmentor import Segmentor
+from segkd.supervision import AuxHead, CrossEntropy, Supervision, shrink_label
+
+
+class Tiny(Network):
+    """Two convolutions at stride 4; the dropout and the BatchNorm make train and eval differ."""
+
+    def __init__(self, num_classes: int = 5, width: int = 8, preprocess: Preprocess | None = None) -> None:
+        super().__init__(num_classes, preprocess)
+        self.stem = nn.Conv2d(3, width, 3, 4, 1)
+        self.norm = nn.BatchNorm2d(width)
+        self.drop = nn.Dropout(0.5)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.classifier(self.drop(self.norm(self.stem(x)).relu()))
+        return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+BINDS: dict[str, Any] = dict(
+    logits=dict(student="classifier", teacher="classifier", loss=dict(type=PixelwiseKD), weight=2.0),
+    stem=dict(student="stem", teacher="stem", connector=dict(type="conv1x1"), loss=dict(type=ChannelWise)),
+    attention=dict(student="norm", teacher="norm", loss=dict(type=AttentionTransfer)),
+)
+SUPERVISION: dict[str, Any] = dict(main={}, aux=dict(tap="stem", head=dict(type=AuxHead), weight=0.4, stride=4))
+
+
+def batch(seed: int = 0, n: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (n, 3, 48, 64), dtype=torch.uint8, generator=generator)
+    label = torch.randint(0, 5, (n, 48, 64), generator=generator)
+    label[:, :5] = 255
+    return image, label
+
+
+def distiller(teacher: Network | None = None, **kwargs: Any) -> Distiller:
+    torch.manual_seed(0)
+    return Distiller(
+        Tiny(), teacher or Tiny(width=12), kwargs.pop("binds", BINDS), SUPERVISION, probe_size=(48, 64), **kwargs
+    )
+
+
+def test_teacher_stays_frozen_in_eval_and_outside_of_the_checkpoint() -> None:
+    model = distiller()
+    before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
+    model.train()
+    assert not any(m.training for m in model.teacher.modules())
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        total, _ = model.parse_losses(model.losses(*batch(step), step))
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    after = model.teacher.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert all(p.grad is None and not p.requires_grad for p in model.teacher.parameters())
+    owned = {id(p) for p in model.parameters()} | {id(b) for b in model.buffers()}
+    assert not owned & {id(t) for t in (*model.teacher.parameters(), *model.teacher.buffers())}
+    assert not [k for k in model.state_dict() if "teacher" in k]
+
+
+def test_every_trainable_part_gets_a_gradient() -> None:
+    model = distiller().train()
+    model.parse_losses(model.losses(*batch(), 0))[0].backward()
+    assert [
+        n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0 and p.dim() > 1
+    ] == []
+
+
+def test_terms_equal_hand_computation() -> None:
+    """The whole step against its definition, written out here with torch alone."""
+    model = distiller(binds=dict(logits=BINDS["logits"])).eval()
+    image, label = batch()
+    terms = model.losses(image, label, 0)
+    x = model.student.preprocess(image)
+    small = model.student.classifier(model.student.norm(model.student.stem(x)).relu())
+    logits = F.interpolate(small, size=(48, 64), mode="bilinear", align_corners=False)
+    ce = F.cross_entropy(logits, label, ignore_index=255)
+    teacher = model.teacher
+    t = teacher.classifier(teacher.norm(teacher.stem(teacher.preprocess(image))).relu())
+    kl = (t.softmax(1) * (t.log_softmax(1) - small.log_softmax(1))).sum(1).mean()
+    assert terms["loss_main"].item() == pytest.approx(ce.item(), rel=1e-5)
+    assert terms["loss_bind_logits"].item() == pytest.approx(2.0 * kl.item(), rel=1e-4)
+    assert set(terms) == {"loss_main", "loss_aux", "loss_bind_logits"}
+
+
+def test_each_network_uses_its_own_preprocessing() -> None:
+    """A teacher that expects BGR in 0..255 and a student that expects RGB in 0..1: a swap changes both results."""
+    bgr = Preprocess(mean=(110.0, 108.0, 105.0), std=(70.0, 71.0, 72.0), scale=1.0, channels="BGR")
+    teacher = Tiny(width=12, preprocess=bgr)
+    model = distiller(teacher, binds=dict(logits=BINDS["logits"])).eval()
+    image, label = batch()
+    seen: dict[str, Tensor] = {}
+    model.student.stem.register_forward_pre_hook(lambda m, a: seen.__setitem__("student", a[0]))
+    teacher.stem.register_forward_pre_hook(lambda m, a: seen.__setitem__("teacher", a[0]))
+    model.losses(image, label, 0)
+    rgb = image.float() / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = (rgb - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    assert torch.allclose(seen["student"], expected, atol=1e-5)
+    flipped = image.flip(1).float()
+    expected = (flipped - torch.tensor([110.0, 108.0, 105.0]).view(3, 1, 1)) / torch.tensor([70.0, 71.0, 72.0]).view(
+        3, 1, 1
+    )
+    assert torch.allclose(seen["teacher"], expected, atol=1e-4)
+
+
+def test_students_start_bit_equal_in_both_arms() -> None:
+    teacher = Tiny(width=12)
+
+    def build(kind: str) -> nn.Module:
+        torch.manual_seed(7)
+        student = dict(type="fast_scnn", num_classes=5)
+        terms = dict(main={}, aux=dict(tap="learning_to_downsample", head=dict(type=AuxHead), weight=0.4))
+        if kind == "alone":
+            return Segmentor(student, terms)
+        bind = dict(
+            student="global_features", teacher="stem", connector=dict(type="conv1x1"), loss=dict(type=ChannelWise)
+        )
+        return Distiller(student, teacher, dict(deep=bind), terms)
+
+    alone, distilled = build("alone"), build("distilled")
+    for part in ("student", "supervision"):
+        a, b = getattr(alone, part).state_dict(), getattr(distilled, part).state_dict()
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_teacher_moves_with_the_module_and_survives_a_deepcopy_of_dtype() -> None:
+    model = distiller().double()
+    assert next(model.teacher.parameters()).dtype is torch.float64
+    model.to(memory_format=torch.channels_last)
+    assert model.teacher.stem.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_teacher_without_weights_is_refused() -> None:
+    cfg = dict(type=FastSCNN, num_classes=5)
+    with pytest.raises(UserError, match=r"teacher has no weights"):
+        Distiller(Tiny(), cfg, BINDS)
+    with pytest.raises(UserError, match=r"not found: .*missing\.pth"):
+        Distiller(Tiny(), dict(cfg, weights="missing.pth"), BINDS)
+
+
+def test_teacher_loads_its_weights_strictly(tmp_path: Path) -> None:
+    trained = FastSCNN(num_classes=5)
+    file = tmp_path / "teacher.pth"
+    torch.save(trained.state_dict(), file)
+    bind = dict(logits=dict(student="classifier", teacher="classifier", loss=dict(type=PixelwiseKD)))
+    model = Distiller(Tiny(), dict(type=FastSCNN, num_classes=5, weights=str(file)), bind)
+    assert torch.equal(model.teacher.classifier.weight, trained.classifier.weight)
+    with pytest.raises(UserError, match="does not fit FastSCNN"):
+        Distiller(Tiny(), dict(type=FastSCNN, num_classes=7, weights=str(file)), bind)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(student="clasifier"), r"bind 'b'.*clasifier.*classifier"),
+        (dict(teacher="norn"), r"bind 'b'.*norn.*norm"),
+        (dict(loss=dict(type="cdw")), r"bind 'b'.*unknown loss 'cdw'.*cwd"),
+        (dict(loss=dict(type=PixelwiseKD, temprature=2.0)), r"PixelwiseKD has no argument 'temprature'.*temperature"),
+        (dict(size="large"), r"size policy 'large'"),
+        (dict(student="stem", teacher="stem", loss=dict(type=ChannelWise)), r"8 channels.*12.*Conv1x1"),
+        (dict(student=["stem", "norm"]), r"as many student taps"),
+        (dict(wieght=1.0), r"no argument 'wieght'.*weight"),
+    ],
+)  # fmt: skip
+def test_bad_binds_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
+    bind = dict(student="classifier", teacher="classifier", loss=dict(type=PixelwiseKD)) | change
+    with pytest.raises(UserError, match=message):
+        Distiller(Tiny(), Tiny(width=12), dict(b=bind))
+
+
+def test_maps_meet_at_the_smaller_of_both_sizes() -> None:
+    bind = Bind("a", "b", dict(type=PixelwiseKD))
+    student, teacher = torch.randn(1, 5, 8, 20), torch.randn(1, 5, 12, 10)
+    s, t = bind._meet(student, teacher)
+    assert s.shape == t.shape == (1, 5, 8, 10)
+    assert torch.allclose(s, F.avg_pool2d(student, (1, 2)))
+    for size in ("student", "teacher"):
+        s, t = Bind("a", "b", dict(type=PixelwiseKD), size=size)._meet(student, teacher)
+        assert s.shape == t.shape == (student if size == "student" else teacher).shape
+
+
+def test_resizing_averages_areas_and_invents_no_class() -> None:
+    x = torch.randn(2, 3, 9, 12, dtype=torch.float64)
+    assert torch.allclose(resize_feature(x, (3, 4)), F.avg_pool2d(x, 3))
+    grown = resize_feature(x, (18, 24))
+    assert torch.allclose(grown, F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+    label = torch.tensor([0, 7, 255])[torch.randint(0, 3, (2, 37, 50))]
+    assert set(resize_label(label, (5, 7)).unique().tolist()) <= {0, 7, 255}
+    assert set(shrink_label(label, 4).unique().tolist()) <= {0, 7, 255}
+
+
+def test_ignored_pixels_take_no_part_in_supervision() -> None:
+    logits = torch.randn(2, 5, 8, 8, requires_grad=True)
+    label = torch.randint(0, 5, (2, 8, 8))
+    label[:, :3] = 255
+    loss = CrossEntropy()(logits, label)
+    assert loss.item() == pytest.approx(F.cross_entropy(logits[:, :, 3:], label[:, 3:]).item(), rel=1e-6)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[:, :, :3].abs().max() == 0
+    nothing = CrossEntropy()(logits, torch.full_like(label, 255))
+    assert nothing.item() == 0
+
+
+def test_class_weights_are_torch_s() -> None:
+    logits, label = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    weight = [1.0, 2.0, 0.5]
+    expected = F.cross_entropy(logits, label, weight=torch.tensor(weight))
+    assert CrossEntropy(class_weight=weight)(logits, label).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_masked_bind_leaves_void_out() -> None:
+    masked = dict(BINDS["logits"], masked=True, size="teacher", student="", teacher="")
+    model = distiller(binds=dict(logits=masked)).eval()
+    image, label = batch()
+    value = model.losses(image, label, 0)["loss_bind_logits"]
+    s, t = model.student.predict(image), model.teacher.predict(image)
+    kl = (t.softmax(1) * (t.log_softmax(1) - s.log_softmax(1))).sum(1)
+    assert value.item() == pytest.approx(2.0 * kl[label != 255].mean().item(), rel=1e-4)
+
+
+def test_supervision_refuses_what_it_cannot_use() -> None:
+    network, probe = Tiny(), torch.zeros(1, 3, 48, 64)
+    for terms, message in (
+        (dict(a=dict(tap="stem")), "tap and a head go together"),
+        (dict(a=dict(wight=1)), "no key 'wight'"),
+        (dict(a=dict(tap="sten", head=dict(type=AuxHead))), "sten.*stem"),
+        ({}, "no term"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Supervision(terms, network, probe)
+
+
+def test_aux_head_has_the_published_parameter_count() -> None:
+    """Fast-SCNN with one head on 64 channels: 1,157,174 parameters at 19 classes (reference), 19,123 of them the head."""
+    assert sum(p.numel() for p in AuxHead(64, 19).parameters()) == 19123
