@@ -223,8 +223,8 @@ def _start_worker(_worker: int) -> None:
     finaliser imports too, CPython 3.11 fails in the import, the batch is lost, and the parent waits for ever. So the
     parent's objects are put beyond the collector's reach, and the imports are made here.
     """
-    pass
+    gc.freeze()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    reduce_tensor(torch.empty(0))
+    reduce_tensor(torch.empty(0))  # type: ignore[no-untyped-call]
     importlib.import_module("multiprocessing.resource_sharer")

@@ -82,7 +82,8 @@ def test_reduced_range_and_per_tensor_weights(exported: Path, tmp_path: Path, ca
     kernels = [a for a in arrays if a.dtype == np.int8]
     assert len(kernels) == 3
     assert max(int(np.abs(k).max()) for k in kernels) <= 64
-    assert not [i for i in graph.initializer if i.name.endswith("_scale") and i.dims]
+    scales = [onnx.numpy_helper.to_array(i) for i in graph.initializer if i.name.endswith("weight_scale")]
+    assert [scale.size for scale in scales] == [1, 1, 1]
 
 
 def test_percentile_cuts_what_minmax_keeps(net: PyramidNet, exported: Path, tmp_path: Path) -> None:
