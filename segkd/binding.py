@@ -113,7 +113,8 @@ class Bind(nn.Module):
             if m.student_met[1] != m.teacher_met[1]:
                 raise UserError(
                     f"student tap {m.student!r} gives {m.student_met[1]} channels, teacher tap {m.teacher!r} "
-                    f"{m.teacher_met[1]}; add connector=dict(type=Conv1x1) to this bind"
+                    f"{m.teacher_met[1]}; add connector=dict(type=Conv1x1) to this bind (or, if these are logits, give "
+                    "both networks the same num_classes)"
                 )
 
 

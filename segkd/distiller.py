@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ class Distiller(TrainingModel):
             raise UserError("a Distiller needs at least one bind; to train without a teacher use Segmentor")
         _check_trained(teacher, untrained_teacher)
         # In a list, nn.Module does not see it: no parameter, no buffer, no train() of the teacher is ever registered.
-        self._teachers = [frozen(NETWORKS.build(teacher))]
+        self._teachers = [frozen(_build_teacher(teacher))]
         probe = {"student": student_probe, "teacher": probe_input(self.teacher, probe_size)}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
@@ -99,8 +100,22 @@ def frozen(network: Network) -> Network:
     return network.eval().requires_grad_(False)
 
 
+def _build_teacher(cfg: Any) -> Network:
+    try:
+        return NETWORKS.build(cfg)
+    except UserError as error:
+        raise UserError(f"teacher: {error}") from error
+
+
 def _check_trained(teacher: Any, untrained: bool) -> None:
-    if untrained or not isinstance(teacher, Mapping) or teacher.get("weights"):
+    if untrained or not isinstance(teacher, Mapping):
+        return
+    if teacher.get("weights"):
+        if not Path(teacher["weights"]).is_file():
+            raise UserError(
+                f"the teacher's weights file is not found: {teacher['weights']}; train the teacher first, or set "
+                "model.teacher.weights to a file"
+            )
         return
     raise UserError(
         "the teacher has no weights: set model.teacher.weights to a file (or untrained_teacher=True if that is meant)"

@@ -89,9 +89,11 @@ def resolve(target: Any, kind: str = "class") -> Any:
     if not isinstance(target, str):
         return target
     module_name, _, attribute = target.rpartition(".")
+    if not module_name:
+        raise UserError(f"{kind} {target!r} is no class; give its dotted path (package.module.Class)")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{kind} {target!r}: cannot import {module_name!r} ({error})") from error
     if not hasattr(module, attribute):
         raise UserError(f"{kind} {target!r}: {module_name} has no {attribute!r}; {nearest(attribute, dir(module))}")

@@ -94,7 +94,7 @@ class Features(Mapping[str, Tensor]):
 
     def attach(self, model: nn.Module) -> Iterator[RemovableHandle]:
         """Register all hooks, one by one; the first forgets the last pass when a new one begins."""
-        yield model.register_forward_pre_hook(self._begin, prepend=True)
+        yield model.register_forward_pre_hook(self._begin)
         for recorder in self._recorders.values():
             yield recorder.attach(model)
 

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from segkd.cli.common import add_config_arguments, console, load, parse_size, positive, save_json
-from segkd.cli.eval import named
+from segkd.cli.common import (
+    add_config_arguments,
+    add_json_argument,
+    add_threads_argument,
+    console,
+    default_size,
+    load,
+    named,
+    parse_size,
+    positive,
+    save_json,
+    say,
+)
+from segkd.errors import UserError
+
+if TYPE_CHECKING:
+    from segkd.deploy.runtimes import Runtime
 
 
 def add(subparsers: Any) -> None:
@@ -16,36 +32,47 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "files", metavar="FILE", nargs="*", help=".pth or .onnx (default: the config's student, untrained)"
     )
-    parser.add_argument("--size", type=parse_size, metavar="HxW", help="image size (default: the config's crop)")
-    parser.add_argument("--batch", type=positive, default=1, help="images per call (default 1)")
-    parser.add_argument("--repeats", type=positive, default=50, help="timed calls of each (default 50)")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--json", metavar="FILE", help="write it as JSON")
+    parser.add_argument(
+        "--size", type=parse_size, metavar="HxW", help="image size (default: the ONNX files', else the config's crop)"
+    )
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="images per call (default 1)")
+    parser.add_argument("--repeats", type=positive, default=50, metavar="N", help="timed calls of each (default 50)")
+    add_threads_argument(parser)
+    add_json_argument(parser, "it")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Time everything, and print the table with the hardware under it."""
     from segkd.cli import measure
-    from segkd.deploy.runtimes import Runtime, TorchRuntime
+    from segkd.deploy.runtimes import TorchRuntime
     from segkd.engine.build import build_student
     from segkd.engine.environment import environment
     from segkd.report.tables import comparison_table
 
     cfg = load(args)
-    size = args.size or tuple(cfg["data"]["augment"]["crop_size"])
-    models: dict[str, Runtime] = {
-        n: measure.open_model(cfg, f, args.threads, True) for n, f in named(args.files).items()
-    }
+    models: dict[str, Runtime] = {n: measure.open_model(cfg, f, args.threads) for n, f in named(args.files).items()}
     if not models:
-        models = {"student": TorchRuntime(build_student(cfg).to(measure.device()), threads=args.threads)}
-    rows = [
-        {"name": name, **row} for name, row in measure.speed(models, size, args.batch, max(args.repeats, 2)).items()
-    ]
-    measure.inherit_cost(rows)
+        models = {"student, untrained": TorchRuntime(build_student(cfg).to(measure.device()), threads=args.threads)}
+    size = _size(args.size, models, cfg)
+    timed = measure.speed(models, size, args.batch, max(args.repeats, 2))
+    rows = [{"name": name, **row} for name, row in timed.items()]
     about = environment(cfg.get("seed"))
-    console.print(comparison_table(rows, title=f"{size[0]}x{size[1]}, batch {args.batch}, {args.threads} threads"))
+    title = f"images of {measure.text(size)} (HxW), batch {args.batch}, {args.threads} threads, {args.repeats} calls"
+    console.print(comparison_table(rows, title=title))
     for row in rows:
-        console.print(f"  {row['name']}: peak memory of one call {row['peak_memory_mib']:.1f} MiB")
-    console.print("  " + ", ".join(f"{k}: {v}" for k, v in about["hardware"].items()))
+        say(f"{row['name']}: loading it and one call took {row['peak_memory_mib']:.1f} MiB more memory")
+    say(", ".join(f"{k}: {v}" for k, v in about["hardware"].items() if v is not None))
     save_json(args.json, {"batch": args.batch, "threads_asked": args.threads, "rows": rows, **about})
+
+
+def _size(asked: tuple[int, int] | None, models: Mapping[str, Runtime], cfg: Mapping[str, Any]) -> tuple[int, int]:
+    """The one size at which all are timed: as asked, else the ONNX files', else the config's crop."""
+    from segkd.cli.measure import text
+
+    fixed = {name: model.size for name, model in models.items() if model.size is not None}
+    size = asked or next(iter(fixed.values()), None) or default_size(cfg)
+    for name, own in fixed.items():
+        if own != size:
+            raise UserError(f"{name} takes images of {text(own)} (HxW), not {text(size)}: export one for that size")
+    return size

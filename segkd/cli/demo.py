@@ -1,6 +1,6 @@
 """``segkd demo``: teacher, student alone, distilled student, int8 file, on synthetic streets, in one go.
 
-It runs three shipped configs with overrides, then exports, quantises, scores and draws; it has no training code of its own.
+It runs three shipped configs with overrides, then exports, quantises, scores and draws; no training code is its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import console, parse_size, positive
+from segkd.cli.common import console, parse_size, positive, say, writable_folder
 from segkd.errors import UserError
 
 ARMS = {
@@ -26,11 +26,21 @@ MARK = "segkd_demo"
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("demo", help="teacher -> student -> int8 on synthetic streets, in under 10 minutes")
-    parser.add_argument("--out", default="work/demo", metavar="DIR", help="folder of the results (default work/demo)")
-    parser.add_argument("--size", type=parse_size, default=(128, 256), metavar="HxW", help="image size (128x256)")
-    parser.add_argument("--steps", type=positive, default=400, help="steps of both students (default 400)")
-    parser.add_argument("--teacher-steps", type=positive, default=500, help="steps of the teacher (default 500)")
-    parser.add_argument("--images", type=positive, default=200, help="test scenes to score (default 200)")
+    parser.add_argument(
+        "--out",
+        type=writable_folder,
+        default="work/demo",
+        metavar="DIR",
+        help="folder of the results (default work/demo)",
+    )
+    parser.add_argument(
+        "--size", type=parse_size, default=(128, 256), metavar="HxW", help="image size (default 128x256)"
+    )
+    parser.add_argument("--steps", type=positive, metavar="N", default=400, help="steps of both students (default 400)")
+    parser.add_argument(
+        "--teacher-steps", type=positive, metavar="N", default=500, help="steps of the teacher (default 500)"
+    )
+    parser.add_argument("--images", type=positive, metavar="N", default=200, help="test scenes to score (default 200)")
     parser.set_defaults(run=run)
 
 
@@ -41,23 +51,26 @@ def run(args: argparse.Namespace) -> None:
     from segkd.report.tables import comparison_table
 
     began = time.perf_counter()
-    out = _fresh_folder(Path(args.out))
+    out = _fresh_folder(args.out)
     cfgs = {arm: _config(arm, args, out) for arm in ARMS}
     for arm, cfg in cfgs.items():
         _train(arm, cfg, out)
     files = {arm: out / _slug(arm) / "student_last.pth" for arm in ARMS}
     files |= _deploy(cfgs["student distilled"], files["student distilled"], args.size, out)
-    models = {name: measure.open_model(cfgs.get(name, cfgs["student distilled"]), file, 2) for name, file in files.items()}
+    models = {
+        name: measure.open_model(cfgs.get(name, cfgs["student distilled"]), file, 2) for name, file in files.items()
+    }
     dataset = build_dataset(cfgs["teacher"], "test")
     scores = measure.score(cfgs["teacher"], models, dataset)
     timed = measure.speed(models, args.size)
     rows = [{"name": n, **measure.scores_row(scores[n], dataset.class_names), **timed[n]} for n in models]
-    measure.inherit_cost(rows[2:])  # the ONNX files are the distilled student's
     seconds = time.perf_counter() - began
     _write(out, rows, cfgs, args, seconds)
     _draw(out, models, dataset)
     console.print(comparison_table(rows, title=f"{len(dataset)} test scenes of {args.size[0]}x{args.size[1]}"))
-    console.print(f"{out / 'metrics.json'}, {out / 'comparison.png'}; all of it took {seconds / 60:.1f} minutes")
+    say(f"numbers: {out / 'metrics.json'}")
+    say(f"picture: {out / 'comparison.png'}")
+    say(f"all of it took {seconds / 60:.1f} minutes")
 
 
 def _fresh_folder(out: Path) -> Path:
@@ -96,10 +109,10 @@ def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
 def _train(arm: str, cfg: Mapping[str, Any], out: Path) -> None:
     from segkd.cli.train import train_with_progress
 
-    console.print(f"[bold]{arm}[/] ({ARMS[arm]}): {cfg['schedule']['steps']} steps")
+    say(f"{arm}: {cfg['schedule']['steps']} steps of {ARMS[arm]}", style="bold")
     began = time.perf_counter()
     train_with_progress(cfg, out / _slug(arm), title=arm)
-    console.print(f"  {time.perf_counter() - began:.0f} s")
+    say(f"  took {time.perf_counter() - began:.0f} s")
 
 
 def _deploy(cfg: Mapping[str, Any], weights: Path, size: tuple[int, int], out: Path) -> dict[str, Path]:
@@ -118,7 +131,9 @@ def _deploy(cfg: Mapping[str, Any], weights: Path, size: tuple[int, int], out: P
         export_onnx(network, files["distilled, ONNX"], size, class_names=names, extra={"palette": palette})
         images = calibration_images(cfg, size, 32)
         quantize_onnx(files["distilled, ONNX"], files["distilled, int8"], images, op_types="all")
-    console.print(f"[bold]exported[/] {files['distilled, ONNX']} and {files['distilled, int8']}")
+    say("exported", style="bold")
+    for file in files.values():
+        say(f"  {file}: {file.stat().st_size / 2**20:.2f} MiB")
     return files
 
 

@@ -1,12 +1,19 @@
-"""``segkd eval``: mIoU of weights and of ONNX files, side by side."""
+"""``segkd eval``: mIoU and speed of weights and of ONNX files, side by side."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_config_arguments, console, load, parse_size, positive, save_json
+from segkd.cli.common import (
+    add_config_arguments,
+    add_json_argument,
+    add_threads_argument,
+    load,
+    named,
+    parse_size,
+    save_json,
+)
 
 
 def add(subparsers: Any) -> None:
@@ -18,8 +25,8 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="size to time at (default: the first image's)")
     parser.add_argument("--no-speed", action="store_true", help="score only")
     parser.add_argument("--resize", action="store_true", help="let ONNX files take images of other sizes, resized")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--json", metavar="FILE", help="write scores, speed and environment as JSON")
+    add_threads_argument(parser)
+    add_json_argument(parser, "scores, speed and environment")
     parser.set_defaults(run=run)
 
 
@@ -28,30 +35,11 @@ def run(args: argparse.Namespace) -> None:
     from segkd.cli import measure
     from segkd.engine.build import build_dataset
     from segkd.engine.environment import environment
-    from segkd.report.tables import class_table, comparison_table
 
     cfg = load(args)
+    files = named(args.files)
     dataset = build_dataset(cfg, args.split)
-    models = {
-        name: measure.open_model(cfg, file, args.threads, args.resize) for name, file in named(args.files).items()
-    }
-    for name, model in models.items():
-        measure.check_class_count(model, dataset, name)
-    image_size = dataset[0].label.shape
-    size = args.size or (int(image_size[0]), int(image_size[1]))
-    scores = measure.score(cfg, models, dataset)
-    rows = [{"name": name, **measure.scores_row(s, dataset.class_names)} for name, s in scores.items()]
-    if not args.no_speed:
-        timed = measure.speed(models, size)
-        for row in rows:
-            row |= timed[row["name"]]
-        measure.inherit_cost(rows)
-    console.print(comparison_table(rows, title=f"{type(dataset).__name__} {args.split}, {len(dataset)} images"))
-    console.print(class_table({name: s.iou for name, s in scores.items()}, dataset.class_names))
+    models = {name: measure.open_model(cfg, file, args.threads, args.resize) for name, file in files.items()}
+    size = args.size or measure.image_size(dataset)
+    rows = measure.compare(cfg, models, dataset, args.split, None if args.no_speed else size)
     save_json(args.json, {"split": args.split, "images": len(dataset), "rows": rows, **environment(cfg.get("seed"))})
-
-
-def named(files: list[str]) -> dict[str, str]:
-    """Files by their shortest distinct names."""
-    names = [Path(f).name for f in files]
-    return {name if names.count(name) == 1 else file: file for name, file in zip(names, files, strict=True)}

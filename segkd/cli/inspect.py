@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from segkd.cli.common import add_config_arguments, console, load, parse_size, save_json
+from segkd.cli.common import (
+    add_config_arguments,
+    add_json_argument,
+    default_size,
+    load,
+    parse_size,
+    save_json,
+    say,
+    say_columns,
+)
 
 if TYPE_CHECKING:
     from segkd.inspection import LayerInfo
     from segkd.segmentor import TrainingModel
+
+DEPTH = 3  # names in the paths of the layers that are shown without --all
 
 
 def add(subparsers: Any) -> None:
@@ -19,30 +29,34 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("inspect", help="print what can be tapped, and the shapes that meet in every bind")
     add_config_arguments(parser)
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="input size (default: the config's crop)")
-    parser.add_argument("--all", action="store_true", help="also layers inside of blocks (deeper than three names)")
-    parser.add_argument("--json", metavar="FILE", help="write it as JSON")
+    parser.add_argument("--all", action="store_true", help=f"also layers inside of blocks (more than {DEPTH} names)")
+    add_json_argument(parser, "it")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Build the model without needing the teacher's weights, and print it."""
+    """Build the model without needing any weights, and print it."""
     from segkd.engine.build import build_model
 
     cfg = load(args)
-    size = args.size or tuple(cfg["data"]["augment"].get("crop_size", (256, 512)))
-    model_cfg = dict(cfg["model"], probe_size=size)
-    if "teacher" in model_cfg:  # shapes do not depend on weights, so inspecting needs none
-        about_weights = ("weights", "published")
-        model_cfg["teacher"] = {k: v for k, v in model_cfg["teacher"].items() if k not in about_weights}
-        model_cfg["untrained_teacher"] = True
-    model = build_model({**cfg, "model": model_cfg})
+    size = args.size or default_size(cfg)
+    model = build_model({**cfg, "model": _without_weights(cfg["model"]) | {"probe_size": size}})
     content = {role: _layers(network, size) for role, network in _networks(model).items()}
-    for role, layers in content.items():
-        console.print(_layer_table(role, layers, args.all))
+    for role, network in _networks(model).items():
+        _print_layers(f"{role} {type(network).__name__}, input {size[0]}x{size[1]} (HxW)", content[role], args.all)
     binds = _binds(model)
-    if binds:
-        console.print(_bind_table(binds))
+    _print_binds(binds)
     save_json(args.json, {"layers": {k: [x._asdict() for x in v] for k, v in content.items()}, "binds": binds})
+
+
+def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Shapes do not depend on weights, so none are read or fetched."""
+    plain = dict(model)
+    for role in ("network", "student", "teacher"):
+        if isinstance(plain.get(role), Mapping):
+            about_weights = ("weights", "published", "pretrained")
+            plain[role] = {k: v for k, v in plain[role].items() if k not in about_weights}
+    return plain | ({"untrained_teacher": True} if "teacher" in plain else {})
 
 
 def _networks(model: TrainingModel) -> dict[str, Any]:
@@ -58,48 +72,46 @@ def _layers(network: Any, size: tuple[int, int]) -> list[LayerInfo]:
     return [layer for layer in layers if not layer.path.startswith("preprocess")]
 
 
-def _layer_table(role: str, layers: list[LayerInfo], everything: bool) -> Table:
-    shown = [x for x in layers if everything or x.path.count(".") < 3]
-    table = Table(title=f"{role}: {len(shown)} of {len(layers)} layers", title_justify="left", box=None)
-    for column in ("tap", "layer", "channels", "stride", "shape"):
-        table.add_column(column, justify="right" if column in ("channels", "stride") else "left", overflow="fold")
-    for layer in shown:
-        stride = "" if layer.stride is None else f"{layer.stride:g}"
-        table.add_row(layer.path or "(the logits)", layer.type, str(layer.channels or ""), stride, _text(layer.shape))
-    return table
+def _print_layers(title: str, layers: list[LayerInfo], everything: bool) -> None:
+    shown = [x for x in layers if everything or x.path.count(".") < DEPTH]
+    hidden = len(layers) - len(shown)
+    say(f"{title}: {len(shown)} layers" + (f", and {hidden} deeper ones (--all)" if hidden else ""), style="bold")
+    rows = [("tap", "layer", "channels", "stride", "HxW")]
+    for x in shown:
+        stride = "" if x.stride is None else f"{x.stride:g}"
+        rows.append((_tap(x.path), x.type, str(x.channels or ""), stride, _text(x.shape[2:])))
+    say_columns(rows, right=(2, 3, 4))
+    say("")
 
 
 def _binds(model: TrainingModel) -> list[dict[str, Any]]:
     rows = []
     for name, bind in getattr(model, "binds", {}).items():
-        for m in bind.shapes:
+        for m, connector in zip(bind.shapes, bind.connectors, strict=True):
             row = {"bind": name, "loss": type(bind.loss).__name__, "weight": bind.weight}
+            row["connector"] = type(connector).__name__ if any(connector.children()) else None
             rows.append(row | {k: getattr(m, k) for k in m.__slots__})
     return rows
 
 
-def _bind_table(binds: list[dict[str, Any]]) -> Table:
-    table = Table(title="binds: what meets", title_justify="left", box=None)
-    for column in (
-        "bind",
-        "loss",
-        "weight",
-        "student tap",
-        "gives",
-        "enters the loss as",
-        "teacher tap",
-        "gives",
-        "enters as",
-    ):
-        table.add_column(column, overflow="fold")
+def _print_binds(binds: list[dict[str, Any]]) -> None:
+    """Two lines for each pair of taps that meets, under a line that names loss, weight and connector."""
+    last = None
     for b in binds:
-        table.add_row(
-            b["bind"], b["loss"], f"{b['weight']:g}",
-            b["student"], _text(b["student_raw"]), _text(b["student_met"]),
-            b["teacher"], _text(b["teacher_raw"]), _text(b["teacher_met"]),
-        )  # fmt: skip
-    return table
+        if b["bind"] != last:
+            connector = f", connector {b['connector']}" if b["connector"] else ""
+            say(f"bind {b['bind']}: {b['loss']}, weight {b['weight']:g}{connector}", style="bold")
+            last = b["bind"]
+        rows = [("", "tap", "gives", "enters the loss as")]
+        rows += [
+            (role, _tap(b[role]), _text(b[f"{role}_raw"]), _text(b[f"{role}_met"])) for role in ("student", "teacher")
+        ]
+        say_columns(rows, indent="  ")
+
+
+def _tap(path: str) -> str:
+    return path or '"" (the logits)'
 
 
 def _text(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    return "x".join(map(str, shape))

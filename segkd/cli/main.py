@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,20 +25,47 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; `--set A=1 B=2` is not understood, but its cure is named."""
+    top = parser()
+    args, unknown = top.parse_known_args(argv)
+    if unknown:
+        is_override = "=" in unknown[0] and not unknown[0].startswith("-")
+        top.error(
+            f"unrecognized argument {unknown[0]!r}" + ("; each KEY=VALUE needs its own --set" if is_override else "")
+        )
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else albumentations looks for updates online at import
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not take the cores from working ones
-    args = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ?, and does not end the command
+    prefix = "segkd"
     try:
+        args = parse(argv)
+        prefix = f"segkd {args.command}"
         args.run(args)
+        sys.stdout.flush()
     except UserError as error:
-        print(f"segkd {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(f"{prefix}: error: {error}")
     except KeyboardInterrupt:
-        print(f"segkd {args.command}: interrupted", file=sys.stderr)
-        return 130
+        return _fail(f"{prefix}: interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone (`segkd configs | head`): no error, nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{prefix}: error: {error.filename}: {error.strerror}")
     return 0
+
+
+def _fail(text: str, code: int = 2) -> int:
+    print(" ".join(text.split()), file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

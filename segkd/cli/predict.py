@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import console, positive
+from segkd.cli.common import add_threads_argument, console, existing_file, say, share, writable_file
 from segkd.errors import UserError
 
 RELEASED = "models/fast_scnn_camvid/student_int8.onnx"
@@ -15,11 +15,13 @@ RELEASED = "models/fast_scnn_camvid/student_int8.onnx"
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("predict", help="segment one image with an ONNX file; writes an overlay PNG")
-    parser.add_argument("image", metavar="IMAGE", help="an image file")
+    parser.add_argument("image", metavar="IMAGE", help="an image file, of any size")
     parser.add_argument("--model", metavar="FILE", help="ONNX file (default: the released CamVid student, int8)")
-    parser.add_argument("--out", metavar="FILE", help="overlay (default: beside the image, ..._segmented.png)")
-    parser.add_argument("--alpha", type=float, default=0.5, help="weight of the colours (default 0.5)")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (default 2)")
+    parser.add_argument(
+        "--out", type=writable_file, metavar="FILE", help="overlay (default: beside the image, ..._segmented.png)"
+    )
+    parser.add_argument("--alpha", type=share, default=0.5, metavar="A", help="weight of the colours (default 0.5)")
+    add_threads_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -31,19 +33,24 @@ def run(args: argparse.Namespace) -> None:
     from segkd.deploy.runtimes import OnnxRuntime
     from segkd.report.pictures import overlay, write_png
 
-    image = read_image(Path(args.image))
-    runtime = OnnxRuntime(args.model or released(), args.threads, resize=True)
+    path = existing_file(args.image, "image file")
+    out = args.out or writable_file(path.with_name(path.stem + "_segmented.png"))
+    image = read_image(path)
+    runtime = OnnxRuntime(
+        existing_file(args.model, "ONNX file") if args.model else released(), args.threads, resize=True
+    )
     logits = runtime.predict(torch.from_numpy(image).permute(2, 0, 1)[None].contiguous())
     label = logits[0].argmax(0).numpy()
     names, palette = _classes(runtime)
-    out = Path(args.out) if args.out else Path(args.image).with_name(Path(args.image).stem + "_segmented.png")
     write_png(out, overlay(image, label, palette, args.alpha))
-    for k, name in enumerate(names):
-        share = 100 * float((label == k).mean())
-        if share >= 0.05:
+    shares = sorted(((100 * float((label == k).mean()), k) for k in range(len(names))), reverse=True)
+    for percent, k in shares:
+        if percent >= 0.05:
             red, green, blue = palette[k]
-            console.print(f"[rgb({red},{green},{blue})]██[/] {name:<14} {share:5.1f} %")
-    console.print(f"wrote {out}")
+            if console.is_terminal:
+                console.print("██", style=f"rgb({red},{green},{blue})", end=" ")
+            say(f"{names[k]:<14} {percent:5.1f} %")
+    say(f"wrote {out}")
 
 
 def released() -> Path:

@@ -5,9 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segkd.cli.common import add_config_arguments, console, load, positive, save_json
+from segkd.cli.common import (
+    add_config_arguments,
+    add_json_argument,
+    add_threads_argument,
+    console,
+    existing_file,
+    load,
+    positive,
+    save_json,
+    say,
+    writable_onnx,
+)
+from segkd.errors import UserError
+
+if TYPE_CHECKING:
+    from segkd.deploy.quantize import QuantizeReport
+    from segkd.deploy.runtimes import Runtime
 
 
 def add(subparsers: Any) -> None:
@@ -15,36 +31,84 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("quantize", help="make the int8 file from the ONNX file and training images")
     add_config_arguments(parser)
     parser.add_argument("onnx", metavar="ONNX", help="float32 file from `segkd export`")
-    parser.add_argument("--out", metavar="FILE", help="int8 file (default: beside it, ..._int8.onnx)")
-    parser.add_argument("--images", type=positive, default=16, help="calibration images from the training split (16)")
+    parser.add_argument(
+        "--out", type=writable_onnx, metavar="FILE", help="int8 file (default: beside it, ..._int8.onnx)"
+    )
+    parser.add_argument(
+        "--images", type=positive, default=16, metavar="N", help="calibration images from the training split (16)"
+    )
     parser.add_argument("--ops", choices=("conv", "all"), default="all", help="what to quantise (default all)")
     parser.add_argument("--method", default="percentile", help="percentile (default), minmax, moving_average, entropy")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    add_threads_argument(parser)
+    parser.add_argument("--split", help="then score and time the files side by side on train, val or test")
+    parser.add_argument("--weights", metavar="FILE", help="with --split: the student's weights (.pth), for torch's row")
+    parser.add_argument("--resize", action="store_true", help="with --split: images of other sizes are resized")
+    add_json_argument(parser, "the report")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Quantise, and say what it cost."""
+    """Quantise, say what it cost, and compare if asked to."""
     from segkd.deploy.quantize import quantize_onnx
     from segkd.deploy.runtimes import OnnxRuntime
+    from segkd.engine.environment import environment
 
+    if args.weights and not args.split:
+        raise UserError("--weights is for the comparison: add --split val (or train, test)")
     cfg = load(args)
-    source = Path(args.onnx)
-    size = OnnxRuntime(source, args.threads).size
-    out = Path(args.out) if args.out else source.with_name(source.stem + "_int8.onnx")
+    source = existing_file(args.onnx, "ONNX file")
+    out = args.out or writable_onnx(source.with_name(source.stem + "_int8.onnx"))
+    if out.resolve() == source.resolve():
+        raise UserError(f"--out {out} is the float32 file itself; choose another name")
+    runtime = OnnxRuntime(source, args.threads, args.resize)
+    models = _prepare(args, cfg, runtime)
     with console.status(f"quantising {source}"):
         report = quantize_onnx(
-            source, out, calibration_images(cfg, size, args.images), op_types=args.ops, method=args.method,
+            source, out, calibration_images(cfg, runtime.size, args.images), op_types=args.ops, method=args.method,
             max_images=args.images, threads=args.threads,
         )  # fmt: skip
-    console.print(
-        f"[bold]{out}[/]: {report.int8_bytes / 2**20:.2f} MiB (float32 {report.float_bytes / 2**20:.2f}), "
-        f"{report.int8_ops} int8 and {report.float_ops} float32 convolutions and products; on {report.images} images "
-        f"{100 * report.argmax_agreement:.2f} % of the pixels agree, logits are {report.sqnr_db:.1f} dB above the noise"
+    _tell(report)
+    content = report.as_dict()
+    if args.split:
+        content |= {"split": args.split, "rows": _compare(args, cfg, models | {"ONNX float32": runtime}, out)}
+    else:
+        say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {args.config} {source} {out}")
+    save_json(args.json, content | environment(cfg.get("seed")))
+
+
+def _prepare(args: argparse.Namespace, cfg: Mapping[str, Any], runtime: Runtime) -> dict[str, Runtime]:
+    """Torch's model for the comparison, if asked for; everything that can be wrong with it is found here, first."""
+    from segkd.cli import measure
+    from segkd.engine.build import build_dataset
+
+    models: dict[str, Runtime] = {}
+    if args.weights:
+        models["torch"] = measure.open_model(cfg, args.weights, args.threads)
+    if args.split:
+        measure.check_fit({**models, Path(args.onnx).name: runtime}, build_dataset(cfg, args.split))
+    return models
+
+
+def _tell(report: QuantizeReport) -> None:
+    say(report.path, style="bold")
+    say(
+        f"{report.int8_bytes / 2**20:.2f} MiB (float32: {report.float_bytes / 2**20:.2f}), {report.int8_ops} nodes in "
+        f"int8, {report.float_ops} convolutions and products left in float32"
     )
-    console.print(f"score it: segkd eval {args.config} {source} {out} --split val")
-    save_json(args.json, report.as_dict())
+    say(
+        f"on {report.images} calibration images {100 * report.argmax_agreement:.2f} % of the pixels keep their class, "
+        f"logits are {report.sqnr_db:.1f} dB above the noise"
+    )
+
+
+def _compare(args: argparse.Namespace, cfg: Mapping[str, Any], models: dict[str, Runtime], out: Path) -> Any:
+    """mIoU and speed of torch, ONNX float32 and int8 side by side."""
+    from segkd.cli import measure
+    from segkd.engine.build import build_dataset
+
+    dataset = build_dataset(cfg, args.split)
+    models["ONNX int8"] = measure.open_model(cfg, out, args.threads, args.resize)
+    return measure.compare(cfg, models, dataset, args.split, models["ONNX int8"].size)
 
 
 def calibration_images(cfg: Mapping[str, Any], size: tuple[int, int], count: int) -> Iterator[Any]:

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_config_arguments, console, default_run, load, progress_bar
+from segkd.cli.common import add_config_arguments, default_run, load, progress_bar, say, writable_folder
 
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("train", help="train a teacher, a student alone, or a distilled student")
     add_config_arguments(parser)
-    parser.add_argument("--out", metavar="RUN", help="run folder (default: work/ and the config's name)")
+    parser.add_argument(
+        "--out", type=writable_folder, metavar="RUN", help="run folder (default: work/ and the config's name)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last state")
     parser.set_defaults(run=run)
 
@@ -22,16 +24,26 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, and print the validation scores."""
     cfg = load(args)
-    folder = Path(args.out) if args.out else default_run(args.config)
-    metrics = train_with_progress(cfg, folder, args.resume)
+    folder = args.out or writable_folder(default_run(args.config))
+    if args.resume:
+        _tell_changes(cfg, folder)
+    metrics = train_with_progress(cfg, folder, args.resume, title=str(folder))
     best = metrics["val_best"]
-    console.print(
-        f"[bold]{folder}[/]: val mIoU {metrics['val_last']['mIoU']:.2f} at the last step, "
-        f"{best['mIoU']:.2f} at the best (step {best['step']})"
+    say(
+        f"val mIoU {metrics['val_last']['mIoU']:.2f} at the last step, {best['mIoU']:.2f} at the best "
+        f"(step {best['step']})"
     )
-    console.print(
-        f"weights: {folder / metrics['student_best']} (best on val), {folder / metrics['student_last']} (last)"
-    )
+    say(f"weights, last: {folder / metrics['student_last']}")
+    say(f"weights, best on val: {folder / metrics['student_best']}")
+
+
+def _tell_changes(cfg: Mapping[str, Any], folder: Path) -> None:
+    """What differs from the config that the run has been trained with so far."""
+    from segkd.engine.config import differences, load_config
+
+    if (folder / "config.py").is_file():
+        for key, old, new in differences(load_config(str(folder / "config.py")), cfg):
+            say(f"resuming with another {key}: {new!r}, it was {old!r}")
 
 
 def train_with_progress(
@@ -41,13 +53,15 @@ def train_with_progress(
     from segkd.engine.hooks import CallbackHook
     from segkd.engine.train import train
 
-    steps = int(cfg["schedule"]["steps"])
-    with progress_bar(title, steps) as bar:
+    with progress_bar(title, int(cfg["schedule"]["steps"])) as bar:
 
         def on_step(step: int, total: int, loss: float) -> None:
             bar.update(bar.tasks[0].id, completed=step, description=f"{title}  loss {loss:.3f}")
 
-        def on_val(step: int, scores: Mapping[str, float]) -> None:
-            console.print(f"  step {step}: val mIoU {scores['mIoU']:.2f}, pixel accuracy {scores['aAcc']:.2f}")
+        def on_val_step(done: int, total: int) -> None:
+            bar.update(bar.tasks[0].id, description=f"{title}  validating {done}/{total}")
 
-        return train(cfg, folder, resume=resume, hooks=[CallbackHook(on_step, on_val)])
+        def on_val(step: int, scores: Mapping[str, float]) -> None:
+            say(f"  step {step}: val mIoU {scores['mIoU']:.2f}, pixel accuracy {scores['aAcc']:.2f}")
+
+        return train(cfg, folder, resume=resume, hooks=[CallbackHook(on_step, on_val, on_val_step=on_val_step)])

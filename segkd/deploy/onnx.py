@@ -111,8 +111,7 @@ def export_onnx(
     """
     plain = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format).eval()
     metadata = _metadata(plain, size, include_preprocess, class_names, extra)
-    graph = _Graph(plain, include_preprocess).eval()
-    model = _trace(graph, size, opset)
+    model = _trace(_Graph(plain, include_preprocess), size, opset)
     _clean(model, metadata)
     with replacing(path) as temporary:
         onnx.save_model(model, str(temporary))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,30 @@ from segkd.segmentor import TrainingModel
 STATE = "state.pth"
 LAST = "student_last.pth"
 BEST = "student_best.pth"
+LOG = "log.jsonl"
+
+
+@contextmanager
+def run_folder(run: Path, resume: bool) -> Iterator[None]:
+    """Make the folder ``run``. A new run that ends before its first state leaves nothing there, if by a user's mistake;
+    else its log, if there is one.
+    """
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    run.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        (run / LOG).unlink(missing_ok=True)  # of a run that ended before its first state
+    try:
+        yield
+    except BaseException as error:
+        worth = (STATE, BEST, LAST) if isinstance(error, UserError) else (LOG, STATE, BEST, LAST)
+        if not resume and not any((run / name).exists() for name in worth):
+            shutil.rmtree(run / "mmengine", ignore_errors=True)
+            for name in ("config.py", LOG):
+                (run / name).unlink(missing_ok=True)
+            with suppress(OSError):  # raised by the first folder that holds something else
+                for folder in made:
+                    folder.rmdir()
+        raise
 
 
 def bare(model: nn.Module) -> TrainingModel:
@@ -61,7 +87,7 @@ def read_state(run: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot read {path}: it is damaged ({type(error).__name__}); start anew") from error
     return state
 
 

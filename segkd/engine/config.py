@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import pprint
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,17 @@ from typing import Any
 from mmengine.config import Config
 
 import segkd
+from segkd.engine.overrides import KEYS, OPTIONAL, override
 from segkd.errors import UserError, nearest
 from segkd.files import replacing
-from segkd.registry import resolve
 
 PACKAGE = Path(segkd.__file__).resolve().parent
-KEYS = ("model", "data", "optim", "schedule", "engine", "seed", "hooks", "calibration")
+NEEDED = ("data.dataset", "data.augment", "optim.optimizer", "schedule.steps")
+#: whole numbers, and the least that each may be
+WHOLE = {
+    "data.batch_size": 1, "data.workers": 0, "optim.accumulate": 1, "schedule.steps": 1, "schedule.val_interval": 1,
+    "schedule.warmup": 0, "engine.threads": 1, "engine.log_interval": 1, "seed": 0,
+}  # fmt: skip
 
 
 def config_root() -> Path:
@@ -61,7 +65,41 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise UserError(f"config {path} has no {key!r}")
     for text in overrides:
         override(cfg, text)
+    check_values(cfg, path)
     return cfg
+
+
+def check_values(cfg: dict[str, Any], path: Path) -> None:
+    """The sections that the engine reads: no unknown key, nothing missing, whole numbers where they must be.
+
+    A whole number written as a float (1e3) becomes an int.
+    """
+    for section in ("data", "optim", "schedule", "engine"):
+        known, content = OPTIONAL[section], cfg.get(section, {})
+        if not isinstance(content, dict):
+            raise UserError(f"config {path}: {section} must be a dictionary, got {content!r}")
+        for key in sorted(set(content) - known):
+            raise UserError(f"config {path} sets {section}.{key}, which means nothing; {nearest(key, known)}")
+    for key in NEEDED:
+        if _lookup(cfg, key) is None:
+            raise UserError(f"config {path} has no {key}")
+    for key, least in WHOLE.items():
+        section, _, name = key.rpartition(".")
+        node, value = _lookup(cfg, section) if section else cfg, _lookup(cfg, key)
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not float(value).is_integer() or value < least:
+            raise UserError(f"{key} must be a whole number of at least {least}, got {value!r}")
+        node[name] = int(value)
+
+
+def _lookup(cfg: Mapping[str, Any], key: str) -> Any:
+    """The value at ``a.b.c``, None if there is none."""
+    node: Any = cfg
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
 
 
 def _check_names(cfg: Mapping[str, Any], path: Path) -> None:
@@ -81,76 +119,6 @@ def plain(value: Any) -> Any:
     return value
 
 
-def override(cfg: dict[str, Any], text: str) -> None:
-    """Apply one ``a.b.c=value``; the value is read as Python, else as text. A name that cannot exist is an error."""
-    key, sign, raw = text.partition("=")
-    if not sign or not key:
-        raise UserError(f"override {text!r} is not of the form key.sub=value")
-    *parents, leaf = key.split(".")
-    node: Any = cfg
-    for depth, part in enumerate(parents):
-        node = _step(node, part, ".".join(parents[:depth]))
-    here = ".".join(parents)
-    if isinstance(node, list):
-        node[_position(node, leaf, here)] = _value(raw)
-        return
-    dataset = cfg.get("data", {}).get("dataset", {}) if here in SPLITS else {}
-    _check_leaf(node, leaf, here, dataset)
-    node[leaf] = _value(raw)
-
-
-def _step(node: Any, part: str, here: str) -> Any:
-    if isinstance(node, list):
-        return node[_position(node, part, here)]
-    if not isinstance(node, dict) or part not in node:
-        known = node.keys() if isinstance(node, dict) else ()
-        raise UserError(f"the config has no {'.'.join(filter(None, (here, part)))!r}; {nearest(part, known)}")
-    return node[part]
-
-
-def _position(node: list[Any], part: str, here: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise UserError(f"{here!r} is a list of {len(node)}; {part!r} is no position in it")
-    return int(part)
-
-
-def _check_leaf(node: Any, leaf: str, here: str, dataset: Mapping[str, Any]) -> None:
-    """A new key may enter only where it means something: as an argument of the ``type`` beside it, or at the top.
-
-    The arguments of a split go to the type of ``dataset``.
-    """
-    if not isinstance(node, dict):
-        raise UserError(f"the config value {here!r} is no dictionary")
-    known = set(node) | OPTIONAL.get(here, set())
-    cls = resolve(node.get("type", dataset.get("type")))
-    if callable(cls):
-        parameters = inspect.signature(cls).parameters
-        known |= set(parameters)
-        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            return
-    if leaf not in known:
-        raise UserError(f"the config has no {'.'.join(filter(None, (here, leaf)))!r}; {nearest(leaf, known)}")
-
-
-SPLITS = ("data.train", "data.val", "data.test")
-#: keys that a section may have beyond those that a config spells out
-OPTIONAL: dict[str, set[str]] = {
-    "": set(KEYS),
-    "data": {"dataset", "train", "val", "test", "augment", "batch_size", "workers"},
-    "optim": {"optimizer", "clip_grad", "accumulate", "paramwise"},
-    "schedule": {"steps", "val_interval", "warmup", "power", "min_lr"},
-    "engine": {"precision", "channels_last", "threads", "log_interval"},
-}
-
-
-def _value(raw: str) -> Any:
-    try:
-        return ast.literal_eval(raw)
-    except (ValueError, SyntaxError):
-        lowered = raw.strip().lower()
-        return {"true": True, "false": False, "none": None, "null": None}.get(lowered, raw)
-
-
 def textual(value: Any) -> Any:
     """Classes as dotted paths, so that a config can be written to a file and read back."""
     if isinstance(value, dict):
@@ -158,6 +126,16 @@ def textual(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(textual(v) for v in value)
     return f"{value.__module__}.{value.__qualname__}" if inspect.isclass(value) or inspect.isfunction(value) else value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(key, old value, new value) for every value that is not the same in both; None for one that is missing."""
+    for key in dict.fromkeys([*old, *new]):
+        a, b = textual(old.get(key)), textual(new.get(key))
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differences(a, b, f"{above}{key}.")
+        elif a != b:
+            yield f"{above}{key}", a, b
 
 
 def dump_config(cfg: Mapping[str, Any], path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from segkd.engine.checkpoint import BEST, LAST, STATE, bare, save_state, save_student
+from segkd.engine.checkpoint import BEST, LAST, LOG, STATE, bare, save_state, save_student
 from segkd.errors import UserError
 
 
@@ -99,6 +99,8 @@ class RunFilesHook(Hook):
         if not self.best or score > self.best["mIoU"]:
             self.best = {"mIoU": score, "step": runner.iter}
             save_student(runner.model, self.run / BEST)
+            if runner.iter < runner.max_iters:  # the state of this step was saved before its validation
+                save_state(runner, self.run / STATE, self.best)
         self._since, self._count = time.perf_counter(), 0
 
     def after_train(self, runner: Runner) -> None:
@@ -120,7 +122,7 @@ class RunFilesHook(Hook):
         self._sums, self._count, self._since = {}, 0, time.perf_counter()
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        with open(self.run / "log.jsonl", "a", encoding="utf-8") as file:
+        with open(self.run / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
 
@@ -130,6 +132,8 @@ class CallbackHook(Hook):
     Args:
         on_step: called with (step, total, loss) after each step.
         on_val: called with (step, metrics) after each validation.
+        interval: steps between calls of ``on_step``.
+        on_val_step: called with (images done, images) during a validation.
     """
 
     def __init__(
@@ -137,8 +141,9 @@ class CallbackHook(Hook):
         on_step: Callable[[int, int, float], None],
         on_val: Callable[[int, Mapping[str, float]], None] | None = None,
         interval: int = 5,
+        on_val_step: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.on_step, self.on_val, self.interval = on_step, on_val, interval
+        self.on_step, self.on_val, self.interval, self.on_val_step = on_step, on_val, interval, on_val_step
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
@@ -146,6 +151,10 @@ class CallbackHook(Hook):
         step = runner.iter + 1
         if outputs and (step % self.interval == 0 or step == runner.max_iters):
             self.on_step(step, runner.max_iters, float(outputs["loss"]))
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if self.on_val_step:
+            self.on_val_step(batch_idx + 1, len(runner.val_dataloader))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.on_val:

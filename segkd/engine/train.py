@@ -11,19 +11,20 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from segkd.engine.build import build_dataset, build_eval_loader, build_model, build_train_loader, check_classes
-from segkd.engine.checkpoint import BEST, LAST, STATE, read_state
-from segkd.engine.config import dump_config
+from segkd.engine.checkpoint import BEST, LAST, STATE, read_state, run_folder
+from segkd.engine.config import dump_config, first_line
 from segkd.engine.environment import environment
 from segkd.engine.hooks import ChannelsLastHook, FiniteLossHook, RunFilesHook, StepSeedHook
 from segkd.engine.loop import StepLoop
 from segkd.engine.precision import AutocastOptimWrapper
 from segkd.engine.runner import SegRunner
-from segkd.errors import UserError
+from segkd.errors import UserError, nearest
 from segkd.evaluation.miou import MeanIoU
-from segkd.registry import build
+from segkd.registry import build, resolve
 from segkd.report.tables import write_json
 
 
@@ -47,22 +48,31 @@ def train(
     Raises:
         UserError: wrong config, data or weights; a folder that already holds a run; nothing to resume.
     """
+    _check_processes()
     set_threads(cfg)
     state = _check_folder(run, cfg, resume)
     model = model if model is not None else build_model(cfg)
     training, validation = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     for dataset in (training, validation):
         check_classes(model, dataset)  # type: ignore[arg-type]
-    run.mkdir(parents=True, exist_ok=True)
-    dump_config(cfg, run / "config.py")
-    runner, files = _runner(cfg, run, model, training, validation, state)
-    for hook in (StepSeedHook(), FiniteLossHook(), files, *_precision_hooks(cfg), *hooks):
-        runner.register_hook(hook)
-    for hook in cfg.get("hooks", ()):
-        runner.register_hook(build(hook, "hook"))
-    began = time.perf_counter()
-    runner.train()
-    return _finish(cfg, run, files, time.perf_counter() - began)
+        dataset[0]  # labels that do not fit are found here, before there is a run folder
+    with run_folder(run, resume):
+        dump_config(cfg, run / "config.py")
+        runner, files = _runner(cfg, run, model, training, validation, state)
+        for hook in (StepSeedHook(), FiniteLossHook(), files, *_precision_hooks(cfg), *hooks):
+            runner.register_hook(hook)
+        for hook in cfg.get("hooks", ()):
+            runner.register_hook(build(hook, "hook"))
+        began = time.perf_counter()
+        runner.train()
+        return _finish(cfg, run, files, time.perf_counter() - began)
+
+
+def _check_processes() -> None:
+    """Started by torchrun, each process would train the whole run, and all would write the same files."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        raise UserError(f"this version trains in one process, not in {count} (WORLD_SIZE): start it with one")
 
 
 def set_threads(cfg: Mapping[str, Any]) -> None:
@@ -115,18 +125,30 @@ def _runner(
 
 def _optim_wrapper(cfg: Mapping[str, Any], model: nn.Module) -> Any:
     optim = cfg["optim"]
+    _check_optimizer(optim["optimizer"])
     wrapper = dict(
         type=AutocastOptimWrapper,
         precision=cfg.get("engine", {}).get("precision", "fp32"),
         optimizer=dict(optim["optimizer"]),
         accumulative_counts=int(optim.get("accumulate", 1)),
-        clip_grad=dict(optim["clip_grad"]) if optim.get("clip_grad") else None,
+        clip_grad=optim.get("clip_grad") or None,
         paramwise_cfg=optim.get("paramwise"),
     )
     try:
         return build_optim_wrapper(model, wrapper)
     except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"optim does not fit: {str(error).splitlines()[0]}") from error
+        raise UserError(f"optim does not fit: {first_line(error)}") from error
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    """A class, its dotted path, or one of mmengine's names (torch's optimisers)."""
+    kind = optimizer.get("type") if isinstance(optimizer, Mapping) else None
+    if kind is None:
+        raise UserError(f"optim.optimizer must be dict(type=..., lr=...), got {optimizer!r}")
+    if isinstance(kind, str) and "." in kind:
+        resolve(kind, "optimiser")
+    elif isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+        raise UserError(f"unknown optimiser {kind!r}; {nearest(kind, OPTIMIZERS.module_dict)}")
 
 
 def _schedulers(schedule: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:

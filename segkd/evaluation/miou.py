@@ -19,10 +19,9 @@ class MeanIoU(BaseMetric):
         num_classes: K.
     """
 
-    default_prefix = None
-
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(prefix="val", **kwargs)
+        self.prefix = None  # the keys stay plain; mmengine warns about that only while it constructs
         self.num_classes = num_classes
 
     def process(self, data_batch: Mapping[str, Tensor], data_samples: Sequence[Tensor]) -> None:

@@ -106,7 +106,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"cannot read weights file {file}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"cannot read weights file {file} ({type(error).__name__}): it must be tensors alone, saved by torch.save"
+        ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()) or not content:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from segkd.files import replacing
@@ -39,18 +41,26 @@ COLUMNS = (
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
-    """A table of networks, one a row, for the terminal.
+    """A table of networks, one a row, for the terminal; on a narrow one, long names take several lines.
 
     Args:
         rows: dicts with ``name`` and any of ``miou`` (percent), ``parameters`` and ``macs`` (counts), ``latency_ms``
-            (median), ``latency_iqr_ms``, ``fps``, ``file_bytes``. A value that is missing, None or NaN shows as a dash.
+            (median), ``latency_iqr_ms``, ``fps``, ``file_bytes``. A value that is missing, None or NaN shows as a dash,
+            a column without any value is left out.
     """
-    table = Table(title=title)
-    for column in COLUMNS:
-        table.add_column(column.title, justify="left" if column.key == "name" else "right", no_wrap=True)
+    table = _table(title)
+    filled = [column for column in COLUMNS if any(row.get(column.key) is not None for row in rows)]
+    for column in filled:  # rich takes what is missing from columns that may wrap: from the name alone
+        number = column.key != "name"
+        title_lines = column.title.replace(" (", "\n(")
+        table.add_column(title_lines, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*(escape(_write(row.get(column.key), column.write)) for column in filled))
     return table
+
+
+def _table(title: str | None) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -62,10 +72,10 @@ def class_table(
     iou: Mapping[str, Sequence[float]], class_names: Sequence[str], title: str | None = "IoU per class (%)"
 ) -> Table:
     """IoU (percent) per class, one class a row, one network a column (``iou``: name -> one value per class)."""
-    table = Table(title=title)
-    table.add_column("class")
+    table = _table(title)
+    table.add_column("class", no_wrap=True)
     for name in iou:
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right", overflow="fold")
     for cells in _class_rows(iou, class_names):
         table.add_row(*cells)
     return table

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import CLASSES, SIZE, PyramidNet
+from pyramid_net import CLASSES, SIZE, PyramidNet
 from torch import Tensor, nn
 
 from segkd.deploy import onnx as export

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import CLASSES, SIZE, PyramidNet, colour_rule
+from pyramid_net import CLASSES, SIZE, PyramidNet, colour_rule
 
 from segkd.deploy.onnx import random_images
 from segkd.deploy.quantize import QuantizeError, quantize_onnx

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from conftest import SIZE, PyramidNet
+from pyramid_net import SIZE, PyramidNet
 from torch.nn import functional as F
 
 from segkd.deploy.onnx import random_images

@@ -69,13 +69,22 @@ def test_inverted_residual_adds_identity_where_it_fits(cout: int, stride: int, a
     torch.testing.assert_close(block(x), body + x if adds else body)
 
 
-def test_fusion_resizes_the_coarse_branch() -> None:
-    """A coarse map that is constant stays so away from the border, whatever the sizes: half-pixel bilinear resize."""
-    fusion = Fusion(detail=4, coarse=6, cout=6).eval()
-    out = fusion(torch.zeros(1, 4, 45, 60), torch.ones(1, 6, 12, 15))
-    assert out.shape == (1, 6, 45, 60)
-    assert (out >= 0).all()
-    torch.testing.assert_close(out[..., 4:-4, 4:-4], out[..., 20:21, 20:21].expand(1, 6, 37, 52))
+def test_fusion_against_its_formula() -> None:
+    """relu(bn(1x1(relu(bn(dw3x3 of dilation 4 (coarse resized)))) + bn(1x1(detail))), in float64, at odd sizes."""
+    torch.manual_seed(0)
+    fusion = Fusion(detail=4, coarse=6, cout=6).double().eval()
+    detail, coarse = torch.randn(1, 4, 17, 22, dtype=torch.float64), torch.randn(1, 6, 5, 6, dtype=torch.float64)
+
+    def norm(x: Tensor) -> Tensor:
+        return x / (1 + 1e-5) ** 0.5
+
+    def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
+        return torch.einsum("oi,nihw->nohw", conv.weight[:, :, 0, 0], x) + conv.bias.view(1, -1, 1, 1)  # type: ignore[union-attr]
+
+    up = F.interpolate(coarse, size=(17, 22), mode="bilinear", align_corners=False)
+    spread = norm(F.conv2d(up, fusion.spread[0].weight, padding=4, dilation=4, groups=6)).clamp_min(0)  # type: ignore[arg-type]
+    total = norm(pointwise(spread, fusion.coarse[0])) + norm(pointwise(detail, fusion.detail[0]))  # type: ignore[arg-type]
+    torch.testing.assert_close(fusion(detail, coarse), total.clamp_min(0))
 
 
 def test_training_with_one_sample_is_refused() -> None:

@@ -60,6 +60,14 @@ def test_smp_vision_transformer() -> None:
     assert all(p.grad is not None for p in network.parameters())
 
 
+def test_stages_beyond_the_depth_are_dropped() -> None:
+    """smp's PSPNet runs MobileNetV2 up to its layer 13 and would keep 14 to 18, three quarters of its parameters."""
+    network = SmpModel("pspnet", "mobilenet_v2", num_classes=3)
+    layers = network.encoder.features
+    assert all(isinstance(layers[i], nn.Identity) == (i >= 14) for i in range(19))  # type: ignore[index]
+    assert network(torch.randn(2, 3, 64, 64)).shape == (2, 3, 64, 64)
+
+
 @pytest.mark.parametrize("arch", ["unet", "deeplabv3plus", "pan"])
 def test_batch_of_one_is_refused_exactly_where_torch_fails(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = SmpModel(arch, "resnet18", num_classes=3).train()

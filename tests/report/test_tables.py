@@ -54,8 +54,18 @@ def test_markdown_says_units_and_dashes() -> None:
 def test_terminal_table_shows_the_same() -> None:
     text = text_of(comparison_table(ROWS, title="on synthetic"))
     assert "on synthetic" in text
-    for cell in ("latency (ms)", "36.59", "61.23", "student | int8"):
+    for cell in ("latency", "(ms)", "36.59", "61.23", "student | int8"):
         assert cell in text
+
+
+def test_terminal_table_of_80_columns_loses_no_number() -> None:
+    row = {**ROWS[0], "name": "[fast_scnn]/student_best_352x480_int8.onnx", "latency_ms": 1234.5}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison_table([row]))
+    text = console.export_text()
+    for cell in ("61.23", "12.30", "36.59", "1234.5", "2.2", "11.8", "47.00", "[fast_scnn]"):
+        assert cell in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_class_tables() -> None:

@@ -1,0 +1,134 @@
+"""Overriding any value of a config from the command line: ``schedule.steps=500``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from segkd.errors import UserError, nearest
+from segkd.registry import resolve
+
+KEYS = ("model", "data", "optim", "schedule", "engine", "seed", "hooks", "calibration")
+SPLITS = ("data.train", "data.val", "data.test")
+NAMED = ("model.binds", "model.supervision")  # where a config chooses the names
+#: keys that a section may have beyond those that a config spells out; * stands for a name that the config chose
+OPTIONAL: dict[str, set[str]] = {
+    "": set(KEYS),
+    "data": {"dataset", "train", "val", "test", "augment", "batch_size", "workers"},
+    "optim": {"optimizer", "clip_grad", "accumulate", "paramwise"},
+    "optim.clip_grad": {"max_norm", "norm_type"},
+    "schedule": {"steps", "val_interval", "warmup", "power", "min_lr"},
+    "engine": {"precision", "channels_last", "threads", "log_interval"},
+    "model.binds.*": {"student", "teacher", "loss", "connector", "weight", "size", "masked"},
+    "model.supervision.*": {"tap", "head", "loss", "weight", "stride"},
+}
+
+
+def override(cfg: dict[str, Any], text: str) -> None:
+    """Apply one ``a.b.c=value``; the value is read as Python, else as text. A name that cannot exist is an error."""
+    key, sign, raw = text.partition("=")
+    if not sign or not key:
+        raise UserError(f"override {text!r} is not of the form key.sub=value")
+    *parents, leaf = key.split(".")
+    node: Any = cfg
+    for depth, part in enumerate(parents):
+        node = _step(cfg, node, part, ".".join(parents[:depth]))
+    here, value = ".".join(parents), _value(raw)
+    place: Any = leaf
+    if isinstance(node, list):
+        place = _position(node, leaf, here)
+    elif not (here in NAMED and isinstance(value, Mapping)):
+        _check_name(cfg, node, leaf, here)
+    old = node[place] if isinstance(node, list) else node.get(leaf)
+    if not _fits(old, value):
+        raise UserError(f"override {text!r}: {key} is {_show(old)}, and {value!r} is no value of that kind")
+    node[place] = value
+
+
+def _step(cfg: dict[str, Any], node: Any, part: str, here: str) -> Any:
+    """One level down; a section that may be there but is not is made."""
+    if isinstance(node, list):
+        return node[_position(node, part, here)]
+    if not isinstance(node, dict) or node.get(part) is None:
+        _check_name(cfg, node, part, here)
+        node[part] = {}
+    return node[part]
+
+
+def _position(node: list[Any], part: str, here: str) -> int:
+    if not part.isdecimal() or int(part) >= len(node):
+        raise UserError(f"{here!r} is a list of {len(node)}; {part!r} is no position in it")
+    return int(part)
+
+
+def _check_name(cfg: dict[str, Any], node: Any, name: str, here: str) -> None:
+    """A new key may enter only where it means something: in a known section, or as an argument of a ``type``.
+
+    The arguments of a split go to the type of ``data.dataset``.
+    """
+    if not isinstance(node, dict):
+        raise UserError(f"the config value {here!r} is {_show(node)}, which has no {name!r} inside")
+    known = set(node).union(*(keys for pattern, keys in OPTIONAL.items() if _matches(here, pattern)))
+    kind = node.get("type", cfg.get("data", {}).get("dataset", {}).get("type") if here in SPLITS else None)
+    if isinstance(kind, str) and "." not in kind:
+        return  # a registered name, known only to what builds it: that checks the arguments
+    if kind is not None:
+        parameters = inspect.signature(resolve(kind)).parameters
+        known |= set(parameters)
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return
+    if known and name not in known:
+        raise UserError(f"the config has no {'.'.join(filter(None, (here, name)))!r}; {nearest(name, known)}")
+
+
+def _matches(here: str, pattern: str) -> bool:
+    return fnmatchcase(here, pattern) and here.count(".") == pattern.count(".")
+
+
+def _fits(old: Any, new: Any) -> bool:
+    """Whether a value may take another's place: a number for a number, a pair for a pair; anything for nothing."""
+    if old is None or new is None:
+        return True
+    if isinstance(old, bool) or isinstance(new, bool):
+        return isinstance(old, bool) and isinstance(new, bool)
+    if isinstance(old, (int, float)):
+        return isinstance(new, (int, float))
+    if isinstance(old, Mapping) or isinstance(new, Mapping):
+        return isinstance(old, Mapping) and isinstance(new, Mapping)
+    if _is_text(old):  # a tap may become a list of taps, and back
+        return _is_text(new) or (isinstance(new, (list, tuple)) and all(map(_is_text, new)))
+    if isinstance(old, (list, tuple)) and old:
+        return (_is_text(old[0]) and _is_text(new)) or (
+            isinstance(new, (list, tuple)) and all(_fits(old[0], x) for x in new)
+        )
+    return True
+
+
+def _is_text(value: Any) -> bool:
+    """Text, or a class, which an override gives by its name."""
+    return isinstance(value, str) or inspect.isclass(value)
+
+
+def _show(value: Any) -> str:
+    return value.__name__ if inspect.isclass(value) else repr(value)
+
+
+def _value(raw: str) -> Any:
+    """``dict(a=1)`` means the same as ``{"a": 1}``, as in a config file."""
+    try:
+        tree = _Dicts().visit(ast.parse(raw.strip(), mode="eval"))
+        return ast.literal_eval(tree)
+    except (ValueError, SyntaxError):
+        lowered = raw.strip().lower()
+        return {"true": True, "false": False, "none": None, "null": None}.get(lowered, raw)
+
+
+class _Dicts(ast.NodeTransformer):
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        keys: list[ast.expr | None] = [ast.Constant(k.arg) for k in node.keywords]
+        if not isinstance(node.func, ast.Name) or node.func.id != "dict" or node.args:
+            return node
+        return ast.Dict(keys, [self.visit(k.value) for k in node.keywords])
