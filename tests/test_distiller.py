@@ -83,7 +83,7 @@ def test_every_trainable_part_gets_a_gradient() -> None:
     model = distiller().train()
     model.parse_losses(model.losses(*batch(), 0))[0].backward()
     assert [
-        n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0 and p.dim() > 1
+        n for n, p in model.named_parameters() if p.grad is None or (not p.grad.abs().sum() > 0 and p.dim() > 1)
     ] == []
 
 
@@ -255,5 +255,5 @@ def test_supervision_refuses_what_it_cannot_use() -> None:
 
 
 def test_aux_head_has_the_published_parameter_count() -> None:
-    """Fast-SCNN with one head on 64 channels: 1,157,174 parameters at 19 classes (reference), 19,123 of them the head."""
+    """Fast-SCNN with one head on 64 channels has 1,157,174 parameters at 19 classes (reference); the head 19,123."""
     assert sum(p.numel() for p in AuxHead(64, 19).parameters()) == 19123

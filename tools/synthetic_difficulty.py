@@ -2,8 +2,9 @@
 
     python tools/synthetic_difficulty.py --out work/difficulty --json datasets/synthetic/difficulty.json
 
-Six trainings of equal steps, seed, data and batches; each network's learning rate is chosen on the validation scenes, and
-the chosen weights (the last ones) are scored once on 200 held-out test scenes. Finished trainings are not run again.
+Six trainings of equal steps, seed, data and batches; each network's learning rate is chosen on the validation scenes,
+and the chosen weights (the last ones) are scored once on 200 held-out test scenes. Finished trainings are not run
+again.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from segkd.cli.common import (
     console,
     default_size,
     load,
-    named,
     parse_size,
     positive,
     save_json,
     say,
 )
+from segkd.cli.paths import named
 from segkd.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> None:
     timed = measure.speed(models, size, args.batch, max(args.repeats, 2))
     rows = [{"name": name, **row} for name, row in timed.items()]
     about = environment(cfg.get("seed"))
-    title = f"images of {measure.text(size)} (HxW), batch {args.batch}, {args.threads} threads, {args.repeats} calls"
-    console.print(comparison_table(rows, title=title))
+    say(f"images of {measure.text(size)} (HxW), batch {args.batch}, {args.threads} threads:", style="bold")
+    console.print(comparison_table(rows))
     for row in rows:
         say(f"{row['name']}: loading it and one call took {row['peak_memory_mib']:.1f} MiB more memory")
     say(", ".join(f"{k}: {v}" for k, v in about["hardware"].items() if v is not None))

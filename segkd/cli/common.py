@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segkd.errors import UserError, nearest
+from segkd.cli.paths import writable_file
+from segkd.errors import UserError
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader has gone: for `main` to know, where rich would exit with code 1."""
+        raise BrokenPipeError
+
 
 WIDE = 120  # columns of a table that goes to a file or a pipe, where no terminal says how wide it may be
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
+console = _Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -119,70 +128,6 @@ def share(text: str) -> float:
     return value
 
 
-def existing_file(path: str | Path, what: str = "file") -> Path:
-    """``path`` if it is a file; else a UserError with what lies beside it under a similar name."""
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a {what} in it")
-    if not path.is_file():
-        beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-        help_ = f"; {nearest(path.name, beside)}" if 0 < len(beside) <= 40 else ""
-        raise UserError(f"no such {what}: {path}{help_}")
-    return path
-
-
-def writable_file(path: str | Path) -> Path:
-    """A file that can be written, checked before the work is done whose result it takes."""
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
-    _check_above(path)
-    return path
-
-
-def writable_onnx(path: str | Path) -> Path:
-    """The same for an ONNX file."""
-    if Path(path).suffix != ".onnx":
-        raise UserError(f"cannot write {path}: an ONNX file's name ends in .onnx")
-    return writable_file(path)
-
-
-def writable_folder(path: str | Path) -> Path:
-    """A folder that exists or can be made, and written to."""
-    path = Path(path)
-    if path.is_dir():
-        _check_above(path / "file")
-    elif os.path.lexists(path):
-        raise UserError(f"cannot write to {path}: it is no folder")
-    else:
-        _check_above(path)
-    return path
-
-
-def _check_above(path: Path) -> None:
-    above = next(p for p in path.absolute().parents if os.path.lexists(p))
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        problem = "cannot be written to" if above.is_dir() else "is no folder"
-        raise UserError(f"cannot write {path}: {above} {problem}")
-
-
-def named(files: Sequence[str]) -> dict[str, Path]:
-    """Files by the shortest ends of their paths that tell them apart; a file given twice is a UserError."""
-    paths = [Path(os.path.abspath(file)) for file in files]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UserError(f"{path} is given twice")
-    return {_shortest(path, paths): Path(file) for path, file in zip(paths, files, strict=True)}
-
-
-def _shortest(path: Path, others: Sequence[Path]) -> str:
-    for count in range(1, len(path.parts)):
-        end = path.parts[-count:]
-        if sum(other.parts[-count:] == end for other in others) == 1:
-            return "/".join(end)
-    return str(path)
-
-
 def save_json(path: Path | None, content: Mapping[str, Any]) -> None:
     """Write the command's result where --json says."""
     from segkd.report.tables import write_json
@@ -192,10 +137,19 @@ def save_json(path: Path | None, content: Mapping[str, Any]) -> None:
         say(f"wrote {path}")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    return content
+
+
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Progress]:
     """A bar of ``total`` units on a terminal, nothing elsewhere; the task is number 0."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as bar:
         bar.add_task(title, total=total)
         yield bar

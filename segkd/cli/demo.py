@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import console, parse_size, positive, say, writable_folder
+from segkd.cli.common import console, parse_size, positive, say
+from segkd.cli.paths import writable_folder
 from segkd.errors import UserError
 
 ARMS = {
@@ -20,6 +21,7 @@ ARMS = {
     "student alone": "students/synthetic/fast_scnn",
     "student distilled": "distill/synthetic/fast_scnn_kd_cwd",
 }
+SCENES = {"train": 800, "val": 50}
 MARK = "segkd_demo"
 
 
@@ -67,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - began
     _write(out, rows, cfgs, args, seconds)
     _draw(out, models, dataset)
-    console.print(comparison_table(rows, title=f"{len(dataset)} test scenes of {args.size[0]}x{args.size[1]}"))
+    say(f"{len(dataset)} test scenes of {args.size[0]}x{args.size[1]} (HxW):", style="bold")
+    console.print(comparison_table(rows))
     say(f"numbers: {out / 'metrics.json'}")
     say(f"picture: {out / 'comparison.png'}")
     say(f"all of it took {seconds / 60:.1f} minutes")
@@ -95,8 +98,7 @@ def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
     overrides = [
         f"data.dataset.size={args.size}",
         f"data.augment.crop_size={args.size}",
-        "data.train.length=800",
-        "data.val.length=50",
+        *(f"data.{split}.length={count}" for split, count in SCENES.items()),
         f"data.test.length={args.images}",
         f"schedule.steps={steps}",
         f"schedule.val_interval={steps}",

@@ -5,15 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from segkd.cli.common import (
-    add_config_arguments,
-    add_json_argument,
-    add_threads_argument,
-    load,
-    named,
-    parse_size,
-    save_json,
-)
+from segkd.cli.common import add_config_arguments, add_json_argument, add_threads_argument, load, parse_size, save_json
+from segkd.cli.paths import named
 
 
 def add(subparsers: Any) -> None:

@@ -6,16 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import (
-    add_config_arguments,
-    add_json_argument,
-    console,
-    load,
-    parse_size,
-    save_json,
-    say,
-    writable_onnx,
-)
+from segkd.cli.common import add_config_arguments, add_json_argument, console, load, parse_size, save_json, say
+from segkd.cli.paths import writable_onnx
 
 
 def add(subparsers: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segkd.cli.common import console, existing_file, progress_bar
+from segkd.cli.common import console, progress_bar, say
+from segkd.cli.paths import existing_file
 from segkd.datasets import SegmentationDataset
 from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime, load_runtime
 from segkd.engine.build import build_eval_loader, build_student
@@ -74,7 +76,8 @@ def compare(
         timed = speed(models, timed_at)
         for row in rows:
             row |= timed[row["name"]]
-    console.print(comparison_table(rows, title=f"{type(dataset).__name__} {split}, {len(dataset)} images"))
+    say(f"{type(dataset).__name__} {split}, {len(dataset)} images:", style="bold")
+    console.print(comparison_table(rows))
     console.print(class_table({name: s.iou for name, s in scores.items()}, dataset.class_names))
     return rows
 
@@ -103,7 +106,8 @@ def score(cfg: Mapping[str, Any], models: Mapping[str, Runtime], dataset: Segmen
     for name, runtime in models.items():
         with progress_bar(f"scoring {name}", len(dataset)) as bar:
             advance = partial(bar.advance, bar.tasks[0].id)
-            scores[name] = evaluate(runtime.predict, build_eval_loader(cfg, dataset), dataset.num_classes, advance)
+            with closing(build_eval_loader(cfg, dataset)) as batches:
+                scores[name] = evaluate(runtime.predict, batches, dataset.num_classes, advance)
     return scores
 
 

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_threads_argument, console, existing_file, say, share, writable_file
+from segkd.cli.common import add_threads_argument, console, say, share
+from segkd.cli.paths import existing_file, existing_onnx, writable_file
 from segkd.errors import UserError
 
 RELEASED = "models/fast_scnn_camvid/student_int8.onnx"
@@ -36,9 +37,7 @@ def run(args: argparse.Namespace) -> None:
     path = existing_file(args.image, "image file")
     out = args.out or writable_file(path.with_name(path.stem + "_segmented.png"))
     image = read_image(path)
-    runtime = OnnxRuntime(
-        existing_file(args.model, "ONNX file") if args.model else released(), args.threads, resize=True
-    )
+    runtime = OnnxRuntime(existing_onnx(args.model) if args.model else released(), args.threads, resize=True)
     logits = runtime.predict(torch.from_numpy(image).permute(2, 0, 1)[None].contiguous())
     label = logits[0].argmax(0).numpy()
     names, palette = _classes(runtime)

@@ -12,13 +12,12 @@ from segkd.cli.common import (
     add_json_argument,
     add_threads_argument,
     console,
-    existing_file,
     load,
     positive,
     save_json,
     say,
-    writable_onnx,
 )
+from segkd.cli.paths import existing_onnx, writable_onnx
 from segkd.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,11 +55,12 @@ def run(args: argparse.Namespace) -> None:
     if args.weights and not args.split:
         raise UserError("--weights is for the comparison: add --split val (or train, test)")
     cfg = load(args)
-    source = existing_file(args.onnx, "ONNX file")
+    source = existing_onnx(args.onnx)
     out = args.out or writable_onnx(source.with_name(source.stem + "_int8.onnx"))
     if out.resolve() == source.resolve():
         raise UserError(f"--out {out} is the float32 file itself; choose another name")
     runtime = OnnxRuntime(source, args.threads, args.resize)
+    _check_source(source, runtime, cfg)
     models = _prepare(args, cfg, runtime)
     with console.status(f"quantising {source}"):
         report = quantize_onnx(
@@ -74,6 +74,19 @@ def run(args: argparse.Namespace) -> None:
     else:
         say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {args.config} {source} {out}")
     save_json(args.json, content | environment(cfg.get("seed")))
+
+
+def _check_source(source: Path, runtime: Runtime, cfg: Mapping[str, Any]) -> None:
+    """A float32 file, for the classes of the config's data set."""
+    import onnx
+
+    from segkd.engine.build import class_names
+
+    if any(node.op_type == "QuantizeLinear" for node in onnx.load(str(source)).graph.node):
+        raise UserError(f"{source} is int8 already; give the float32 file that `segkd export` wrote")
+    count = len(class_names(cfg)[0])
+    if runtime.num_classes != count:
+        raise UserError(f"{source} predicts {runtime.num_classes} classes, but the config's data set has {count}")
 
 
 def _prepare(args: argparse.Namespace, cfg: Mapping[str, Any], runtime: Runtime) -> dict[str, Runtime]:

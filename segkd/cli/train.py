@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_config_arguments, default_run, load, progress_bar, say, writable_folder
+from segkd.cli.common import add_config_arguments, default_run, load, progress_bar, say
+from segkd.cli.paths import writable_folder
 
 
 def add(subparsers: Any) -> None:
@@ -27,7 +28,12 @@ def run(args: argparse.Namespace) -> None:
     folder = args.out or writable_folder(default_run(args.config))
     if args.resume:
         _tell_changes(cfg, folder)
-    metrics = train_with_progress(cfg, folder, args.resume, title=str(folder))
+    try:
+        metrics = train_with_progress(cfg, folder, args.resume, title=str(folder))
+    except KeyboardInterrupt:
+        if (folder / "state.pth").is_file():
+            say(f"to go on: segkd train {folder} --resume")
+        raise
     best = metrics["val_best"]
     say(
         f"val mIoU {metrics['val_last']['mIoU']:.2f} at the last step, {best['mIoU']:.2f} at the best "

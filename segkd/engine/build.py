@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from segkd.datasets import DATASETS, SegmentationDataset
-from segkd.datasets.loading import eval_loader, train_loader
+from segkd.datasets.loading import Loader, eval_loader, train_loader
 from segkd.engine.checkpoint import bare
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
@@ -48,7 +47,7 @@ def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
         )
 
 
-def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, start: int) -> DataLoader[Any]:
+def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, start: int) -> Loader:
     """Batches for the steps from ``start`` to the last."""
     data = cfg["data"]
     return train_loader(
@@ -62,7 +61,7 @@ def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, sta
     )
 
 
-def build_eval_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset) -> DataLoader[Any]:
+def build_eval_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset) -> Loader:
     """The whole split in order, at native size."""
     return eval_loader(dataset, batch_size=1, workers=min(int(cfg["data"].get("workers", 0)), 1))
 

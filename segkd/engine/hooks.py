@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from segkd.engine.checkpoint import BEST, LAST, LOG, STATE, bare, save_state, save_student
+from segkd.engine.precision import to_channels_last
 from segkd.errors import UserError
 
 
@@ -31,7 +32,7 @@ class ChannelsLastHook(Hook):
     """Puts the model's convolutions into channels_last, which is faster on CPUs with bf16 and on tensor cores."""
 
     def before_run(self, runner: Runner) -> None:
-        runner.model.to(memory_format=torch.channels_last)
+        to_channels_last(runner.model)
 
 
 class FiniteLossHook(Hook):

@@ -10,7 +10,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
-from torch import nn
+from torch import Tensor, nn
 
 from segkd.errors import UserError
 
@@ -41,3 +41,21 @@ class AutocastOptimWrapper(OptimWrapper):
             torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.enabled),
         ):
             yield
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Put the model into channels_last, except the dilated depthwise convolutions, which stay in the plain layout.
+
+    On CPUs, torch 2.15 (oneDNN) gives such a convolution's weight a wrong gradient in bf16 with channels_last now and
+    then: not finite, or 1e36 and more, from memory that nobody wrote to. In the plain layout it is right.
+    """
+    model.to(memory_format=torch.channels_last)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and max(module.dilation) > 1:
+            # clone, as .contiguous() does nothing where one input channel per group makes both layouts fit
+            module.weight.data = module.weight.data.clone(memory_format=torch.contiguous_format)
+            module.register_forward_pre_hook(_plain_input)
+
+
+def _plain_input(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    return (args[0].clone(memory_format=torch.contiguous_format),)

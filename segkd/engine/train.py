@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
 from torch import nn
 
+from segkd.datasets.loading import Loader
 from segkd.engine.build import build_dataset, build_eval_loader, build_model, build_train_loader, check_classes
-from segkd.engine.checkpoint import BEST, LAST, STATE, read_state, run_folder
+from segkd.engine.checkpoint import BEST, LAST, STATE, bare, read_state, run_folder
 from segkd.engine.config import dump_config, first_line
 from segkd.engine.environment import environment
 from segkd.engine.hooks import ChannelsLastHook, FiniteLossHook, RunFilesHook, StepSeedHook
@@ -26,6 +28,8 @@ from segkd.errors import UserError, nearest
 from segkd.evaluation.miou import MeanIoU
 from segkd.registry import build, resolve
 from segkd.report.tables import write_json
+
+State = Mapping[str, Any]
 
 
 def train(
@@ -56,9 +60,11 @@ def train(
     for dataset in (training, validation):
         check_classes(model, dataset)  # type: ignore[arg-type]
         dataset[0]  # labels that do not fit are found here, before there is a run folder
-    with run_folder(run, resume):
+    train_loader = build_train_loader(cfg, training, state["step"] if state else 0)
+    val_loader = build_eval_loader(cfg, validation)
+    with run_folder(run, resume), closing(train_loader), closing(val_loader):
         dump_config(cfg, run / "config.py")
-        runner, files = _runner(cfg, run, model, training, validation, state)
+        runner, files = _runner(cfg, run, model, train_loader, val_loader, state)
         for hook in (StepSeedHook(), FiniteLossHook(), files, *_precision_hooks(cfg), *hooks):
             runner.register_hook(hook)
         for hook in cfg.get("hooks", ()):
@@ -82,7 +88,7 @@ def set_threads(cfg: Mapping[str, Any]) -> None:
         torch.set_num_threads(int(threads))
 
 
-def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool) -> Mapping[str, Any] | None:
+def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool) -> State | None:
     if not resume:
         if (run / STATE).exists() or (run / LAST).exists():
             raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
@@ -96,7 +102,7 @@ def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool) -> Mapping[st
 
 
 def _runner(
-    cfg: Mapping[str, Any], run: Path, model: nn.Module, training: Any, validation: Any, state: Mapping[str, Any] | None
+    cfg: Mapping[str, Any], run: Path, model: nn.Module, training: Loader, validation: Loader, state: State | None
 ) -> tuple[SegRunner, RunFilesHook]:
     schedule = cfg["schedule"]
     steps = int(schedule["steps"])
@@ -107,11 +113,11 @@ def _runner(
         state=state,
         model=model,
         work_dir=str(run / "mmengine"),
-        train_dataloader=build_train_loader(cfg, training, state["step"] if state else 0),
+        train_dataloader=training,
         train_cfg=dict(type=StepLoop, max_iters=steps, val_interval=interval),
-        val_dataloader=build_eval_loader(cfg, validation),
+        val_dataloader=validation,
         val_cfg=dict(),
-        val_evaluator=[MeanIoU(num_classes=validation.num_classes)],
+        val_evaluator=[MeanIoU(num_classes=bare(model).student.num_classes)],
         optim_wrapper=_optim_wrapper(cfg, model),
         param_scheduler=_schedulers(schedule, steps),
         default_hooks=dict(logger=None, checkpoint=None, sampler_seed=None, timer=None),
@@ -126,6 +132,8 @@ def _runner(
 def _optim_wrapper(cfg: Mapping[str, Any], model: nn.Module) -> Any:
     optim = cfg["optim"]
     _check_optimizer(optim["optimizer"])
+    if not isinstance(optim.get("clip_grad") or {}, Mapping):
+        raise UserError(f"optim.clip_grad must be dict(max_norm=...), got {optim['clip_grad']!r}")
     wrapper = dict(
         type=AutocastOptimWrapper,
         precision=cfg.get("engine", {}).get("precision", "fp32"),

@@ -42,6 +42,7 @@ def test_smp_equals_the_library(arch: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_smp_architecture_takes_camvid() -> None:
     for arch in sorted(set(smp.MODEL_ARCHITECTURES_MAPPING) - {"dpt"}):
         network = SmpModel(arch, "resnet18", num_classes=3).eval()
@@ -50,6 +51,7 @@ def test_every_smp_architecture_takes_camvid() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_smp_vision_transformer() -> None:
     network = SmpModel(
         "dpt", "tu-vit_tiny_patch16_224", num_classes=3, dynamic_img_size=True, decoder_fusion_channels=32

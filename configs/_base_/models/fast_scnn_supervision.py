@@ -1,4 +1,4 @@
-"""Fast-SCNN's supervision: cross entropy on the logits, and on each branch an auxiliary head with weight 0.4 (paper, 3.3).
+"""Fast-SCNN's supervision: cross entropy on the logits, and an auxiliary head on each branch, weight 0.4 (paper, 3.3).
 
 The auxiliary terms meet the label at a quarter of its size, which halves the time of a training step on a CPU.
 """

@@ -1,0 +1,38 @@
+"""``segkd inspect``: every tap on one line, and the shapes of each bind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cli_kit import Run
+
+CONNECT = "dict(student=['fusion','head'], teacher=['encoder.layer2','decoder'], loss=dict(type='at'), size='student')"
+
+
+def test_layers_stay_on_one_line_and_binds_are_readable(segkd: Run, tmp_path: Path) -> None:
+    changes = ["--set", f"model.binds.deep={CONNECT}", "--set", "model.binds.deep.connector.type=conv1x1"]
+    json_file = tmp_path / "inspect.json"
+    result = segkd("inspect", "distill/synthetic/fast_scnn_kd_cwd", "--size", "64x96", *changes, "--json", json_file)
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("wrote")) <= 80
+    layer = next(line for line in lines if line.startswith("global_features.stage2 "))
+    assert layer.split() == ["global_features.stage2", "Sequential", "96", "32", "2x3"]
+    at = next(k for k, line in enumerate(lines) if line.startswith("bind deep"))
+    assert lines[at] == "bind deep: AttentionTransfer, weight 1, connector Conv1x1"
+    assert lines[at + 2].split() == ["student", "fusion", "1x128x8x12", "1x128x8x12"]
+    assert lines[at + 3].split() == ["teacher", "encoder.layer2", "1x128x8x12", "1x128x8x12"]
+    assert lines[at + 6].split() == ["teacher", "decoder", "1x256x16x24", "1x256x16x24"]
+    content = json.loads(json_file.read_text())
+    assert [b["bind"] for b in content["binds"]] == ["pixel", "channel", "deep", "deep"]
+    assert content["binds"][0]["teacher_met"] == [1, 11, 8, 12]
+    assert {x["path"] for x in content["layers"]["student"]} > {"", "fusion", "classifier"}
+
+
+def test_all_shows_the_deeper_layers_too(segkd: Run) -> None:
+    few = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64").out.splitlines()
+    every = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64", "--all").out.splitlines()
+    hidden = int(few[0].partition("and ")[2].split()[0])
+    assert len(every) == len(few) + hidden
+    assert "deeper" not in every[0]

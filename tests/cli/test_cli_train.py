@@ -1,0 +1,116 @@
+"""``segkd train``: run files, resuming, defaults, and what it says."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli_kit import TINY, Run
+from mmengine.hooks import Hook
+
+from segkd.binding import Bind
+from segkd.engine.config import load_config
+from segkd.engine.overrides import OPTIONAL
+from segkd.engine.train import train
+from segkd.errors import UserError
+from segkd.supervision import _check_term
+
+CONFIG = "students/camvid/fast_scnn"
+
+
+def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
+    result = segkd("train", CONFIG, "--data", tree, *TINY)
+    folder = tmp_path / "work" / CONFIG
+    assert result.code == 0
+    assert result.err == ""  # mmengine warns on the console unless it is kept from it
+    lines = result.out.splitlines()
+    assert lines[0].startswith("  step 1: val mIoU ")
+    assert lines[1].startswith("  step 2: val mIoU ")
+    assert lines[-1] == f"weights, best on val: work/{CONFIG}/student_best.pth"
+    assert all(line.strip() for line in lines)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert f"{metrics['val_last']['mIoU']:.2f} at the last step" in result.out
+    assert set(metrics["val_last"]) == {"mIoU", "mAcc", "aAcc"}
+    kept = {"config.py", "log.jsonl", "metrics.json", "mmengine", "state.pth", "student_best.pth", "student_last.pth"}
+    assert {p.name for p in folder.iterdir()} == kept
+
+
+def test_a_run_goes_on_by_its_folder_alone_and_tells_what_changed(segkd: Run, tree: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert segkd("train", CONFIG, "--data", tree, "--out", run, *TINY).code == 0
+    result = segkd("train", run, "--resume", "--set", "schedule.steps=3", "--set", "optim.optimizer.lr=1e-4")
+    assert result.code == 0, result.err
+    assert "resuming with another schedule.steps: 3, it was 2" in result.out
+    assert "resuming with another optim.optimizer.lr: 0.0001, it was 0.002" in result.out
+    assert "resuming with another model" not in result.out
+    assert torch.load(run / "state.pth", weights_only=True)["step"] == 3
+    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines() if "loss" in line]
+    assert steps == [2, 3]
+
+
+class StopAfterFirst(Hook):
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_knows_its_best_score(tree: Path, tmp_path: Path) -> None:
+    """Else a resumed run would put a worse checkpoint in the place of the best."""
+    cfg = load_config(CONFIG, [f"data.dataset.root={str(tree)!r}", *TINY[1::2]])
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, tmp_path / "run", hooks=[StopAfterFirst()])
+    record = next(json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines() if "val" in x)
+    best = torch.load(tmp_path / "run" / "state.pth", weights_only=True)["best"]
+    assert best == {"mIoU": record["val"]["mIoU"], "step": 1}
+
+
+def test_an_interrupt_names_the_way_on(segkd: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*args: Any, **kwargs: Any) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "state.pth").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segkd.engine.train.train", stopped)
+    result = segkd("train", CONFIG, "--data", tree, "--out", tmp_path / "run", *TINY)
+    assert result.code == 130
+    assert result.err == "segkd train: interrupted\n"
+    assert result.out == f"to go on: segkd train {tmp_path / 'run'} --resume\n"
+
+
+def test_no_worker_outlives_its_run(segkd: Run, tree: Path, tmp_path: Path) -> None:
+    """Left to the garbage collector, each would be waited for 5 s in the middle of what comes next."""
+    assert segkd("train", CONFIG, "--data", tree, "--out", tmp_path / "run", *TINY, "--set", "data.workers=1").code == 0
+    assert multiprocessing.active_children() == []
+
+
+def test_names_that_an_override_may_add_are_those_that_exist() -> None:
+    assert OPTIONAL["model.binds.*"] == set(inspect.signature(Bind).parameters)
+    with pytest.raises(UserError) as error:
+        _check_term("main", {"unknown": 1})
+    assert str(sorted(OPTIONAL["model.supervision.*"])) in str(error.value)
+
+
+def test_overrides_add_a_bind_and_a_clip(segkd: Run, tree: Path, trained: Path, tmp_path: Path) -> None:
+    """A whole new term and a section that the config lacks, from the command line alone."""
+    bind = "dict(student='fusion', teacher='head', loss=dict(type='at'))"
+    teacher = f"dict(type='fast_scnn', num_classes=11, weights={str(trained / 'student_last.pth')!r})"
+    changes = [
+        f"model.teacher={teacher}",
+        f"model.binds.deep={bind}",
+        "model.binds.pixel.masked=true",
+        "model.binds.channel.student=classifier",
+        "optim.clip_grad.max_norm=1",
+        "engine.log_interval=1",
+    ]
+    sets = [part for change in changes for part in ("--set", change)]
+    run = tmp_path / "run"
+    result = segkd("train", "distill/camvid/fast_scnn_kd_cwd", "--data", tree, "--out", run, *TINY, *sets)
+    assert result.code == 0, result.err
+    first = json.loads((run / "log.jsonl").read_text().splitlines()[0])
+    assert {"loss_bind_pixel", "loss_bind_channel", "loss_bind_deep", "loss_aux_detail"} <= first.keys()
+    assert load_config(str(run / "config.py"))["optim"]["clip_grad"] == {"max_norm": 1}
