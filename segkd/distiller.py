@@ -26,8 +26,8 @@ class Distiller(TrainingModel):
     ``parameters()`` nor ``state_dict()``.
 
     Args:
-        student, teacher: configs of networks, or Networks. A teacher from a config needs ``weights`` (or ``pretrained``
-            with a library's full weights), unless ``untrained_teacher`` says that noise is wanted.
+        student, teacher: configs of networks, or Networks. A teacher from a config needs ``weights``, a local
+            file, unless ``untrained_teacher`` says that noise is wanted.
         binds: ``{name: dict(student=path, teacher=path, loss=..., connector=..., weight=...)}``, see ``Bind``.
         supervision: see ``segkd.supervision.Supervision``.
         probe_size: (H, W) of the probe that finds the shapes at the taps.

@@ -126,7 +126,7 @@ def speed(models: Mapping[str, Runtime], size: tuple[int, int], batch: int = 1, 
             "latency_p90_ms": latency.p90_ms,
             "fps": latency.fps,
             "file_bytes": runtime.file_size,
-            "peak_memory_mib": measure_memory(partial(_afresh, runtime, image), device()).mib,
+            "peak_memory_mib": measure_memory(partial(_afresh, runtime, image), runtime.device).mib,
             "runtime": runtime.name,
             "size": list(runtime.size or size),
         }

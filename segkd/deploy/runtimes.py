@@ -30,6 +30,7 @@ class Runtime(ABC):
         size: the one image size (H, W) it takes, or None for any.
         file_size: bytes of the file, or, for a torch network, of all its tensors.
         metadata: what the file says about itself (class names, ...); empty for torch.
+        device: where it computes.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Runtime(ABC):
     size: tuple[int, int] | None
     file_size: int
     metadata: Mapping[str, Any]
+    device: torch.device
 
     def __init__(self, resize: bool = False) -> None:
         self.resize = resize
@@ -84,11 +86,11 @@ class TorchRuntime(Runtime):
         tensors = network.state_dict().values()
         self.file_size = sum(t.numel() * t.element_size() for t in tensors)
         self.metadata = {}
-        self._device = next((t.device for t in tensors), torch.device("cpu"))
+        self.device = next((t.device for t in tensors), torch.device("cpu"))
 
     def _run(self, image: Tensor) -> Tensor:
         with torch.no_grad(), _torch_threads(self.threads):
-            logits: Tensor = self.network(self.network.preprocess(image.to(self._device)))  # type: ignore[operator]
+            logits: Tensor = self.network(self.network.preprocess(image.to(self.device)))  # type: ignore[operator]
         return logits.float()
 
 
@@ -123,6 +125,7 @@ class OnnxRuntime(Runtime):
         self.num_classes = int(self.metadata["num_classes"])
         self.size = (int(self.metadata["size"][0]), int(self.metadata["size"][1]))
         self.file_size = self.path.stat().st_size
+        self.device = torch.device("cpu")
 
     def _run(self, image: Tensor) -> Tensor:
         (logits,) = self.session.run(None, {"image": self.to_input(image)})
