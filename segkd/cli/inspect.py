@@ -12,6 +12,7 @@ from segkd.cli.common import (
     default_size,
     load,
     parse_size,
+    positive,
     save_json,
     say,
     say_columns,
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from segkd.inspection import LayerInfo
     from segkd.segmentor import TrainingModel
 
-DEPTH = 3  # names in the paths of the layers that are shown without --all
-
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("inspect", help="print what can be tapped, and the shapes that meet in every bind")
     add_config_arguments(parser)
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="input size (default: the config's crop)")
-    parser.add_argument("--all", action="store_true", help=f"also layers inside of blocks (more than {DEPTH} names)")
+    parser.add_argument(
+        "--depth", type=positive, metavar="N", help="only layers whose path has at most N names (default: every layer)"
+    )
     add_json_argument(parser, "it")
     parser.set_defaults(run=run)
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     model = build_model({**cfg, "model": _without_weights(cfg["model"]) | {"probe_size": size}})
     content = {role: _layers(network, size) for role, network in _networks(model).items()}
     for role, network in _networks(model).items():
-        _print_layers(f"{role} {type(network).__name__}, input {size[0]}x{size[1]} (HxW)", content[role], args.all)
+        _print_layers(f"{role} {type(network).__name__}, input {size[0]}x{size[1]} (HxW)", content[role], args.depth)
     binds = _binds(model)
     _print_binds(binds)
     save_json(args.json, {"layers": {k: [x._asdict() for x in v] for k, v in content.items()}, "binds": binds})
@@ -72,10 +73,10 @@ def _layers(network: Any, size: tuple[int, int]) -> list[LayerInfo]:
     return [layer for layer in layers if not layer.path.startswith("preprocess")]
 
 
-def _print_layers(title: str, layers: list[LayerInfo], everything: bool) -> None:
-    shown = [x for x in layers if everything or x.path.count(".") < DEPTH]
+def _print_layers(title: str, layers: list[LayerInfo], depth: int | None) -> None:
+    shown = [x for x in layers if depth is None or x.path.count(".") < depth]
     hidden = len(layers) - len(shown)
-    say(f"{title}: {len(shown)} layers" + (f", and {hidden} deeper ones (--all)" if hidden else ""), style="bold")
+    say(f"{title}: {len(shown)} layers" + (f", and {hidden} deeper ones" if hidden else ""), style="bold")
     rows = [("tap", "layer", "channels", "stride", "HxW")]
     for x in shown:
         stride = "" if x.stride is None else f"{x.stride:g}"

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 from cli_kit import Run
+from torch import nn
+
+from segkd.models import create
 
 CONNECT = "dict(student=['fusion','head'], teacher=['encoder.layer2','decoder'], loss=dict(type='at'), size='student')"
 
@@ -16,7 +19,7 @@ def test_layers_stay_on_one_line_and_binds_are_readable(segkd: Run, tmp_path: Pa
     result = segkd("inspect", "distill/synthetic/fast_scnn_kd_cwd", "--size", "64x96", *changes, "--json", json_file)
     assert result.code == 0, result.err
     lines = result.out.splitlines()
-    assert max(len(line) for line in lines if not line.startswith("wrote")) <= 80
+    assert max(len(line) for line in lines if not line.startswith("wrote")) <= 100
     layer = next(line for line in lines if line.startswith("global_features.stage2 "))
     assert layer.split() == ["global_features.stage2", "Sequential", "96", "32", "2x3"]
     at = next(k for k, line in enumerate(lines) if line.startswith("bind deep"))
@@ -30,9 +33,13 @@ def test_layers_stay_on_one_line_and_binds_are_readable(segkd: Run, tmp_path: Pa
     assert {x["path"] for x in content["layers"]["student"]} > {"", "fusion", "classifier"}
 
 
-def test_all_shows_the_deeper_layers_too(segkd: Run) -> None:
-    few = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64").out.splitlines()
-    every = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64", "--all").out.splitlines()
+def test_every_layer_is_shown_unless_a_depth_is_given(segkd: Run) -> None:
+    few = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64", "--depth", "2").out.splitlines()
+    every = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64").out.splitlines()
     hidden = int(few[0].partition("and ")[2].split()[0])
     assert len(every) == len(few) + hidden
     assert "deeper" not in every[0]
+    network = create("fast_scnn", num_classes=11)
+    shown = {line.split()[0] for line in every[3:] if line}  # after the title, the heads and the network itself
+    layers = {name for name, m in network.named_modules() if name and not isinstance(m, nn.ModuleList)}
+    assert shown == {name for name in layers if not name.startswith("preprocess")}
