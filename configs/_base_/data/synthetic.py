@@ -8,7 +8,7 @@ data = dict(
     train=dict(split="train", length=2000),
     val=dict(split="val", length=100),
     test=dict(split="test", length=200),
-    augment=dict(type=TrainTransform, crop_size=(256, 512), scale=(0.75, 1.25), flip=0.5, photometric=True),
+    augment=dict(type=TrainTransform, crop_size=(256, 512), scale=(0.5, 2.0), flip=0.5, photometric=True),
     batch_size=8,
     workers=1,
 )

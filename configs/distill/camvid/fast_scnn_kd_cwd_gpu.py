@@ -7,4 +7,3 @@ with read_base():
     from ..._base_.schedules.camvid_gpu import *
 
 data.update(batch_size=16, workers=8)
-data["augment"].update(scale=(0.5, 2.0))
