@@ -19,7 +19,7 @@ model = dict(
     teacher=teacher,
     supervision=supervision,
     binds=dict(
-        pixel=dict(student="classifier", teacher="", loss=dict(type=PixelwiseKD, temperature=1.0), weight=1.0),
-        channel=dict(student="classifier", teacher="", loss=dict(type=ChannelWise, temperature=4.0), weight=3.0),
+        pixel=dict(student="", teacher="", loss=dict(type=PixelwiseKD, temperature=1.0), weight=1.0),
+        channel=dict(student="", teacher="", loss=dict(type=ChannelWise, temperature=4.0), weight=1.0),
     ),
 )
