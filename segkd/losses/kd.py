@@ -57,11 +57,10 @@ def pixelwise_kd(student: Tensor, teacher: Tensor, temperature: float = 1.0, val
 
 def _kl_sum(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Sum over everything of the KL of softmax over the classes (dim 1), all in log space."""
-    dim = 1
-    if student.stride(1) == 1:  # channels_last: torch would copy to (N, K, H, W) for a softmax over dim 1
-        student, teacher, dim = student.movedim(1, -1), teacher.movedim(1, -1), -1
-    log_s = F.log_softmax(student / temperature, dim=dim)
-    log_t = F.log_softmax(teacher / temperature, dim=dim)
+    # In channels_last, torch's softmax over dim 1 (or over a last dimension of few classes) is 2.5 times slower.
+    student, teacher = student.contiguous(), teacher.contiguous()
+    log_s = F.log_softmax(student / temperature, dim=1)
+    log_t = F.log_softmax(teacher / temperature, dim=1)
     return F.kl_div(log_s, log_t, reduction="sum", log_target=True)
 
 
