@@ -49,9 +49,8 @@ class Distiller(TrainingModel):
         self.supervision = Supervision(supervision, self.student, student_probe)
         if not binds:
             raise UserError("a Distiller needs at least one bind; to train without a teacher use Segmentor")
-        _check_trained(teacher, untrained_teacher)
         # In a list, nn.Module does not see it: no parameter, no buffer, no train() of the teacher is ever registered.
-        self._teachers = [frozen(_build_teacher(teacher))]
+        self._teachers = [build_teacher(teacher, untrained_teacher)]
         probe = {"student": student_probe, "teacher": probe_input(self.teacher, probe_size)}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
@@ -95,16 +94,14 @@ class Distiller(TrainingModel):
         return {path: features[path] for path in dict.fromkeys(paths)}
 
 
-def frozen(network: Network) -> Network:
-    """In eval mode, and without gradient."""
-    return network.eval().requires_grad_(False)
-
-
-def _build_teacher(cfg: Any) -> Network:
+def build_teacher(cfg: Any, untrained: bool = False) -> Network:
+    """The teacher of a config (or a Network): in eval mode, without gradient; a UserError unless it has weights."""
+    _check_trained(cfg, untrained)
     try:
-        return NETWORKS.build(cfg)
+        network: Network = NETWORKS.build(cfg)
     except UserError as error:
         raise UserError(f"teacher: {error}") from error
+    return network.eval().requires_grad_(False)
 
 
 def _check_trained(teacher: Any, untrained: bool) -> None:

@@ -14,6 +14,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("eval", help="score weights (.pth) and ONNX files on a split, side by side")
     add_config_arguments(parser)
     parser.add_argument("files", metavar="FILE", nargs="+", help="student weights (.pth) or ONNX files (.onnx)")
+    parser.add_argument("--teacher", action="store_true", help="score the config's teacher, too")
     parser.add_argument("--split", default="val", help="train, val (default) or test")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="size to time at (default: the first image's)")
     parser.add_argument("--no-speed", action="store_true", help="score only")
@@ -33,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     files = named(args.files)
     dataset = build_dataset(cfg, args.split)
     models = {name: measure.open_model(cfg, file, args.threads, args.resize) for name, file in files.items()}
+    if args.teacher:
+        models = {"teacher": measure.open_teacher(cfg, args.threads)} | models
     size = args.size or measure.image_size(dataset)
     rows = measure.compare(cfg, models, dataset, args.split, None if args.no_speed else size)
     save_json(args.json, {"split": args.split, "images": len(dataset), "rows": rows, **environment(cfg.get("seed"))})

@@ -16,6 +16,7 @@ from segkd.cli.common import console, progress_bar, say
 from segkd.cli.paths import existing_file
 from segkd.datasets import SegmentationDataset
 from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime, load_runtime
+from segkd.distiller import build_teacher
 from segkd.engine.build import build_eval_loader, build_student
 from segkd.engine.checkpoint import BEST, LAST, STATE
 from segkd.errors import UserError
@@ -48,6 +49,14 @@ def load_student(cfg: Mapping[str, Any], file: str | Path) -> Network:
     network = build_student(cfg)
     load_weights(network, path)
     return network
+
+
+def open_teacher(cfg: Mapping[str, Any], threads: int) -> Runtime:
+    """The teacher of a distillation's config, with its weights."""
+    teacher = cfg["model"].get("teacher")
+    if teacher is None:
+        raise UserError("the config has no teacher: it trains a network alone")
+    return TorchRuntime(build_teacher(teacher).to(device()), threads=threads)
 
 
 def device() -> torch.device:

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from cli_kit import Run
+from cli_kit import Refused, Run
 
 from segkd.cli.paths import named
 from segkd.datasets.camvid import CamVid
@@ -36,6 +36,19 @@ def plain_miou(weights: Path, tree: Path, split: str) -> float:
 def read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text())
     return content
+
+
+def test_eval_scores_the_teacher_too(segkd: Run, refused: Refused, trained: Path, tree: Path, tmp_path: Path) -> None:
+    weights = trained / "student_last.pth"
+    config = ["distill/camvid/fast_scnn_kd_cwd", "--data", tree, "--no-speed", "--split", "test"]
+    fast_scnn = f"model.teacher=dict(type='segkd.models.fast_scnn.FastSCNN',num_classes=11,weights={str(weights)!r})"
+    json_file = tmp_path / "eval.json"
+    result = segkd("eval", *config, weights, "--teacher", "--set", fast_scnn, "--json", json_file)
+    assert result.code == 0, result.err
+    rows = read(json_file)["rows"]
+    assert [row["name"] for row in rows] == ["teacher", "student_last.pth"]
+    assert rows[0]["miou"] == rows[1]["miou"]
+    assert "has no teacher" in refused("eval", trained, weights, "--teacher")
 
 
 def test_eval_scores_weights_and_onnx_alike(
