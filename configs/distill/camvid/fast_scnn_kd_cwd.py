@@ -1,4 +1,7 @@
-"""Fast-SCNN on CamVid taught by the published ESPNet: pixel-wise KD and CWD on the logits, on a CPU."""
+"""Fast-SCNN on CamVid taught by the published ESPNet: pixel-wise KD and CWD on the logits, on a CPU.
+
+Void and padding take no part: a teacher's answer there is noise.
+"""
 
 from mmengine.config import read_base
 
@@ -19,7 +22,7 @@ model = dict(
     teacher=teacher,
     supervision=supervision,
     binds=dict(
-        pixel=dict(student="", teacher="", loss=dict(type=PixelwiseKD, temperature=1.0), weight=1.0),
-        channel=dict(student="", teacher="", loss=dict(type=ChannelWise, temperature=4.0), weight=1.0),
+        pixel=dict(student="", teacher="", loss=dict(type=PixelwiseKD, temperature=1.0), weight=1.0, masked=True),
+        channel=dict(student="", teacher="", loss=dict(type=ChannelWise, temperature=4.0), weight=1.0, masked=True),
     ),
 )

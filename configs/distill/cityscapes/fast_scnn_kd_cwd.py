@@ -1,4 +1,7 @@
-"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: pixel-wise KD and CWD on the logits."""
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: pixel-wise KD and CWD on the logits.
+
+Void and padding take no part: a teacher's answer there is noise.
+"""
 
 from mmengine.config import read_base
 
@@ -30,12 +33,14 @@ model = dict(
             teacher="segmentation_head.0",
             loss=dict(type=PixelwiseKD, temperature=1.0),
             weight=1.0,
+            masked=True,
         ),
         channel=dict(
             student="classifier",
             teacher="segmentation_head.0",
             loss=dict(type=ChannelWise, temperature=4.0),
             weight=3.0,
+            masked=True,
         ),
     ),
 )

@@ -16,3 +16,4 @@ model = dict(
     network=dict(type=SmpModel, arch="DeepLabV3Plus", encoder="resnet18", num_classes=11),
 )
 optim = dict(optimizer=dict(type=AdamW, lr=2e-3, weight_decay=1e-2))
+data["augment"].update(scale=(0.5, 2.0), photometric=True)
