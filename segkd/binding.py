@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.connectors import CONNECTORS, Connector
 from segkd.errors import UserError
 from segkd.losses import LOSSES, DistillationLoss
+from segkd.losses.base import WithCritic, WithFirstStage
+from segkd.registry import construct
+from segkd.schedules import WeightSchedule
 from segkd.taps import TapPath, evaluating, read_taps
 
 SIZES = ("smaller", "student", "teacher")
@@ -26,9 +30,18 @@ class Bind(nn.Module):
         loss: config of a loss (``dict(type=ChannelWise, temperature=4.0)``).
         connector: config of a connector, used for every pair of taps; None where channels agree already.
         weight: factor of the term.
+        schedule: how the weight changes over the training: ``dict(warmup=1000, decay="cosine", stop=40000)``, see
+            ``segkd.schedules.WeightSchedule``.
+        lr_factor: factor of the learning rate for what trains in this bind (connectors, the loss's own parts).
+        of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
+            tap, each resized to the first one's height and width.
         size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), or at the
             "student"'s or the "teacher"'s. Shrinking averages areas, growing is bilinear (align_corners=False).
         masked: give the loss the mask of valid pixels (label is not 255), so that void and padding take no part.
+        first_stage: ``dict(steps=..., optimizer=dict(type=..., lr=...))``: a training before the main one. Where the
+            loss has parts that learn from the teacher alone (FT's paraphraser), it trains these and freezes them; else
+            it trains the student by this term alone (an initialisation, as AB and FSP were published; then with
+            ``weight=0`` for the main training).
     """
 
     def __init__(
@@ -40,6 +53,10 @@ class Bind(nn.Module):
         weight: float = 1.0,
         size: str = "smaller",
         masked: bool = False,
+        schedule: Mapping[str, Any] | None = None,
+        of: str | None = None,
+        lr_factor: float = 1.0,
+        first_stage: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.student_paths = [student] if isinstance(student, str) else list(student)
@@ -48,11 +65,20 @@ class Bind(nn.Module):
             raise UserError(f"a bind needs as many student taps as teacher taps, got {student!r} and {teacher!r}")
         if size not in SIZES:
             raise UserError(f"size policy {size!r} is not one of {', '.join(SIZES)}")
-        self.size, self.weight, self.masked = size, float(weight), masked
+        self.size, self.weight, self.masked, self.of = size, float(weight), masked, of
+        self.lr_factor = float(lr_factor)
+        self.schedule: WeightSchedule = construct(WeightSchedule, schedule or {})
         self.loss: DistillationLoss = LOSSES.build(loss)
         one_each = [connector] * len(self.student_paths)
         self.connectors = nn.ModuleList([CONNECTORS.build(c) if c is not None else nn.Identity() for c in one_each])
         self.shapes: list[Meeting] = []
+        self.first_stage = None if first_stage is None else dict(first_stage)
+        if self.first_stage is None and self.first_learner():
+            raise UserError(
+                f"parts of {type(self.loss).__name__} learn from the teacher first: add "
+                "first_stage=dict(steps=..., optimizer=dict(type=..., lr=...)) to its bind"
+            )
+        self._for_critic: dict[str, Any] | None = None
 
     def prepare(self, student: nn.Module, teacher: nn.Module, probe: Mapping[str, Tensor]) -> None:
         """Make connectors and the loss's own parts, from the shapes that one probe batch gives at the taps.
@@ -77,27 +103,84 @@ class Bind(nn.Module):
         self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
 
     def forward(
-        self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], label: Tensor, image: Tensor, seed: int
+        self,
+        student: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor],
+        label: Tensor,
+        image: Tensor,
+        seed: int,
+        index: Tensor | None = None,
+        step: int = 0,
     ) -> Tensor:
-        """Tapped features of both sides, label (N, H, W), image (N, 3, H, W) uint8 -> weighted scalar."""
+        """Tapped features of both sides, label (N, H, W), image (N, 3, H, W) uint8 -> weighted scalar.
+
+        ``seed`` is that of the run and the step, ``index`` (N,) the samples' numbers in the data set. A zero without
+        gradient where the schedule has the term off at ``step``; nothing is computed then.
+        """
+        self._for_critic = None
+        factor = self.weight * self.schedule(step)
+        if factor == 0:
+            return torch.zeros((), device=label.device)
+        return factor * self.value(student, teacher, label, image, seed, index)
+
+    def value(
+        self,
+        student: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor],
+        label: Tensor,
+        image: Tensor,
+        seed: int,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """The loss itself, without weight and schedule."""
+        students, teachers = self.meet(student, teacher)
+        label = resize_label(label, students[0].shape[-2:])
+        options: dict[str, Any] = {"valid": label != IGNORE_INDEX} if self.masked else {}
+        if self.loss.uses_index:
+            options["index"] = index
+        numbers = None if index is None else index.tolist()
+        draw = self.loss.sample(*(tuple(s.shape) for s in students), seed=seed, index=numbers)
+        if isinstance(self.loss, WithCritic):
+            detached = one_or_all([s.detach() for s in students])
+            self._for_critic = dict(student=detached, teacher=one_or_all(teachers), image=image, draw=draw)
+        value: Tensor = self.loss(one_or_all(students), one_or_all(teachers), label, image=image, draw=draw, **options)
+        return value
+
+    def first_learner(self) -> WithFirstStage | None:
+        """The loss, if parts of it learn from the teacher alone."""
+        return self.loss if isinstance(self.loss, WithFirstStage) else None
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Those of the loss's adversary, if it has one."""
+        return self.loss.critic_parameters() if isinstance(self.loss, WithCritic) else []
+
+    def critic_loss(self) -> Tensor | None:
+        """What the critic lowers, on the features of the last ``forward``; None without one, and where it was off."""
+        given, self._for_critic = self._for_critic, None
+        if given is None or not isinstance(self.loss, WithCritic):
+            return None
+        return self.loss.critic_loss(**given)
+
+    def meet(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Tapped features -> both sides' as they enter the loss, in the order of the taps; the teacher's detached."""
         met = [
             self._meet(connector(student[s]), teacher[t])
             for connector, s, t in zip(self.connectors, self.student_paths, self.teacher_paths, strict=True)
         ]
-        students, teachers = tuple(m[0] for m in met), tuple(m[1].detach() for m in met)
-        label = resize_label(label, met[0][0].shape[-2:])
-        options: dict[str, Any] = {"valid": label != IGNORE_INDEX} if self.masked else {}
-        draw = self.loss.sample(*(tuple(s.shape) for s in students), seed=seed)
-        single = len(met) == 1
-        value: Tensor = self.loss(
-            students[0] if single else students,
-            teachers[0] if single else teachers,
-            label,
-            image=image,
-            draw=draw,
-            **options,
-        )
-        return self.weight * value
+        return [m[0] for m in met], [m[1].detach() for m in met]
+
+    def parameter_options(self) -> dict[str, dict[str, float]]:
+        """Learning rate and weight decay factors by the beginnings of parameter names, where they are not 1."""
+        options = {"": {"lr_mult": self.lr_factor}} if self.lr_factor != 1 else {}
+        for name in self.loss.no_weight_decay:
+            if name not in dict(self.loss.named_parameters()):
+                raise UserError(f"{type(self.loss).__name__} has no parameter {name!r} to keep from weight decay")
+            options[f"loss.{name}"] = {"lr_mult": self.lr_factor, "decay_mult": 0.0}
+        return options
+
+    def is_on(self, step: int) -> bool:
+        """Whether the schedule lets the term count at ``step``."""
+        return self.weight * self.schedule(step) != 0
 
     def _meet(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         if self.loss.raw_sizes or student.dim() != 4 or teacher.dim() != 4:
@@ -128,6 +211,11 @@ class Meeting:
     teacher_raw: tuple[int, ...]
     student_met: tuple[int, ...]
     teacher_met: tuple[int, ...]
+
+
+def one_or_all(features: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    """What a loss gets: the tensor of a bind with one tap, else a tuple."""
+    return features[0] if len(features) == 1 else tuple(features)
 
 
 def resize_feature(x: Tensor, size: Sequence[int]) -> Tensor:

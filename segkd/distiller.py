@@ -9,25 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segkd.binding import Bind
+from segkd.binding import Bind, one_or_all, resize_feature
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import construct
 from segkd.segmentor import PROBE_SIZE, TrainingModel, probe_input
 from segkd.supervision import Supervision
-from segkd.taps import tap
+from segkd.taps import evaluating, read_taps, tap
+
+AVERAGE = "average"
 
 
 class Distiller(TrainingModel):
-    """Student + supervision + binds to a frozen teacher.
+    """Student + supervision + binds to one or several frozen teachers.
 
-    The student and its heads are made first, so that with the same seed they start bit-equal to a ``Segmentor``'s. The
-    teacher runs in eval mode without gradient and moves with the module between devices, but is in neither
-    ``parameters()`` nor ``state_dict()``.
+    The student and its heads are made first, so that with the same seed they start bit-equal to a ``Segmentor``'s.
+    Teachers run in eval mode without gradient and move with the module between devices, but are in neither
+    ``parameters()`` nor ``state_dict()``. A teacher whose binds are all off at a step does not run.
 
     Args:
         student, teacher: configs of networks, or Networks. A teacher from a config needs ``weights``, a local
             file, unless ``untrained_teacher`` says that noise is wanted.
+        teachers: instead of ``teacher``, ``{name: config}``; each bind then says ``of=name`` or ``of="average"``.
         binds: ``{name: dict(student=path, teacher=path, loss=..., connector=..., weight=...)}``, see ``Bind``.
         supervision: see ``segkd.supervision.Supervision``.
         probe_size: (H, W) of the probe that finds the shapes at the taps.
@@ -37,11 +40,12 @@ class Distiller(TrainingModel):
     def __init__(
         self,
         student: Any,
-        teacher: Any,
-        binds: Mapping[str, Mapping[str, Any]],
+        teacher: Any = None,
+        binds: Mapping[str, Mapping[str, Any]] | None = None,
         supervision: Mapping[str, Mapping[str, Any]] | None = None,
         probe_size: Sequence[int] = PROBE_SIZE,
         untrained_teacher: bool = False,
+        teachers: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.student = NETWORKS.build(student)
@@ -49,49 +53,165 @@ class Distiller(TrainingModel):
         self.supervision = Supervision(supervision, self.student, student_probe)
         if not binds:
             raise UserError("a Distiller needs at least one bind; to train without a teacher use Segmentor")
-        # In a list, nn.Module does not see it: no parameter, no buffer, no train() of the teacher is ever registered.
-        self._teachers = [build_teacher(teacher, untrained_teacher)]
-        probe = {"student": student_probe, "teacher": probe_input(self.teacher, probe_size)}
+        named = _named(teacher, teachers)
+        # In a dict, nn.Module does not see them: no parameter, no buffer, no train() of a teacher is ever registered.
+        self.teachers = {name: build_teacher(cfg, untrained_teacher) for name, cfg in named.items()}
+        probes = {name: probe_input(network, probe_size) for name, network in self.teachers.items()}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
-            self.binds[name] = self._make_bind(name, cfg, probe)
+            self.binds[name] = self._make_bind(name, cfg, student_probe, probes)
 
     @property
     def teacher(self) -> Network:
-        return self._teachers[0]
+        """The only teacher, or the first."""
+        return next(iter(self.teachers.values()))
 
-    def _make_bind(self, name: str, cfg: Mapping[str, Any], probe: Mapping[str, Tensor]) -> Bind:
+    def _make_bind(
+        self, name: str, cfg: Mapping[str, Any], student_probe: Tensor, probes: Mapping[str, Tensor]
+    ) -> Bind:
         try:
             bind: Bind = construct(Bind, cfg)
-            bind.prepare(self.student, self.teacher, probe)
+            first, *others = self._sources(bind)
+            bind.prepare(self.student, self.teachers[first], {"student": student_probe, "teacher": probes[first]})
+            for other in others:
+                self._check_alike(bind, first, other, probes)
         except UserError as error:
             raise UserError(f"bind {name!r}: {error}") from error
         return bind
 
+    def _sources(self, bind: Bind) -> list[str]:
+        """The names of the teachers that a bind listens to."""
+        names = list(self.teachers)
+        if bind.of == AVERAGE or (bind.of is None and len(names) == 1):
+            return names
+        if bind.of not in names:
+            problem = "say which teacher it listens to" if bind.of is None else f"there is no teacher {bind.of!r}"
+            raise UserError(f"{problem}: of= one of {', '.join(map(repr, [*names, AVERAGE]))}")
+        return [bind.of]
+
+    def _check_alike(self, bind: Bind, first: str, other: str, probes: Mapping[str, Tensor]) -> None:
+        """What is averaged must have the same channels."""
+        given = [read_taps(self.teachers[name], bind.teacher_paths, probes[name]) for name in (first, other)]
+        for path in bind.teacher_paths:
+            ours, theirs = (features[path].shape[1] for features in given)
+            if ours != theirs:
+                raise UserError(
+                    f"tap {path!r} gives {ours} channels in teacher {first!r} and {theirs} in {other!r}; only equal "
+                    "ones can be averaged"
+                )
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
-        """Device, dtype and memory format reach the unregistered teacher too."""
+        """Device, dtype and memory format reach the unregistered teachers too."""
         super()._apply(fn, recurse)
-        self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for network in self.teachers.values():
+            network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def losses(self, image: Tensor, label: Tensor, step: int) -> dict[str, Tensor]:
-        binds: dict[str, Bind] = dict(self.binds.items())  # type: ignore[arg-type]
+    def terms(self) -> dict[str, Bind]:
+        """The binds by name."""
+        return dict(self.binds.items())  # type: ignore[arg-type]
+
+    def parameter_options(self) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for name, bind in self.terms().items():
+            options = bind.parameter_options()
+            found |= {f"binds.{name}.{key}": value for key, value in options.items()}
+        return found
+
+    def after_step(self) -> None:
+        for bind in self.terms().values():
+            bind.loss.after_step()
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser of the critics trains, of all binds."""
+        return [p for bind in self.terms().values() for p in bind.critic_parameters()]
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """One step of the student, then, on the same features, one of the critics if there are any."""
+        critics = self.critic_parameters()
+        if not critics:
+            alone: dict[str, Tensor] = super().train_step(data, optim_wrapper)
+            return alone
+        for parameter in critics:
+            parameter.requires_grad_(False)  # the student's term passes through them
+        try:
+            logged: dict[str, Tensor] = super().train_step(data, optim_wrapper["student"])
+        finally:
+            for parameter in critics:
+                parameter.requires_grad_(True)
+        values = {name: bind.critic_loss() for name, bind in self.terms().items()}
+        terms = {f"critic_{name}": value for name, value in values.items() if value is not None}
+        if terms:
+            optim_wrapper["critic"].update_params(torch.stack(list(terms.values())).sum())
+        return logged | {name: value.detach() for name, value in terms.items()}
+
+    def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
+        binds = self.terms()
         paths = [*self.supervision.paths, *(p for bind in binds.values() for p in bind.student_paths)]
         with tap(self.student, paths) as features:
             logits = self.student.predict(image)
-        targets = self.teach(image)
+        targets = self.teach(image, step)
         terms: dict[str, Tensor] = self.supervision(logits, features, label)
+        seed = self.seed * 1_000_003 + step
         for name, bind in binds.items():
-            terms[f"loss_bind_{name}"] = bind(features, targets, label, image, step)
+            terms[f"loss_bind_{name}"] = bind(features, targets.get(name, {}), label, image, seed, index, step)
         return terms
 
     @torch.no_grad()
-    def teach(self, image: Tensor) -> dict[str, Tensor]:
-        """The teacher's features at all tapped paths, for an image (N, 3, H, W) uint8."""
-        paths = [p for bind in self.binds.values() for p in bind.teacher_paths]  # type: ignore[union-attr]
-        with tap(self.teacher, paths) as features:
-            self.teacher.predict(image)
-        return {path: features[path] for path in dict.fromkeys(paths)}
+    def teach(self, image: Tensor, step: int = 0) -> dict[str, dict[str, Tensor]]:
+        """For each bind that is on at ``step``, its teacher's features by tap, for an image (N, 3, H, W) uint8."""
+        return self._teach({name: bind for name, bind in self.terms().items() if bind.is_on(step)}, image)
+
+    @torch.no_grad()
+    def _teach(self, binds: Mapping[str, Bind], image: Tensor) -> dict[str, dict[str, Tensor]]:
+        features: dict[str, Mapping[str, Tensor]] = {}
+        for source, network in self.teachers.items():
+            paths = [p for bind in binds.values() if source in self._sources(bind) for p in bind.teacher_paths]
+            if paths:
+                with tap(network, paths) as features[source]:
+                    network.predict(image)
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, bind in binds.items():
+            sources = self._sources(bind)
+            found[name] = {path: _mean([features[source][path] for source in sources]) for path in bind.teacher_paths}
+        return found
+
+    def first_stage_parameters(self, name: str) -> list[nn.Parameter]:
+        """What the first stage of a bind trains: the loss's own parts, or the student and the bind."""
+        bind = self.terms()[name]
+        learner = bind.first_learner()
+        if learner is not None:
+            return learner.first_stage_parameters()
+        return [*self.student.parameters(), *bind.parameters()]
+
+    def first_stage_loss(self, name: str, image: Tensor, label: Tensor, index: Tensor | None, step: int) -> Tensor:
+        """What the first stage of a bind lowers, on one batch."""
+        bind = self.terms()[name]
+        teacher, learner = self._teach({name: bind}, image)[name], bind.first_learner()
+        if learner is None:
+            with tap(self.student, bind.student_paths) as features:
+                self.student.predict(image)
+            return bind.value(features, teacher, label, image, self.seed * 1_000_003 + step, index)
+        with evaluating(self), tap(self.student, bind.student_paths) as features:
+            self.student.predict(image)
+            teachers = bind.meet(features, teacher)[1]  # at the size at which the loss will get them
+        return learner.first_stage_loss(one_or_all(teachers))
+
+
+def _named(teacher: Any, teachers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Teachers by name, from either argument."""
+    if (teacher is None) == (not teachers):
+        raise UserError("a Distiller takes either teacher=... or teachers={name: ...}, and needs one of them")
+    if teachers and AVERAGE in teachers:
+        raise UserError(f"no teacher can be called {AVERAGE!r}: it stands for all of them")
+    return dict(teachers) if teachers else {"teacher": teacher}
+
+
+def _mean(features: Sequence[Tensor]) -> Tensor:
+    """The mean of several teachers' features, each resized to the first one's height and width."""
+    if len(features) == 1:
+        return features[0]
+    return torch.stack([resize_feature(x, features[0].shape[-2:]) for x in features]).mean(0)
 
 
 def build_teacher(cfg: Any, untrained: bool = False) -> Network:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from segkd.models import NETWORKS, Network
 from segkd.supervision import Supervision
@@ -24,15 +24,37 @@ class TrainingModel(BaseModel):
     """
 
     student: Network
-    #: number of the current training step; set by the engine, it seeds the draws of sampling losses
+    #: number of the current training step and the run's seed; set by the engine, they seed the draws of sampling losses
     step: int = 0
+    seed: int = 0
+    #: set by the engine for a step: fill ``gradient_norms``, at the price of one more backward pass per term
+    watch_gradients: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: norm of each term's gradient to the weight of the student's first layer, which all of them share
+        self.gradient_norms: dict[str, float] = {}
 
     def init_weights(self) -> None:
         """Networks initialise themselves when built; the runner must not do it again over loaded weights."""
 
-    def losses(self, image: Tensor, label: Tensor, step: int) -> dict[str, Tensor]:
-        """image (N, 3, H, W) uint8 RGB, label (N, H, W) int64 -> named, weighted scalars whose sum is minimised."""
+    def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
+        """image (N, 3, H, W) uint8 RGB, label (N, H, W) int64 -> named, weighted scalars whose sum is minimised.
+
+        ``index`` (N,) are the samples' numbers in the data set, for losses that remember or draw by sample.
+        """
         raise TypeError(f"{type(self).__name__} defines no losses")
+
+    def parameter_options(self) -> dict[str, dict[str, float]]:
+        """Factors of learning rate (lr_mult) and weight decay (decay_mult) by the beginnings of parameter names."""
+        return {}
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """What an optimiser of its own trains, against the student (none: no loss has an adversary)."""
+        return []
+
+    def after_step(self) -> None:
+        """Called once after every optimiser step."""
 
     def forward(
         self, image: Tensor, label: Tensor | None = None, index: Tensor | None = None, mode: str = "tensor"
@@ -40,7 +62,10 @@ class TrainingModel(BaseModel):
         """``mode="loss"``: the terms; ``"predict"``: list of label maps (H, W); ``"tensor"``: logits (N, K, H, W)."""
         if mode == "loss":
             assert label is not None
-            return self.losses(image, label, self.step)
+            terms = self.losses(image, label, self.step, index)
+            if self.watch_gradients:
+                self.gradient_norms = gradient_norms(terms, shared_weight(self.student))
+            return terms
         logits = self.student.predict(image)
         return list(logits.argmax(dim=1)) if mode == "predict" else logits
 
@@ -48,6 +73,23 @@ class TrainingModel(BaseModel):
         """Sum of all terms (whatever their names), and the values to log."""
         total = torch.stack([value.reshape(()) for value in losses.values()]).sum()
         return total, OrderedDict(loss=total.detach(), **{k: v.detach() for k, v in losses.items()})
+
+
+def shared_weight(network: nn.Module) -> Tensor:
+    """The first trainable weight (matrix or kernel) of a network: whatever is tapped, its gradient arrives there."""
+    return next(p for p in network.parameters() if p.requires_grad and p.dim() > 1)
+
+
+def gradient_norms(terms: Mapping[str, Tensor], weight: Tensor) -> dict[str, float]:
+    """Norm of the gradient of each term to ``weight``; 0 for a term that does not reach it."""
+    norms = {}
+    for name, value in terms.items():
+        if not value.requires_grad:
+            norms[name] = 0.0
+            continue
+        (grad,) = torch.autograd.grad(value, weight, retain_graph=True, allow_unused=True)
+        norms[name] = 0.0 if grad is None else float(grad.float().norm())
+    return norms
 
 
 class Segmentor(TrainingModel):
@@ -69,7 +111,7 @@ class Segmentor(TrainingModel):
         self.student = NETWORKS.build(network)
         self.supervision = Supervision(supervision, self.student, probe_input(self.student, probe_size))
 
-    def losses(self, image: Tensor, label: Tensor, step: int) -> dict[str, Tensor]:
+    def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
         with tap(self.student, self.supervision.paths) as features:
             logits = self.student.predict(image)
         terms: dict[str, Tensor] = self.supervision(logits, features, label)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from layouts import write_ade20k, write_camvid, write_cityscapes
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -22,3 +23,21 @@ def camvid_root() -> Path:
     if not root.is_dir():
         pytest.skip("CamVid is not beside the checkout (../shared/data/camvid)")
     return root
+
+
+@pytest.fixture(scope="session")
+def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tree as Cityscapes is distributed."""
+    return write_cityscapes(tmp_path_factory.mktemp("cityscapes"))
+
+
+@pytest.fixture(scope="session")
+def ade20k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tree as ADE20K is distributed."""
+    return write_ade20k(tmp_path_factory.mktemp("ade"))
+
+
+@pytest.fixture(scope="session")
+def camvid_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tree in CamVid's layout."""
+    return write_camvid(tmp_path_factory.mktemp("data") / "camvid", {"train": 6, "val": 2, "test": 2}, (64, 128))

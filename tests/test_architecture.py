@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "files": set(),
     "losses": set(),
     "connectors": set(),
+    "schedules": set(),
     "taps": set(),
     "inspection": {"taps"},
     "models": set(),
@@ -33,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": set(),
     "report": {"evaluation.*"},
     "supervision": {"taps"},
-    "binding": {"taps", "connectors", "losses", "losses.base"},
+    "binding": {"taps", "connectors", "losses", "losses.base", "schedules"},
     "segmentor": {"taps", "supervision", "models", "models.base"},
     "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding"},
     "engine": {"taps", "supervision", "segmentor", "distiller", "binding"}

@@ -20,6 +20,7 @@ from segkd.models import Network, Preprocess
 from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import Segmentor
 from segkd.supervision import AuxHead, CrossEntropy, Supervision, shrink_label
+from segkd.taps import read_taps
 
 
 class Tiny(Network):
@@ -257,3 +258,55 @@ def test_supervision_refuses_what_it_cannot_use() -> None:
 def test_aux_head_has_the_published_parameter_count() -> None:
     """Fast-SCNN with one head on 64 channels has 1,157,174 parameters at 19 classes (reference); the head 19,123."""
     assert sum(p.numel() for p in AuxHead(64, 19).parameters()) == 19123
+
+
+def two_teachers(**binds: Any) -> Distiller:
+    torch.manual_seed(0)
+    kd = dict(student="classifier", teacher="classifier", loss=dict(type=PixelwiseKD))
+    cfg = {name: dict(kd, **change) for name, change in binds.items()}
+    return Distiller(Tiny(), binds=cfg, teachers=dict(a=Tiny(), b=Tiny(width=12)), probe_size=(48, 64))
+
+
+def test_binds_choose_among_several_teachers_or_average_them():
+    model = two_teachers(first=dict(of="a"), second=dict(of="b"), both=dict(of="average"))
+    image, label = batch()
+    terms = model.losses(image, label, 0)
+    taught = model.teach(image)
+    inputs = {name: network.preprocess(image) for name, network in model.teachers.items()}
+    logits = {k: read_taps(net, ["classifier"], inputs[k])["classifier"] for k, net in model.teachers.items()}
+    torch.testing.assert_close(taught["first"]["classifier"], logits["a"])
+    torch.testing.assert_close(taught["second"]["classifier"], logits["b"])
+    torch.testing.assert_close(taught["both"]["classifier"], (logits["a"] + logits["b"]) / 2)
+    assert {"loss_bind_first", "loss_bind_second", "loss_bind_both"} < set(terms)
+    assert not any(key.startswith("teachers") for key in model.state_dict())
+
+
+def test_mistakes_with_several_teachers_are_named():
+    with pytest.raises(UserError, match="say which teacher"):
+        two_teachers(first={})
+    with pytest.raises(UserError, match="no teacher 'c'"):
+        two_teachers(first=dict(of="c"))
+    with pytest.raises(UserError, match="12"):
+        two_teachers(first=dict(of="average", teacher="stem", student="stem"))
+    with pytest.raises(UserError, match="either teacher="):
+        Distiller(Tiny(), binds=BINDS)
+
+
+def test_a_bind_that_is_off_costs_nothing_and_counts_nothing(monkeypatch: pytest.MonkeyPatch):
+    off = dict(student="classifier", teacher="classifier", loss=dict(type=PixelwiseKD), schedule=dict(stop=2))
+    model = distiller(binds=dict(logits=off))
+    image, label = batch()
+    assert model.losses(image, label, 1)["loss_bind_logits"] > 0
+    monkeypatch.setattr(model.teacher, "predict", lambda image: pytest.fail("the teacher ran"))
+    terms = model.losses(image, label, 2)
+    assert float(terms["loss_bind_logits"]) == 0
+    model.parse_losses(terms)[0].backward()
+
+
+def test_warmup_scales_the_term():
+    slow = dict(student="classifier", teacher="classifier", loss=dict(type=PixelwiseKD), schedule=dict(warmup=4))
+    model = distiller(binds=dict(logits=slow)).eval()
+    image, label = batch()
+    values = [float(model.losses(image, label, step)["loss_bind_logits"].detach()) for step in (0, 3, 10)]
+    assert values[0] == pytest.approx(values[1] / 4)
+    assert values[1] == values[2]

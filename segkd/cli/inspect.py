@@ -52,17 +52,20 @@ def run(args: argparse.Namespace) -> None:
 
 def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     """Shapes do not depend on weights, so none are read or fetched."""
-    plain = dict(model)
-    for role in ("network", "student", "teacher"):
-        if isinstance(plain.get(role), Mapping):
-            about_weights = ("weights", "published", "pretrained")
-            plain[role] = {k: v for k, v in plain[role].items() if k not in about_weights}
-    return plain | ({"untrained_teacher": True} if "teacher" in plain else {})
+
+    def bare(cfg: Any) -> Any:
+        about_weights = ("weights", "published", "pretrained")
+        return {k: v for k, v in cfg.items() if k not in about_weights} if isinstance(cfg, Mapping) else cfg
+
+    plain = dict(model) | {k: bare(model[k]) for k in ("network", "student", "teacher") if k in model}
+    if "teachers" in plain:
+        plain["teachers"] = {name: bare(cfg) for name, cfg in plain["teachers"].items()}
+    return plain | ({"untrained_teacher": True} if {"teacher", "teachers"} & set(plain) else {})
 
 
 def _networks(model: TrainingModel) -> dict[str, Any]:
-    teacher = getattr(model, "teacher", None)
-    return {"student": model.student, **({"teacher": teacher} if teacher is not None else {})}
+    teachers = getattr(model, "teachers", {})
+    return {"student": model.student, **teachers}
 
 
 def _layers(network: Any, size: tuple[int, int]) -> list[LayerInfo]:

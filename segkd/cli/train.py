@@ -70,4 +70,9 @@ def train_with_progress(
         def on_val(step: int, scores: Mapping[str, float]) -> None:
             say(f"  step {step}: val mIoU {scores['mIoU']:.2f}, pixel accuracy {scores['aAcc']:.2f}")
 
-        return train(cfg, folder, resume=resume, hooks=[CallbackHook(on_step, on_val, on_val_step=on_val_step)])
+        def on_first_stage(record: Mapping[str, Any]) -> None:
+            done, text = f"{record['step']}/{record['steps']}", f"loss {record['loss']:.3f}"
+            bar.update(bar.tasks[0].id, description=f"{title}  first stage of {record['first_stage']} {done}  {text}")
+
+        hooks = [CallbackHook(on_step, on_val, on_val_step=on_val_step)]
+        return train(cfg, folder, resume=resume, hooks=hooks, on_first_stage=on_first_stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -58,6 +59,12 @@ def save_atomically(content: Any, path: Path) -> None:
         torch.save(content, temporary)
 
 
+def append(path: Path, record: Mapping[str, Any]) -> None:
+    """One more line of JSON in a log."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 def save_student(model: nn.Module, path: Path) -> None:
     """The student's state dict (preprocessing included, nothing else), on the CPU and contiguous."""
     state = bare(model).student.state_dict()
@@ -72,11 +79,17 @@ def save_state(runner: Runner, path: Path, best: Mapping[str, Any]) -> None:
             "seed": runner.seed,
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
-            "schedulers": [s.state_dict() for s in runner.param_schedulers],
+            "schedulers": [s.state_dict() for s in _schedulers(runner)],
             "best": dict(best),
         },
         path,
     )
+
+
+def _schedulers(runner: Runner) -> list[Any]:
+    """All schedulers; with a critic, mmengine keeps them by optimiser."""
+    found = runner.param_schedulers
+    return [s for own in found.values() for s in own] if isinstance(found, dict) else list(found)
 
 
 def read_state(run: Path) -> dict[str, Any]:
@@ -100,6 +113,9 @@ def restore(runner: Runner, state: Mapping[str, Any]) -> None:
         raise UserError(f"the run to resume holds another model: {differing[0]!r} differs (same config as before?)")
     bare(runner.model).load_state_dict(dict(saved))
     runner.optim_wrapper.load_state_dict(state["optimizer"])
-    for scheduler, content in zip(runner.param_schedulers, state["schedulers"], strict=True):
+    schedulers = _schedulers(runner)
+    if len(schedulers) != len(state["schedulers"]):
+        raise UserError("the run to resume has another schedule: set schedule.warmup as it was")
+    for scheduler, content in zip(schedulers, state["schedulers"], strict=True):
         scheduler.load_state_dict(content)
     runner.train_loop._iter = state["step"]

@@ -21,7 +21,8 @@ NEEDED = ("data.dataset", "data.augment", "optim.optimizer", "schedule.steps")
 #: whole numbers, and the least that each may be
 WHOLE = {
     "data.batch_size": 1, "data.workers": 0, "optim.accumulate": 1, "schedule.steps": 1, "schedule.val_interval": 1,
-    "schedule.warmup": 0, "engine.threads": 1, "engine.log_interval": 1, "seed": 0,
+    "schedule.warmup": 0, "engine.threads": 1, "engine.log_interval": 1, "engine.gradient_interval": 0,
+    "seed": 0,
 }  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from segkd.engine.checkpoint import BEST, LAST, LOG, STATE, bare, save_state, save_student
+from segkd.engine.checkpoint import BEST, LAST, LOG, STATE, append, bare, save_state, save_student
+from segkd.engine.optimizers import students
 from segkd.engine.precision import to_channels_last
 from segkd.errors import UserError
 
@@ -25,7 +26,20 @@ class StepSeedHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         torch.manual_seed((runner.seed or 0) * 1_000_003 + runner.iter)
-        bare(runner.model).step = runner.iter
+        model = bare(runner.model)
+        model.step, model.seed = runner.iter, runner.seed or 0
+
+
+class AfterStepHook(Hook):
+    """Tells the model when the optimiser has taken a step, for memory banks: once under gradient accumulation too."""
+
+    priority = "HIGH"
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        if students(runner.optim_wrapper).should_update():
+            bare(runner.model).after_step()
 
 
 class ChannelsLastHook(Hook):
@@ -54,6 +68,48 @@ class FiniteLossHook(Hook):
             )
 
 
+class GradientWatchHook(Hook):
+    """Every ``interval`` steps, the norm of each term's gradient at the student's first layer, which all of them share.
+
+    A term that is silent (no gradient at all) or louder than all others together by ``dominance`` is warned about,
+    once. Terms whose schedule has them off are not judged.
+
+    Args:
+        record: takes {"step": ..., "gradients": {term: norm}}.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, record: Callable[[Mapping[str, Any]], None], interval: int, dominance: float = 100.0) -> None:
+        self.record, self.interval, self.dominance = record, interval, dominance
+        self.warned: set[tuple[str, str]] = set()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        bare(runner.model).watch_gradients = runner.iter % self.interval == 0
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        model = bare(runner.model)
+        if not model.watch_gradients or outputs is None:
+            return
+        norms = model.gradient_norms
+        self.record({"step": runner.iter + 1, "gradients": norms})
+        for name, norm in norms.items():
+            rest = sum(norms.values()) - norm
+            if norm == 0 and float(outputs[name]) != 0:
+                self._warn(name, "silent", "has no gradient at the student's first layer: it teaches nothing there")
+            elif len(norms) > 1 and norm > self.dominance * rest > 0:
+                self._warn(
+                    name, "loud", f"has {norm / rest:.0f} times the gradient of all other terms; lower its weight"
+                )
+
+    def _warn(self, name: str, kind: str, text: str) -> None:
+        if (name, kind) not in self.warned:
+            self.warned.add((name, kind))
+            warnings.warn(f"the term {name} {text}", stacklevel=2)
+
+
 class RunFilesHook(Hook):
     """Keeps a run folder: state to resume from, student weights (last, best on validation), and a log in JSON lines.
 
@@ -78,7 +134,7 @@ class RunFilesHook(Hook):
         self._since = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._lr = float(runner.optim_wrapper.get_lr()["lr"][0])  # after the step the scheduler has moved on
+        self._lr = float(students(runner.optim_wrapper).get_lr()["lr"][0])  # after the step the scheduler has moved on
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
@@ -96,7 +152,7 @@ class RunFilesHook(Hook):
         score = float((metrics or {}).get("mIoU", math.nan))
         record = {"step": runner.iter, "val": {k: float(v) for k, v in (metrics or {}).items()}}
         self.history.append(record)
-        self._write(record)
+        self.write(record)
         if not self.best or score > self.best["mIoU"]:
             self.best = {"mIoU": score, "step": runner.iter}
             save_student(runner.model, self.run / BEST)
@@ -119,12 +175,12 @@ class RunFilesHook(Hook):
         record: dict[str, Any] = {"step": step, "lr": self._lr}
         record |= {name: float(value) / self._count for name, value in self._sums.items()}
         record["seconds_per_step"] = round(seconds, 4)
-        self._write(record)
+        self.write(record)
         self._sums, self._count, self._since = {}, 0, time.perf_counter()
 
-    def _write(self, record: Mapping[str, Any]) -> None:
-        with open(self.run / LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a line to the log."""
+        append(self.run / LOG, record)
 
 
 class CallbackHook(Hook):

@@ -13,16 +13,30 @@ from segkd.registry import resolve
 
 KEYS = ("model", "data", "optim", "schedule", "engine", "seed", "hooks", "calibration")
 SPLITS = ("data.train", "data.val", "data.test")
-NAMED = ("model.binds", "model.supervision")  # where a config chooses the names
+NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config chooses the names
 #: keys that a section may have beyond those that a config spells out; * stands for a name that the config chose
 OPTIONAL: dict[str, set[str]] = {
     "": set(KEYS),
     "data": {"dataset", "train", "val", "test", "augment", "batch_size", "workers"},
-    "optim": {"optimizer", "clip_grad", "accumulate", "paramwise"},
+    "optim": {"optimizer", "clip_grad", "accumulate", "paramwise", "critic"},
     "optim.clip_grad": {"max_norm", "norm_type"},
     "schedule": {"steps", "val_interval", "warmup", "power", "min_lr"},
-    "engine": {"precision", "channels_last", "threads", "log_interval"},
-    "model.binds.*": {"student", "teacher", "loss", "connector", "weight", "size", "masked"},
+    "engine": {"precision", "channels_last", "threads", "log_interval", "gradient_interval"},
+    "model.binds.*": {
+        "student",
+        "teacher",
+        "loss",
+        "connector",
+        "weight",
+        "size",
+        "masked",
+        "schedule",
+        "of",
+        "lr_factor",
+        "first_stage",
+    },
+    "model.binds.*.first_stage": {"steps", "optimizer"},
+    "model.binds.*.schedule": {"warmup", "decay", "stop"},
     "model.supervision.*": {"tap", "head", "loss", "weight", "stride"},
 }
 

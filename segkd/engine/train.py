@@ -11,22 +11,28 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from segkd.datasets.loading import Loader
 from segkd.engine.build import build_dataset, build_eval_loader, build_model, build_train_loader, check_classes
 from segkd.engine.checkpoint import BEST, LAST, STATE, bare, read_state, run_folder
-from segkd.engine.config import dump_config, first_line
+from segkd.engine.config import dump_config
 from segkd.engine.environment import environment
-from segkd.engine.hooks import ChannelsLastHook, FiniteLossHook, RunFilesHook, StepSeedHook
+from segkd.engine.first_stage import Report, check_first_stages, file_of, run_first_stages, stages
+from segkd.engine.hooks import (
+    AfterStepHook,
+    ChannelsLastHook,
+    FiniteLossHook,
+    GradientWatchHook,
+    RunFilesHook,
+    StepSeedHook,
+)
 from segkd.engine.loop import StepLoop
-from segkd.engine.precision import AutocastOptimWrapper
+from segkd.engine.optimizers import build_optimizers
 from segkd.engine.runner import SegRunner
-from segkd.errors import UserError, nearest
+from segkd.errors import UserError
 from segkd.evaluation.miou import MeanIoU
-from segkd.registry import build, resolve
+from segkd.registry import build
 from segkd.report.tables import write_json
 
 State = Mapping[str, Any]
@@ -39,6 +45,7 @@ def train(
     resume: bool = False,
     hooks: Sequence[Hook] = (),
     model: nn.Module | None = None,
+    on_first_stage: Report | None = None,
 ) -> dict[str, Any]:
     """Train one config in the folder ``run``; returns what is written to its ``metrics.json``.
 
@@ -48,14 +55,16 @@ def train(
         resume: go on from the folder's last state.
         hooks: further hooks (progress).
         model: a built training model, else it is built from the config.
+        on_first_stage: takes {"first_stage": name, "step": ..., "steps": ..., "loss": ...} as first stages advance.
 
     Raises:
         UserError: wrong config, data or weights; a folder that already holds a run; nothing to resume.
     """
     _check_processes()
     set_threads(cfg)
-    state = _check_folder(run, cfg, resume)
     model = model if model is not None else build_model(cfg)
+    check_first_stages(model)
+    state = _check_folder(run, cfg, resume, model)
     training, validation = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     for dataset in (training, validation):
         check_classes(model, dataset)  # type: ignore[arg-type]
@@ -64,9 +73,13 @@ def train(
     val_loader = build_eval_loader(cfg, validation)
     with run_folder(run, resume), closing(train_loader), closing(val_loader):
         dump_config(cfg, run / "config.py")
+        run_first_stages(cfg, run, bare(model), training, on_first_stage, done=state is not None)
         runner, files = _runner(cfg, run, model, train_loader, val_loader, state)
-        for hook in (StepSeedHook(), FiniteLossHook(), files, *_precision_hooks(cfg), *hooks):
+        for hook in (StepSeedHook(), FiniteLossHook(), AfterStepHook(), files, *_precision_hooks(cfg), *hooks):
             runner.register_hook(hook)
+        interval = int(cfg.get("engine", {}).get("gradient_interval", 200))
+        if interval:
+            runner.register_hook(GradientWatchHook(files.write, interval))
         for hook in cfg.get("hooks", ()):
             runner.register_hook(build(hook, "hook"))
         began = time.perf_counter()
@@ -88,11 +101,13 @@ def set_threads(cfg: Mapping[str, Any]) -> None:
         torch.set_num_threads(int(threads))
 
 
-def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool) -> State | None:
+def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: nn.Module) -> State | None:
     if not resume:
         if (run / STATE).exists() or (run / LAST).exists():
             raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
         return None
+    if not (run / STATE).exists() and any(file_of(run, name).is_file() for name in stages(model)):
+        return None  # it was stopped between a first stage and the first state
     state = read_state(run)
     if state["step"] >= int(cfg["schedule"]["steps"]):
         raise UserError(f"{run} has already trained {state['step']} steps; raise schedule.steps to train on")
@@ -118,7 +133,7 @@ def _runner(
         val_dataloader=validation,
         val_cfg=dict(),
         val_evaluator=[MeanIoU(num_classes=bare(model).student.num_classes)],
-        optim_wrapper=_optim_wrapper(cfg, model),
+        optim_wrapper=build_optimizers(cfg, bare(model)),
         param_scheduler=_schedulers(schedule, steps),
         default_hooks=dict(logger=None, checkpoint=None, sampler_seed=None, timer=None),
         randomness=dict(seed=int(cfg.get("seed", 0))),
@@ -127,36 +142,6 @@ def _runner(
     )
     best = state["best"] if state else None
     return runner, RunFilesHook(run, interval, log_interval, best)
-
-
-def _optim_wrapper(cfg: Mapping[str, Any], model: nn.Module) -> Any:
-    optim = cfg["optim"]
-    _check_optimizer(optim["optimizer"])
-    if not isinstance(optim.get("clip_grad") or {}, Mapping):
-        raise UserError(f"optim.clip_grad must be dict(max_norm=...), got {optim['clip_grad']!r}")
-    wrapper = dict(
-        type=AutocastOptimWrapper,
-        precision=cfg.get("engine", {}).get("precision", "fp32"),
-        optimizer=dict(optim["optimizer"]),
-        accumulative_counts=int(optim.get("accumulate", 1)),
-        clip_grad=optim.get("clip_grad") or None,
-        paramwise_cfg=optim.get("paramwise"),
-    )
-    try:
-        return build_optim_wrapper(model, wrapper)
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"optim does not fit: {first_line(error)}") from error
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    """A class, its dotted path, or one of mmengine's names (torch's optimisers)."""
-    kind = optimizer.get("type") if isinstance(optimizer, Mapping) else None
-    if kind is None:
-        raise UserError(f"optim.optimizer must be dict(type=..., lr=...), got {optimizer!r}")
-    if isinstance(kind, str) and "." in kind:
-        resolve(kind, "optimiser")
-    elif isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
-        raise UserError(f"unknown optimiser {kind!r}; {nearest(kind, OPTIMIZERS.module_dict)}")
 
 
 def _schedulers(schedule: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, distributed, nn
@@ -24,10 +24,14 @@ class DistillationLoss(nn.Module):
     Attributes:
         raw_sizes: the loss makes height and width meet itself; the bind then hands over both maps as they are.
         any_channels: student and teacher may have different channel counts.
+        uses_index: the loss is also called with ``index=``, the samples' numbers (N,) in the data set (memory banks).
+        no_weight_decay: names of own parameters that the optimiser must not decay.
     """
 
     raw_sizes: bool = False
     any_channels: bool = False
+    uses_index: bool = False
+    no_weight_decay: Sequence[str] = ()
 
     def prepare(
         self,
@@ -37,9 +41,45 @@ class DistillationLoss(nn.Module):
     ) -> None:
         """Make all parameters and buffers, from shapes probed with one batch, before optimisers exist."""
 
-    def sample(self, *shapes: tuple[int, ...], seed: int) -> Any:
-        """The random draw of one step (``None`` for a loss without randomness), from a generator of its own."""
+    def sample(self, *shapes: tuple[int, ...], seed: int, index: Sequence[int] | None = None) -> Any:
+        """The random draw of one step (``None`` for a loss without randomness), from generators of its own.
+
+        Args:
+            shapes: of the student's features as they enter the loss, (N, C, H, W) each.
+            seed: of the run and the step.
+            index: the samples' numbers in the data set. A draw for sample n depends on (seed, index[n]) alone, so that
+                it is the same however the batch is spread over processes.
+        """
         return None
+
+    def after_step(self) -> None:
+        """Called once after every optimiser step (not for every accumulated batch): the place to update banks."""
+
+
+@runtime_checkable
+class WithCritic(Protocol):
+    """A loss with an adversary, trained in alternation with the student by an optimiser of its own."""
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """What the critic's optimiser trains; the student's optimiser leaves it alone."""
+        ...
+
+    def critic_loss(self, student: Tensors, teacher: Tensors, *, image: Tensor | None, draw: Any) -> Tensor:
+        """What the critic's optimiser lowers (a scalar, gradient penalty included); both sides come detached."""
+        ...
+
+
+@runtime_checkable
+class WithFirstStage(Protocol):
+    """A loss whose own parts learn from the teacher alone, before the student's training, and are frozen then."""
+
+    def first_stage_parameters(self) -> list[nn.Parameter]:
+        """What the first stage trains; afterwards nothing does."""
+        ...
+
+    def first_stage_loss(self, teacher: Tensors) -> Tensor:
+        """What the first stage lowers (a scalar)."""
+        ...
 
 
 def single(features: Tensors, name: str) -> Tensor:

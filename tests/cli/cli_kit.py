@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import cv2
-
-from segkd.datasets.synthetic import SyntheticStreets
+from layouts import write_camvid
 
 SIZE = (64, 96)
 COUNTS = {"train": 6, "val": 2, "test": 2}
@@ -33,14 +32,12 @@ Run = Callable[..., Result]
 Refused = Callable[..., str]
 
 
-def write_camvid(root: Path) -> Path:
-    """Synthetic scenes, whose 11 classes are CamVid's, in CamVid's layout."""
-    for split, count in COUNTS.items():
-        scenes = SyntheticStreets(length=count, size=SIZE, split=split)
-        for folder in ("images", "labels"):
-            (root / folder / split).mkdir(parents=True)
-        for k in range(count):
-            image, label = scenes[k]
-            cv2.imwrite(str(root / "images" / split / f"{k}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            cv2.imwrite(str(root / "labels" / split / f"{k}.png"), label)
-    return root
+def write_tree(root: Path) -> Path:
+    """A small tree in CamVid's layout."""
+    return write_camvid(root, COUNTS, SIZE)
+
+
+def loss_records(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log that hold losses (others hold scores and gradients)."""
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [record for record in records if "loss" in record]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_kit import TINY, Refused, Result, Run, write_camvid
+from cli_kit import TINY, Refused, Result, Run, write_tree
 
 from segkd.cli.main import main
 
@@ -44,13 +44,13 @@ def refused(segkd: Run) -> Refused:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_camvid(tmp_path_factory.mktemp("data") / "camvid")
+    return write_tree(tmp_path_factory.mktemp("data") / "camvid")
 
 
 @pytest.fixture
 def own_tree(tmp_path: Path) -> Path:
     """A tree that a test may damage."""
-    return write_camvid(tmp_path / "camvid")
+    return write_tree(tmp_path / "camvid")
 
 
 @pytest.fixture(scope="session")

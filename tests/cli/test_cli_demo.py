@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from cli_kit import Run
+from cli_kit import Run, loss_records
 
 ROWS = ["teacher", "student alone", "student distilled", "distilled, ONNX", "distilled, int8"]
 
@@ -29,8 +29,7 @@ def test_demo_ends_with_table_metrics_and_picture(segkd: Run, tmp_path: Path, mo
     assert picture.shape[1] > 6 * 64  # image, truth and four networks
     assert picture.shape[0] > 3 * 32
     for arm, distilled in (("student_alone", False), ("student_distilled", True)):
-        first = json.loads((out / arm / "log.jsonl").read_text().splitlines()[0])
-        assert ("loss_bind_pixel" in first) is distilled
+        assert ("loss_bind_pixel" in loss_records(out / arm)[0]) is distilled
         assert torch.load(out / arm / "state.pth", weights_only=True)["step"] == 2
     (out / "stale.txt").touch()
     monkeypatch.setattr("segkd.cli.demo._train", _stop)

@@ -53,7 +53,7 @@ DISTILL_OVERRIDES = [
 BUILT_OVERRIDES = [
     ("model.teacher.type=fast_scn", "teacher: unknown network 'fast_scn'; did you mean 'fast_scnn'?"),
     ("model.binds.pixel.student=clasifier", "bind 'pixel': FastSCNN has no layer 'clasifier'; did you mean"),
-    ("model.binds.pixel.loss.type=kdd", "did you mean 'kd'?"),
+    ("model.binds.pixel.loss.type=kdd", "did you mean 'kd' or 'rkd' or 'dkd'?"),
     ("model.binds.pixel.loss.temperature=-1", "temperature"),
     ("model.binds.pixel.connector.type=conv1", "did you mean 'conv1x1'?"),
     ("model.binds.pixel.student=fusion", "connector=dict(type=Conv1x1)"),

@@ -18,6 +18,7 @@ from segkd.engine.checkpoint import BEST, LAST, STATE
 from segkd.engine.config import dump_config, load_config, override, textual
 from segkd.engine.train import train
 from segkd.errors import UserError
+from segkd.losses import DistillationLoss
 from segkd.losses.cwd import ChannelWise
 from segkd.models import load_weights
 from segkd.models.fast_scnn import FastSCNN
@@ -224,3 +225,87 @@ def test_a_dumped_config_reads_back_to_the_same_values(tmp_path: Path) -> None:
     cfg = config("distilled")
     dump_config(cfg, tmp_path / "config.py")
     assert textual(load_config(str(tmp_path / "config.py"))) == textual(cfg)
+
+
+class Counting(DistillationLoss):
+    """Mean square error with an own factor, a parameter that is not decayed; counts optimiser steps."""
+
+    no_weight_decay = ("factor",)
+
+    def __init__(self, deaf: bool = False) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.deaf = deaf
+
+    def after_step(self) -> None:
+        self.steps += 1
+
+    def forward(self, student: Any, teacher: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        student = student.detach() if self.deaf else student
+        return self.factor * (student - teacher).square().mean()
+
+
+def counting(tmp_path: Path, steps: int = 4, optim: dict[str, Any] | None = None, **bind: Any) -> dict[str, Any]:
+    """Train with a bind of that loss; returns the saved state."""
+    cfg = config(
+        "distilled", schedule=dict(steps=steps, warmup=0, val_interval=steps), engine=dict(gradient_interval=1)
+    )
+    deaf = bind.pop("deaf", False)
+    cfg["model"]["binds"] = dict(
+        own=dict(student="fusion", teacher="fusion", loss=dict(type=Counting, deaf=deaf), **bind)
+    )
+    cfg["optim"].update(optim or {})
+    train(cfg, tmp_path / "run")
+    saved: dict[str, Any] = torch.load(tmp_path / "run" / STATE, weights_only=True)
+    return saved
+
+
+def test_after_step_is_called_once_per_optimiser_step(tmp_path: Path) -> None:
+    saved = counting(tmp_path, optim=dict(accumulate=2))
+    assert int(saved["model"]["binds.own.loss.steps"]) == 2
+
+
+def test_factors_of_learning_rate_and_weight_decay_reach_the_optimiser(tmp_path: Path) -> None:
+    sgd = dict(type=torch.optim.SGD, lr=0.1, weight_decay=0.5)
+    saved = counting(
+        tmp_path, steps=1, optim=dict(optimizer=sgd), lr_factor=10.0, connector=dict(type="conv1x1"), weight=1e-3
+    )
+    groups = saved["optimizer"]["param_groups"]
+    rates = {(round(g["initial_lr"], 6), g["weight_decay"]) for g in groups}
+    assert rates == {(0.1, 0.5), (1.0, 0.5), (1.0, 0.0)}
+    assert sum(g["weight_decay"] == 0 for g in groups) == 1  # the factor alone
+
+
+def records(tmp_path: Path, key: str) -> list[dict[str, Any]]:
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines if key in json.loads(line)]
+
+
+def test_gradient_norms_are_logged_for_each_term(tmp_path: Path) -> None:
+    counting(tmp_path, weight=0.5)
+    logged = records(tmp_path, "gradients")
+    assert [record["step"] for record in logged] == [1, 2, 3, 4]
+    assert set(logged[0]["gradients"]) == {"loss_main", "loss_aux", "loss_bind_own"}
+    assert min(logged[0]["gradients"].values()) > 0
+
+
+def test_gradient_norm_is_that_of_the_weighted_term(tmp_path: Path) -> None:
+    model = build_model(config("distilled"))
+    batch = dict(
+        image=torch.randint(0, 256, (2, 3, 48, 64), dtype=torch.uint8), label=torch.randint(0, 11, (2, 48, 64))
+    )
+    model.watch_gradients = True
+    model.eval()
+    model(**batch, mode="loss")
+    weight = model.student.learning_to_downsample[0][0].weight
+    terms = model.losses(batch["image"], batch["label"], 0)
+    terms["loss_bind_deep"].backward()
+    assert model.gradient_norms["loss_bind_deep"] == pytest.approx(float(weight.grad.norm()), rel=1e-5)
+
+
+def test_silent_and_loud_terms_are_warned_about(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="loss_bind_own has no gradient"):
+        counting(tmp_path, deaf=True)
+    with pytest.warns(UserWarning, match="loss_bind_own has .* times the gradient"):
+        counting(tmp_path / "loud", weight=1e6)

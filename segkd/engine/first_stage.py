@@ -1,0 +1,109 @@
+"""Trainings before the main one: a loss's parts that learn from the teacher alone, or the student's start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from torch import nn
+
+from segkd.datasets import SegmentationDataset
+from segkd.distiller import Distiller
+from segkd.engine.build import build_train_loader
+from segkd.engine.checkpoint import LOG, append, save_atomically
+from segkd.engine.optimizers import build_wrapper
+from segkd.errors import UserError
+from segkd.segmentor import TrainingModel
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+def file_of(run: Path, name: str) -> Path:
+    """Where the result of a bind's first stage is kept."""
+    return run / f"first_stage_{name}.pth"
+
+
+def stages(model: nn.Module) -> dict[str, Mapping[str, Any]]:
+    """The first stages that a model's binds ask for, in their order."""
+    binds = model.terms() if isinstance(model, Distiller) else {}
+    return {name: bind.first_stage for name, bind in binds.items() if bind.first_stage is not None}
+
+
+def check_first_stages(model: nn.Module) -> None:
+    """A UserError, before anything is trained, for a first stage that cannot run."""
+    for name, stage in stages(model).items():
+        steps = stage.get("steps")
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise UserError(f"bind {name!r}: first_stage.steps must be a whole number from 0, got {steps!r}")
+        if steps and "optimizer" not in stage:
+            raise UserError(f"bind {name!r}: first_stage needs optimizer=dict(type=..., lr=...)")
+
+
+def run_first_stages(
+    cfg: Mapping[str, Any],
+    run: Path,
+    model: TrainingModel,
+    dataset: SegmentationDataset,
+    report: Report | None = None,
+    done: bool = False,
+) -> None:
+    """Train each first stage that the run folder does not hold yet, and load the others; freeze what has learnt.
+
+    Args:
+        cfg: the run's config; precision, batch size and seed are those of the main training.
+        run: the run folder; a result is kept there as ``first_stage_NAME.pth``.
+        model: the training model; moved to the device.
+        dataset: the training split.
+        report: takes {"first_stage": name, "step": ..., "steps": ..., "loss": ...} at every log interval.
+        done: the main training has begun before, and its state holds all results: nothing is trained or loaded.
+    """
+    if not isinstance(model, Distiller):
+        return
+    for name, stage in stages(model).items():
+        path, bind = file_of(run, name), model.terms()[name]
+        alone = bind.first_learner() is not None
+        own = nn.ModuleDict({"bind": bind} if alone else {"bind": bind, "student": model.student})
+        if not done and path.is_file():
+            own.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        elif not done and stage["steps"]:
+            model.to(get_device())
+            for record in _train(cfg, name, stage, model, dataset):
+                append(run / LOG, record)
+                if report:
+                    report(record)
+            save_atomically({key: value.cpu() for key, value in own.state_dict().items()}, path)
+        if alone:
+            for parameter in model.first_stage_parameters(name):
+                parameter.requires_grad_(False)
+
+
+def _train(
+    cfg: Mapping[str, Any],
+    name: str,
+    stage: Mapping[str, Any],
+    model: Distiller,
+    dataset: SegmentationDataset,
+) -> Iterator[dict[str, Any]]:
+    """Train one; yields a record at every log interval."""
+    steps, seed = int(stage["steps"]), int(cfg.get("seed", 0))
+    interval = int(cfg.get("engine", {}).get("log_interval", 20))
+    device = next(model.student.parameters()).device
+    wrapper = build_wrapper(cfg, model.first_stage_parameters(name), stage["optimizer"])
+    model.train()
+    loader = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0)
+    with closing(loader):
+        for step, batch in enumerate(loader):
+            torch.manual_seed(seed * 1_000_003 + step)
+            model.seed = seed
+            with wrapper.optim_context(model):
+                image, label = batch["image"].to(device), batch["label"].to(device)
+                loss = model.first_stage_loss(name, image, label, batch.get("index"), step)
+            if not bool(torch.isfinite(loss)):
+                raise UserError(f"first stage of {name!r}, step {step + 1}: the loss is not finite; lower its lr")
+            wrapper.update_params(loss)
+            if (step + 1) % interval == 0 or step + 1 == steps:
+                yield {"first_stage": name, "step": step + 1, "steps": steps, "loss": float(loss.detach())}

@@ -1,0 +1,106 @@
+"""Optimisers from a config: the student's, and that of the critics where a loss has one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from mmengine.registry import OPTIMIZERS
+from torch import nn
+from torch.optim import Adam
+
+from segkd.engine.config import first_line
+from segkd.engine.precision import AutocastOptimWrapper
+from segkd.errors import UserError, nearest
+from segkd.registry import resolve
+from segkd.segmentor import TrainingModel
+
+#: of the critic, as SKD was published (Liu et al., arXiv 1903.04197): learning rate 4e-4, betas 0.9 and 0.99
+CRITIC = dict(type=Adam, lr=4e-4, betas=(0.9, 0.99))
+STUDENT = "student"
+
+
+def build_optimizers(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapper | OptimWrapperDict:
+    """``optim.optimizer`` for the model; where a loss has a critic, ``{"student": ..., "critic": ...}``.
+
+    ``optim.critic`` is the config of the critic's optimiser, by default the published one (``CRITIC``).
+    """
+    optim, critics = cfg["optim"], model.critic_parameters()
+    if optim.get("critic") and not critics:
+        raise UserError("optim.critic is given, but no loss of this config has a critic")
+    wrapper = _model_wrapper(cfg, model)
+    if not critics:
+        return wrapper
+    own = {id(parameter) for parameter in critics}
+    for group in wrapper.optimizer.param_groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+    wrapper.optimizer.param_groups[:] = [group for group in wrapper.optimizer.param_groups if group["params"]]
+    return OptimWrapperDict(**{STUDENT: wrapper, "critic": build_wrapper(cfg, critics, optim.get("critic") or CRITIC)})
+
+
+def students(wrapper: OptimWrapper | OptimWrapperDict) -> OptimWrapper:
+    """The wrapper that steps the student."""
+    return wrapper[STUDENT] if isinstance(wrapper, OptimWrapperDict) else wrapper
+
+
+def build_wrapper(cfg: Mapping[str, Any], parameters: list[nn.Parameter], optimizer: Any) -> AutocastOptimWrapper:
+    """An optimiser for some parameters alone, at the config's precision and accumulation."""
+    kind = optimizer_class(optimizer)
+    try:
+        built = kind(parameters, **{key: value for key, value in optimizer.items() if key != "type"})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{kind.__name__}: {first_line(error)}") from error
+    return AutocastOptimWrapper(precision=_precision(cfg), optimizer=built, accumulative_counts=_accumulate(cfg))
+
+
+def optimizer_class(optimizer: Any) -> Callable[..., Any]:
+    """Of a class, its dotted path, or one of mmengine's names (torch's optimisers)."""
+    kind = optimizer.get("type") if isinstance(optimizer, Mapping) else None
+    if kind is None:
+        raise UserError(f"optim.optimizer must be dict(type=..., lr=...), got {optimizer!r}")
+    if isinstance(kind, str) and "." not in kind:
+        found = OPTIMIZERS.get(kind)
+        if found is None:
+            raise UserError(f"unknown optimiser {kind!r}; {nearest(kind, OPTIMIZERS.module_dict)}")
+        kind = found
+    cls: Callable[..., Any] = resolve(kind, "optimiser")
+    return cls
+
+
+def _model_wrapper(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapper:
+    optim = cfg["optim"]
+    kind = optimizer_class(optim["optimizer"])
+    default_decay = inspect.signature(kind).parameters.get("weight_decay")  # mmengine's factors want it spelt out
+    decay = {} if default_decay is None else {"weight_decay": default_decay.default}
+    if not isinstance(optim.get("clip_grad") or {}, Mapping):
+        raise UserError(f"optim.clip_grad must be dict(max_norm=...), got {optim['clip_grad']!r}")
+    wrapper = dict(
+        type=AutocastOptimWrapper,
+        precision=_precision(cfg),
+        optimizer={**decay, **optim["optimizer"]},
+        accumulative_counts=_accumulate(cfg),
+        clip_grad=optim.get("clip_grad") or None,
+        paramwise_cfg=_paramwise(optim.get("paramwise"), model.parameter_options()),
+    )
+    try:
+        built: OptimWrapper = build_optim_wrapper(model, wrapper)
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f"optim does not fit: {first_line(error)}") from error
+    return built
+
+
+def _precision(cfg: Mapping[str, Any]) -> str:
+    return str(cfg.get("engine", {}).get("precision", "fp32"))
+
+
+def _accumulate(cfg: Mapping[str, Any]) -> int:
+    return int(cfg["optim"].get("accumulate", 1))
+
+
+def _paramwise(given: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The config's factors by parameter name, over those that the model's parts ask for."""
+    if not own:
+        return dict(given) if given else None
+    return {**(given or {}), "custom_keys": {**own, **(given or {}).get("custom_keys", {})}}
