@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-full check lint types wheel clean
+.PHONY: demo test test-full bench check lint types wheel clean
 
 demo: $(STAMP)
 	$(BIN)/segkd demo
@@ -13,7 +13,10 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-full: $(STAMP)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	SEGKD_RECORD=1 $(BIN)/python -m pytest -m "slow or not slow"
+
+bench: $(STAMP)
+	$(BIN)/python tests/textbook/bench.py
 
 check: lint types test
 

@@ -45,6 +45,19 @@ def golden() -> Callable[[str], Golden]:
 
 
 @pytest.fixture(scope="session")
+def golden_arrays() -> Callable[[str], dict[str, Tensor]]:
+    """``golden_arrays("vid")["param/log_scale"]``: all of a case's arrays (see golden/losses.json for their names)."""
+    arrays = np.load(TESTS / "golden" / "losses.npz")
+
+    def case(name: str) -> dict[str, Tensor]:
+        found = {k[len(name) + 1 :]: torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith(f"{name}/")}
+        assert found, f"no golden case {name!r}"
+        return found
+
+    return case
+
+
+@pytest.fixture(scope="session")
 def forms() -> ModuleType:
     spec = importlib.util.spec_from_file_location("textbook_forms", TESTS / "textbook" / "forms.py")
     assert spec is not None

@@ -1,0 +1,144 @@
+"""Distillation of activation boundaries (Heo et al., AAAI 2019, arXiv 1811.03233)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from segkd.errors import UserError
+from segkd.losses.base import (
+    LOSSES,
+    DistillationLoss,
+    Tensors,
+    mean_over,
+    no_autocast,
+    positive,
+    published_factor,
+    raise_precision,
+    same_shape,
+    valid_mask,
+)
+
+NAME = "ActivationBoundaries"
+
+
+def activation_boundaries(student: Tensor, teacher: Tensor, margin: float = 1.0, valid: Tensor | None = None) -> Tensor:
+    """``mean over samples, channels and positions of max(0, margin - z * student)^2``.
+
+    ``z = 1`` where the teacher's response is above 0, else -1.
+
+    Args:
+        student, teacher: responses before the ReLU (N, C, H, W), one shape; the teacher is detached.
+        margin: how far on the teacher's side of its boundary a student's response costs nothing any more.
+        valid: (N, H, W), true where a position counts; None counts all. With no valid position the value is 0.
+
+    Returns:
+        A scalar of at least float32. It is 0 where every response lies on the teacher's side, ``margin`` away from 0;
+        so for student = teacher only if the teacher's responses do.
+
+    Raises:
+        UserError: not four dimensions, unequal shapes, a mask of another shape, or a margin that is not above 0.
+    """
+    positive(margin, "margin", NAME)
+    if student.dim() != 4:
+        raise UserError(f"{NAME} takes responses (N, C, H, W), got a student of shape {tuple(student.shape)}")
+    same_shape(student, teacher, NAME)
+    n, c, h, w = student.shape
+    valid = valid_mask(valid, (n, h, w), NAME)
+    with no_autocast(student):
+        s = raise_precision(student)
+        side = (teacher.detach() > 0).to(s.dtype).mul_(2).sub_(1)
+        # the nearest response that costs nothing. Where it moves with the student the difference is 0, so the gradient
+        # is that of the hinge, and the graph keeps this one map
+        nearest = (side * s.detach()).clamp_min_(margin).mul_(side)
+        if valid is None:
+            return F.mse_loss(s, nearest)
+        # filled before the square: a position left out is exactly 0 in value and gradient, even for inf or NaN
+        difference = (s - nearest).masked_fill_(~valid[:, None], 0)
+        return mean_over(difference.square().sum() / c, valid.sum())
+
+
+def published_scale(
+    N: int,  # noqa: N803
+    C: int,  # noqa: N803
+    K: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+    temperature: float = 1.0,
+    published: str = "repdistiller",
+    taps: int = 1,
+) -> float:
+    """``published value = published_scale(...) * loss`` of the published weighted sum over ``taps`` layers.
+
+    N x C x H x W is the last layer's; "repdistiller" and "author" are the same: 3 / 1000 * sum / N, where a layer that
+    comes i layers before the last has the weight 2^-i. C * H * W halves from stage to stage of the usual networks
+    (twice the channels on a quarter of the area), and these weights make up for it: all layers' means count alike, as
+    in this file's mean over taps. Of other layers take a bind each, with weight ``2^-i * published_scale(...)``.
+    """
+    scale = taps * 3 / 1000 * C * H * W
+    return published_factor({"repdistiller": scale, "author": scale}, published, NAME)
+
+
+@LOSSES.register("ab")
+class ActivationBoundaries(DistillationLoss):
+    """``activation_boundaries`` with its margin (the paper's differentiable alternative to its transfer loss).
+
+    Taps: one or several pairs of responses BEFORE their ReLU on both sides (``stage3.relu@input``); behind a ReLU the
+    student cannot get below 0 and the value keeps a floor of ``margin^2`` where the teacher is silent. Several pairs
+    are averaged, see ``published_scale``. Connector: ``dict(type=Conv1x1, norm=True)``. The published sum over a whole
+    map grows with the crop; this is its mean, whose weight becomes ``published_scale(...)`` (1 published). No
+    publication gives weights for segmentation.
+
+    It is published as an initialisation: a first stage by this term alone and nothing of it later (in the bind
+    ``first_stage=dict(steps=..., optimizer=...)``, ``weight=0``); there the author's teacher normalises by batch
+    statistics, ours is in eval as anywhere else. A batch repeated twice and a map tiled 2 x 2 give the same value.
+
+    >>> import torch
+    >>> teacher = torch.tensor([0.1, -0.1]).view(1, 1, 1, 2)
+    >>> float(ActivationBoundaries()(20 * teacher, teacher)), float(ActivationBoundaries()(-10 * teacher, teacher))
+    (0.0, 4.0)
+    """
+
+    def __init__(self, margin: float = 1.0) -> None:
+        super().__init__()
+        self.margin = positive(margin, "margin", NAME)
+
+    def forward(
+        self,
+        student: Tensors,
+        teacher: Tensors,
+        label: Tensor | None = None,
+        *,
+        image: Tensor | None = None,
+        draw: Any = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Response(s) (N, C, H, W) of both sides -> scalar; ``label``, ``image`` and ``draw`` are not used.
+
+        ``valid`` (N, H, W) is of the first tap's size; for other sizes it is resized, nearest-exact.
+        """
+        students = (student,) if isinstance(student, Tensor) else student
+        teachers = (teacher,) if isinstance(teacher, Tensor) else teacher
+        if len(students) != len(teachers) or not students:
+            taps = f"{len(students)} and {len(teachers)}"
+            raise UserError(f"{NAME} takes as many taps of the teacher as of the student, got {taps}")
+        if valid is not None:
+            valid = valid_mask(valid, (students[0].shape[0], *students[0].shape[2:]), NAME)
+        terms = [
+            activation_boundaries(s, t, self.margin, _at_size(valid, s))
+            for s, t in zip(students, teachers, strict=True)
+        ]
+        return torch.stack(terms).mean()
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin:g}"
+
+
+def _at_size(valid: Tensor | None, feature: Tensor) -> Tensor | None:
+    """The mask (N, H, W), nearest-exact at the height and width of ``feature``."""
+    if valid is None or valid.shape[1:] == feature.shape[2:]:
+        return valid
+    return F.interpolate(valid[:, None].float(), size=feature.shape[2:], mode="nearest-exact")[:, 0] > 0.5

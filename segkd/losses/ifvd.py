@@ -1,0 +1,213 @@
+"""Intra-class feature variation distillation (Wang et al., ECCV 2020, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from segkd.errors import UserError
+from segkd.losses.base import (
+    LOSSES,
+    DistillationLoss,
+    Tensors,
+    mean_over,
+    no_autocast,
+    published_factor,
+    raise_precision,
+    single,
+    valid_mask,
+)
+from segkd.losses.sampling import IGNORE_INDEX
+
+NAME = "IntraClassVariation"
+FAINT = 1e-4  # pixels and prototypes shorter than this fade out instead of being blown up to unit length
+
+
+def intra_class_variation(
+    student: Tensor,
+    teacher: Tensor,
+    label: Tensor,
+    num_classes: int,
+    ignore_index: int = IGNORE_INDEX,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """``mean over labelled pixels p of (M(student, p) - M(teacher, p))^2`` (equations 1 and 2).
+
+    ``M(f, p)`` is the cosine of the pixel's feature and its prototype: the mean feature of its class in its image. The
+    prototypes of all classes come from one product with the classes' membership; the gradient goes through them, too.
+
+    Args:
+        student, teacher: features (N, C, H, W) of one N, H, W, any C on either side; the teacher is detached.
+        label: (N, H, W), a class or ``ignore_index``.
+        num_classes: K.
+        ignore_index: label of pixels that belong to no prototype and take no part.
+        valid: (N, H, W), true where a pixel counts; None counts all. With no pixel the value is 0.
+
+    Returns:
+        A scalar of at least float32, from 0 to 4. It is 0 where both sides vary alike about their prototypes.
+
+    Raises:
+        UserError: not four dimensions, unequal N, H or W, a label or mask of another shape, a label that is no class.
+    """
+    counted = _counted(student, teacher, label, num_classes, ignore_index, valid)
+    with no_autocast(student):
+        total: Tensor = _SquaredDifference.apply(student, teacher.detach(), label, counted, num_classes)
+        return mean_over(total, counted.sum())
+
+
+def _counted(
+    student: Tensor, teacher: Tensor, label: Tensor, num_classes: int, ignore_index: int, valid: Tensor | None
+) -> Tensor:
+    """Which pixels (N, H, W) count; a UserError for what does not fit together."""
+    shapes = tuple(student.shape), tuple(teacher.shape)
+    if not len(shapes[0]) == len(shapes[1]) == 4 or any(shapes[0][i] != shapes[1][i] for i in (0, 2, 3)):
+        raise UserError(
+            f"{NAME} takes features (N, C, H, W) of one N, H and W on both sides, got {shapes[0]} and {shapes[1]}"
+        )
+    positions = (student.shape[0], *student.shape[2:])
+    if tuple(label.shape) != positions:
+        raise UserError(f"{NAME}: the label is {tuple(label.shape)}, its positions are {positions}; resize it first")
+    labelled = label != ignore_index
+    wrong = labelled & ((label < 0) | (label >= num_classes))
+    if bool(wrong.any()):
+        raise UserError(f"{NAME}: a label is {int(label[wrong][0])}, but num_classes={num_classes}; set it in the loss")
+    mask = valid_mask(valid, positions, NAME)
+    return labelled if mask is None else labelled & mask
+
+
+class _SquaredDifference(torch.autograd.Function):
+    """Sum over counted pixels. Sample by sample, and the gradient by hand: it keeps no map beside the student's."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, student: Tensor, teacher: Tensor, label: Tensor, counted: Tensor, classes: int
+    ) -> Tensor:
+        prototypes, cosines, differences = [], [], []
+        for n in range(student.shape[0]):
+            inside, own, member = _membership(label[n], counted[n], classes)
+            prototype, cosine = _cosine_to_prototype(_vectors(student[n], inside), own, member)
+            _, aim = _cosine_to_prototype(_vectors(teacher[n], inside), own, member)
+            prototypes.append(prototype)
+            cosines.append(cosine)
+            differences.append(cosine - aim)
+        difference = torch.stack(differences)
+        kept = student, label, counted, torch.stack(prototypes), torch.stack(cosines), difference
+        ctx.save_for_backward(*kept)
+        return difference.square().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        student, label, counted, prototypes, cosines, difference = ctx.saved_tensors  # type: ignore[attr-defined]
+        with no_autocast(student):
+            out, slope = torch.empty_like(student), 2 * grad * difference
+            for n in range(student.shape[0]):
+                inside, _, member = _membership(label[n], counted[n], prototypes.shape[1])
+                feature = _vectors(student[n], inside)
+                mine = _gradient(feature, member, prototypes[n], cosines[n], slope[n])
+                out[n] = mine.view(out.shape[1:])
+        return out, None, None, None, None
+
+
+def _membership(label: Tensor, counted: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(H, W) -> counted (P,), class (P,), 0 where not counted, and membership (K, P) of true and false."""
+    inside = counted.flatten()
+    own = label.flatten().masked_fill(~inside, 0)
+    return inside, own, inside.new_zeros(classes, inside.shape[0]).scatter_(0, own[None], inside[None])
+
+
+def _vectors(feature: Tensor, inside: Tensor) -> Tensor:
+    """(C, H, W) -> (C, P) of at least float32, 0 where not counted."""
+    return raise_precision(feature.flatten(1)).masked_fill(~inside, 0)
+
+
+def _lengths(vectors: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """1 / length, bounded for faint vectors; and whether it changes with the vector, as a factor."""
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=dim)
+    return 1 / length.clamp_min(FAINT), (length > FAINT).to(vectors.dtype)
+
+
+def _cosine_to_prototype(feature: Tensor, own: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature (C, P), class (P,), membership (K, P) -> prototypes (K, C) and cosines (P,), 0 where not counted."""
+    member = member.to(feature.dtype)
+    prototype = (member @ feature.T) / member.sum(1, keepdim=True).clamp_min(1)
+    product = (prototype @ feature).gather(0, own[None])[0]
+    return prototype, product * _lengths(feature, 0)[0] * _lengths(prototype, 1)[0][own]
+
+
+def _gradient(feature: Tensor, member: Tensor, prototype: Tensor, cosine: Tensor, slope: Tensor) -> Tensor:
+    """Of ``sum(slope * cosine)`` to the feature (C, P): directly, and through the prototypes."""
+    member = member.to(feature.dtype)
+    short, bends = _lengths(feature, 0)
+    small, turns = _lengths(prototype, 1)
+    weighted = member * (slope * short)
+    direction = prototype * small[:, None]
+    to_prototype = weighted @ feature.T - direction * ((member @ (slope * cosine)) * turns)[:, None]
+    to_prototype *= (small / member.sum(1).clamp_min(1))[:, None]
+    out = feature * (-slope * cosine * short.square() * bends)
+    return out.addmm_(direction.T, weighted).addmm_(to_prototype.T, member)
+
+
+def published_scale(
+    N: int,  # noqa: N803
+    C: int,  # noqa: N803
+    K: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+    temperature: float = 1.0,
+    published: str = "ifvd",
+    labelled: float = 1.0,
+) -> float:
+    """``published value = published_scale(...) * intra_class_variation(...)``, for "ifvd" and "cirkd" alike.
+
+    Ignored pixels count in the published mean, where they add nothing: there the loss shrinks with the void's area.
+    ``labelled`` is the share of the N * H * W pixels that bear a class; with 1 the scale is 1.
+    """
+    return published_factor({"ifvd": labelled, "cirkd": labelled}, published, NAME)
+
+
+@LOSSES.register("ifvd")
+class IntraClassVariation(DistillationLoss):
+    """``intra_class_variation`` with its classes; tap: the head's feature before the classifier (after PSP or ASPP).
+
+    Published for Cityscapes, on maps of 1/8: weight 200 beside pixel-wise KD and an adversarial term (the authors), 20
+    beside KD (CIRKD). Times the labelled share (about 0.9 with Cityscapes' void), this is the weight here. The label
+    comes at the features' size (a bind resizes it); published code needs equal sizes and resizes to the nearest.
+
+    A batch repeated twice and a map tiled 2 x 2 give the same value. Pixels and prototypes below 1e-4 fade out.
+
+    >>> import torch
+    >>> feature, label = torch.randn(2, 8, 6, 10), torch.randint(0, 19, (2, 6, 10))
+    >>> float(IntraClassVariation()(feature, 3 * feature, label)) < 1e-6
+    True
+    """
+
+    any_channels = True
+
+    def __init__(self, num_classes: int = 19, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise UserError(f"{NAME}: num_classes must be at least 1, got {num_classes}")
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+
+    def forward(
+        self,
+        student: Tensors,
+        teacher: Tensors,
+        label: Tensor | None = None,
+        *,
+        image: Tensor | None = None,
+        draw: Any = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Features (N, C, H, W) of both sides, label (N, H, W) -> scalar; ``image`` and ``draw`` are not used."""
+        if label is None:
+            raise UserError(f"{NAME} needs the labels, which tell the pixels' prototypes")
+        s, t = single(student, NAME), single(teacher, NAME)
+        return intra_class_variation(s, t, label, self.num_classes, self.ignore_index, valid)
+
+    def extra_repr(self) -> str:
+        return f"num_classes={self.num_classes}, ignore_index={self.ignore_index}"

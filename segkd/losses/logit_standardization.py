@@ -1,0 +1,122 @@
+"""Logit standardization in knowledge distillation (Sun et al., CVPR 2024, arXiv 2403.01427)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segkd.errors import UserError
+from segkd.losses import kd
+from segkd.losses.base import (
+    LOSSES,
+    DistillationLoss,
+    Tensors,
+    no_autocast,
+    published_factor,
+    raise_precision,
+    same_shape,
+    single,
+    valid_mask,
+)
+from segkd.losses.dkd import DecoupledKD, counted_pixels
+
+NAME = "LogitStandardization"
+EPS = 1e-7  # the published one, added to the deviation
+CONSTANT = 1e-5  # logits whose deviation is below this share of their root mean square are constant
+
+
+def standardize(logits: Tensor) -> Tensor:
+    """``z = (l - mean(l)) / (1e-7 + std(l))`` over the classes (Algorithm 1), std with K - 1 in the denominator.
+
+    Args:
+        logits: (N, K, H, W) or (N, K).
+
+    Returns:
+        As the input, in at least float32. 0 without gradient where all classes have one logit, and for K = 1.
+    """
+    with no_autocast(logits):
+        x = raise_precision(logits)
+        classes = x.shape[1]
+        size = x.detach().square().sum(1, keepdim=True)
+        x = x - x.mean(1, keepdim=True)
+        squares = x.square().sum(1, keepdim=True)
+        varies = squares > CONSTANT**2 * size
+        deviation = torch.where(varies, squares / max(classes - 1, 1), 1).sqrt()
+        return torch.where(varies, x, 0) / (EPS + deviation)
+
+
+def published_scale(
+    N: int,  # noqa: N803
+    C: int,  # noqa: N803
+    K: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+    temperature: float = 2.0,
+    published: str = "authors",
+) -> float:
+    """``published value = published_scale(...) * value`` around kd, on rows of one pixel each (H = W = 1).
+
+    1 for "authors", who take T^2 * mean over rows, so that their weight carries over unchanged; 1 / T^2 for
+    "torchdistill", which leaves T^2 out.
+    """
+    torchdistill = kd.published_scale(N=N, C=C, K=K, H=H, W=W, temperature=temperature, published="torchdistill")
+    return published_factor({"authors": 1.0, "torchdistill": torchdistill}, published, NAME)
+
+
+@LOSSES.register("logit_standardization")
+class LogitStandardization(DistillationLoss):
+    """A loss of logits, ``kd`` or ``dkd``, on the ``standardize``d logits of both networks.
+
+    The student then has to give the teacher's logits up to a factor and a shift per pixel. Taps: the logits of both
+    networks, before they are upsampled.
+
+    Published for classification only: kd at T = 2 with weight 9, dkd at T = 2 with its alpha and beta times 9. The
+    weight means the same here, per pixel. torchdistill standardises the last dimension, which is the width of a map;
+    the paper's, and ours, is the classes. Where all logits are equal (a classifier that starts from 0) the published
+    form has a gradient of 1e7 times the usual; here it has none. A batch repeated twice and a map tiled 2 x 2 give
+    the same value.
+
+    Args:
+        loss: config of the loss: ``dict(type="kd", temperature=2.0)`` (the default), or of ``dkd``.
+
+    >>> import torch
+    >>> logits = torch.randn(2, 19, 8, 16)
+    >>> round(float(LogitStandardization()(3 * logits + 5, logits)), 5)
+    0.0
+    """
+
+    def __init__(self, loss: Mapping[str, Any] | DistillationLoss | None = None) -> None:
+        super().__init__()
+        built = LOSSES.build({"type": "kd", "temperature": 2.0} if loss is None else loss)
+        if not isinstance(built, kd.PixelwiseKD | DecoupledKD):
+            raise UserError(
+                f"{NAME} goes around kd or dkd, got {type(built).__name__}; name one of them in loss=dict(...)"
+            )
+        self.loss: kd.PixelwiseKD | DecoupledKD = built
+
+    def forward(
+        self,
+        student: Tensors,
+        teacher: Tensors,
+        label: Tensor | None = None,
+        *,
+        image: Tensor | None = None,
+        draw: Any = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (N, K, H, W) or (N, K) of both sides, label for dkd -> scalar."""
+        s, t = single(student, NAME), single(teacher, NAME).detach()
+        if s.dim() < 2:
+            raise UserError(f"{NAME} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(s.shape)}")
+        same_shape(s, t, NAME)
+        valid = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
+        if isinstance(self.loss, DecoupledKD) and label is not None:
+            valid = counted_pixels(s, label, self.loss.ignore_index, valid)
+        if valid is not None:
+            # before the deviation, through which inf or NaN would come back as a gradient of NaN
+            s, t = s.masked_fill(~valid[:, None], 0), t.masked_fill(~valid[:, None], 0)
+        value: Tensor = self.loss(standardize(s), standardize(t), label, valid=valid)
+        return value

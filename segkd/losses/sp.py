@@ -1,0 +1,92 @@
+"""Similarity-preserving distillation (Tung and Mori, ICCV 2019, arXiv 1907.09682)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from segkd.errors import UserError
+from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
+from segkd.losses.gram import gram
+from segkd.losses.relation import RelationLoss
+from segkd.losses.sampling import IGNORE_INDEX
+from segkd.losses.similarity import unit
+
+NAME = "SimilarityPreserving"
+TINY = 1e-12  # features none of which is greater count as zero
+
+
+def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
+    """``mean over samples i of |g_i(student) - g_i(teacher)|_2^2`` (the paper's loss, times M).
+
+    ``g_i(F) = row i of F F^T, divided by its L2 norm``: how sample i resembles each of the M.
+
+    Args:
+        student, teacher: a row for each sample, (M, D) with M >= 1, any D on either side; the teacher is detached.
+
+    Returns:
+        A scalar of at least float32, between 0 and 4. A sample that resembles none (a zero vector) has a zero row, and
+        gets no gradient from it. One sample alone resembles itself: the value is 0.
+
+    Raises:
+        UserError: not two dimensions, or unequal numbers of samples.
+    """
+    if student.dim() != 2 or teacher.dim() != 2 or len(student) != len(teacher):
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
+    with no_autocast(student):
+        s, t = raise_precision(student), raise_precision(teacher.detach())
+        return (_similarity(s) - _similarity(t)).square().sum() / len(s)
+
+
+def _similarity(rows: Tensor) -> Tensor:
+    """(M, D) -> (M, M) with rows of unit length."""
+    # a common factor leaves the result as it is, and keeps products and their squares from overflow and underflow
+    rows = rows / rows.detach().abs().amax().clamp_min(TINY)
+    return unit(gram(rows[None])[0])
+
+
+def published_scale(
+    N: int,  # noqa: N803
+    C: int,  # noqa: N803
+    K: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+    temperature: float = 1.0,
+    published: str = "repdistiller",
+) -> float:
+    """``published value = published_scale(...) * similarity_preserving(...)`` for N samples: 1 / N.
+
+    The paper ("paper") and RepDistiller average over all N^2 pairs. The entries of a unit row shrink as the samples
+    grow in number, so their value falls as 1 / N, while this one does not depend on it. Their weight 3000 is 3000 / N
+    here: 47 for RepDistiller's batches of 64.
+    """
+    return published_factor({"repdistiller": 1 / N, "paper": 1 / N}, published, NAME)
+
+
+@LOSSES.register("sp")
+class SimilarityPreserving(RelationLoss):
+    """``similarity_preserving`` of samples; tap: a deep feature (N, C, H, W) of any channels, without a connector.
+
+    Published for classification alone, after the last convolutions, on whole images (``samples="batch"``) with weight
+    3000, in this reduction 3000 / (images in the batch): ``published_scale`` converts. A batch repeated twice gives the
+    same value, as does a map tiled 2 x 2 if all its pixels (or regions) are samples.
+
+    >>> import torch
+    >>> feature = torch.randn(2, 8, 6, 10)
+    >>> loss = SimilarityPreserving(count=16)
+    >>> draw = loss.sample((2, 8, 6, 10), seed=0)
+    >>> float(loss(feature, feature, draw=draw))
+    0.0
+    """
+
+    def __init__(
+        self,
+        samples: str = "pixels",
+        count: int = 128,
+        num_classes: int | None = None,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__(samples, count, num_classes, ignore_index)
+
+    def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return similarity_preserving(student, teacher)

@@ -1,0 +1,349 @@
+"""Every loss against its textbook form: time and peak memory of forward + backward, interleaved in one process.
+
+    python tests/textbook/bench.py [--only nst,fsp] [--json FILE]
+
+Both sides get the same tensors and give the same value but for the published scale (the tests show it). A ratio above 1
+means that segkd's form is faster or smaller. Time is the best of the repeats, taken in turns; memory is the growth of
+the process's high-water mark over one call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from segkd.cli.common import console
+from segkd.engine.environment import environment
+from segkd.evaluation.speed import compare_latency, measure_memory
+from segkd.losses import create
+from segkd.report.tables import write_json
+
+HERE = Path(__file__).resolve().parent
+FEATURE, LOGITS, FULL = (4, 128, 64, 128), (4, 19, 64, 128), (2, 19, 512, 1024)
+CASES: dict[str, Callable[[], Case]] = {}
+#: what is asked of the losses that have a cheap identical form: at least these ratios of time and memory
+ASKED = {"nst": (20, 30), "fsp": (40, 60), "skd_pair": (20, 50), "ifvd": (15, 15), "crd": (4, 15), "cirkd": (0.85, 6)}
+OTHERS = 0.95
+
+
+class Case(NamedTuple):
+    """Both sides, and the tensors whose gradient is taken."""
+
+    shape: str
+    ours: Callable[[], Tensor]
+    textbook: Callable[[], Tensor]
+    leaves: tuple[Tensor, ...]
+
+
+def case(name: str) -> Callable[[Callable[[], Case]], Callable[[], Case]]:
+    """Register a case under the loss's name."""
+
+    def register(make: Callable[[], Case]) -> Callable[[], Case]:
+        CASES[name] = make
+        return make
+
+    return register
+
+
+def form(name: str = "") -> ModuleType:
+    """The textbook file of a loss."""
+    path = HERE / (f"forms_{name}.py" if name else "forms.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pair(shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Student (with gradient) and teacher."""
+    source = torch.Generator().manual_seed(seed)
+    student, teacher = (torch.randn(shape, generator=source) for _ in range(2))
+    return student.requires_grad_(), teacher
+
+
+def labels(shape: tuple[int, ...], classes: int = 19) -> Tensor:
+    """(N, H, W) of blocks of 8 x 8 of a class, a tenth of them ignored."""
+    n, _, h, w = shape
+    source = torch.Generator().manual_seed(1)
+    coarse = torch.randint(0, classes, (n, (h + 7) // 8, (w + 7) // 8), generator=source)
+    coarse[torch.rand(coarse.shape, generator=source) < 0.1] = 255
+    return coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :h, :w].contiguous()
+
+
+def simple(
+    name: str, shape: tuple[int, ...], textbook: Callable[[Tensor, Tensor], Tensor], label: bool = False, **kwargs: Any
+) -> Case:
+    """A loss of one tap without own parameters."""
+    loss = create(name, **kwargs)
+    student, teacher = pair(shape)
+    loss.prepare([shape], [shape], [])
+    given = (labels(shape),) if label else ()
+    draw = loss.sample(shape, seed=0)
+    size = "x".join(map(str, shape))
+    return Case(size, lambda: loss(student, teacher, *given, draw=draw), lambda: textbook(student, teacher), (student,))
+
+
+def rows(name: str, count: int, textbook: Callable[[Tensor, Tensor], Tensor], **kwargs: Any) -> Case:
+    """A relation loss on ``count`` samples of 128 numbers."""
+    loss = create(name, samples="batch", **kwargs)
+    student, teacher = pair((count, 128, 1, 1))
+    flat = teacher.flatten(1)
+    return Case(
+        f"{count} x 128", lambda: loss(student, teacher), lambda: textbook(student.flatten(1), flat), (student,)
+    )
+
+
+def backward(call: Callable[[], Tensor], leaves: tuple[Tensor, ...]) -> Callable[[], None]:
+    """Forward and backward; no gradient is kept."""
+
+    def run() -> None:
+        call().backward()
+        for leaf in leaves:
+            leaf.grad = None
+
+    return run
+
+
+@case("kd")
+def kd() -> Case:
+    return simple("kd", FULL, lambda s, t: form().kd_cirkd(s, t, 1.0), temperature=1.0)
+
+
+@case("skd_pixel")
+def skd_pixel() -> Case:
+    textbook = form("skd_pixel").skd_pixelwise
+    return simple("skd_pixel", FULL, textbook)
+
+
+@case("dkd")
+def dkd() -> Case:
+    textbook, label = form("dkd").dkd_rows, labels(FULL)
+    target = label.flatten()
+    counted = target != 255
+
+    def flat(s: Tensor, t: Tensor) -> Tensor:
+        s, t = (x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])[counted] for x in (s, t))
+        value: Tensor = textbook(s, t, target[counted], 1.0, 0.5, 1.0)
+        return value
+
+    return simple("dkd", FULL, flat, label=True)
+
+
+@case("dist")
+def dist() -> Case:
+    return simple("dist", FULL, form("dist").dist_published)
+
+
+@case("logit_standardization")
+def logit_standardization() -> Case:
+    textbook = form("logit_standardization").kd_torchdistill
+
+    def flat(s: Tensor, t: Tensor) -> Tensor:
+        value: Tensor = textbook(*(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) for x in (s, t)))
+        return value
+
+    return simple("logit_standardization", FULL, flat)
+
+
+@case("cwd")
+def cwd() -> Case:
+    return simple("cwd", FEATURE, lambda s, t: form().cwd_cirkd(s, t, 4.0), temperature=4.0)
+
+
+@case("fitnet")
+def fitnet() -> Case:
+    return simple("fitnet", FEATURE, form("fitnet").hint_published)
+
+
+@case("at")
+def at() -> Case:
+    return simple("at", FEATURE, form().at_repdistiller)
+
+
+@case("ab")
+def ab() -> Case:
+    return simple("ab", FEATURE, form("ab").ab_layer_sum)
+
+
+@case("ofd")
+def ofd() -> Case:
+    loss = create("ofd")
+    student, teacher = pair(FEATURE)
+    norm = torch.nn.BatchNorm2d(FEATURE[1])
+    loss.prepare([FEATURE], [FEATURE], [norm])
+    textbook = form("ofd").ofd_published
+    return Case(
+        "x".join(map(str, FEATURE)),
+        lambda: loss(student, teacher),
+        lambda: textbook(student, teacher, loss.margin),
+        (student,),
+    )
+
+
+@case("vid")
+def vid() -> Case:
+    loss = create("vid")
+    student, teacher = pair(FEATURE)
+    loss.prepare([FEATURE], [FEATURE], [])
+    weights = [p for name, p in loss.named_parameters() if name != "log_scale"]
+    textbook = form("vid").vid_published
+    return Case(
+        "x".join(map(str, FEATURE)),
+        lambda: loss(student, teacher),
+        lambda: textbook(student, teacher, weights, loss.log_scale),
+        (student, *loss.parameters()),
+    )
+
+
+@case("nst")
+def nst() -> Case:
+    return simple("nst", FEATURE, form("nst").nst)
+
+
+@case("fsp")
+def fsp() -> Case:
+    loss = create("fsp")
+    (s1, t1), (s2, t2) = pair(FEATURE), pair(FEATURE, seed=1)
+    textbook = form("fsp").fsp
+    return Case(
+        "x".join(map(str, FEATURE)) + " twice",
+        lambda: loss((s1, s2), (t1, t2)),
+        lambda: textbook((s1, s2), (t1, t2)),
+        (s1, s2),
+    )
+
+
+@case("mgd")
+def mgd() -> Case:
+    loss, textbook = create("mgd"), form("mgd").mgd
+    student, teacher = pair(FEATURE)
+    loss.prepare([FEATURE], [FEATURE], [])
+    draw = loss.sample(FEATURE, seed=0)
+    block = dict(loss.generation.named_parameters())
+    return Case(
+        "x".join(map(str, FEATURE)),
+        lambda: loss(student, teacher, draw=draw),
+        lambda: textbook(student, teacher, draw, block),
+        (student, *loss.parameters()),
+    )
+
+
+@case("ft")
+def ft() -> Case:
+    from segkd.losses.ft import factor_transfer
+
+    student, teacher = pair(FEATURE)
+    textbook = form("ft").ft
+    return Case(
+        "x".join(map(str, FEATURE)) + " (factors)",
+        lambda: factor_transfer(student, teacher),
+        lambda: textbook(student, teacher),
+        (student,),
+    )
+
+
+@case("sp")
+def sp() -> Case:
+    return rows("sp", 1024, form("sp").sp_repdistiller)
+
+
+@case("cc")
+def cc() -> Case:
+    forms = form("cc")
+    return rows("cc", 512, lambda s, t: forms.cc_paper(forms.gaussian(s, 0.4, 2), forms.gaussian(t, 0.4, 2)))
+
+
+@case("rkd")
+def rkd() -> Case:
+    textbook = form("rkd").rkd_repdistiller
+    return rows("rkd", 256, lambda s, t: textbook(s, t, 25.0, 50.0))
+
+
+@case("pkt")
+def pkt() -> Case:
+    return rows("pkt", 1024, form("pkt").pkt_repdistiller)
+
+
+@case("skd_pair")
+def skd_pair() -> Case:
+    return simple("skd_pair", FEATURE, form("skd_pair").skd)
+
+
+@case("ifvd")
+def ifvd() -> Case:
+    textbook, label = form("ifvd").ifvd, labels(FEATURE)
+    return simple("ifvd", FEATURE, lambda s, t: textbook(s, t, label, 19), label=True)
+
+
+@case("cirkd")
+def cirkd() -> Case:
+    shape = (4, 128, 32, 64)
+    return simple("cirkd", shape, form("cirkd").minibatch_pixel, lambda_memory_pixel=0.0, lambda_memory_region=0.0)
+
+
+@case("af_dcd")
+def af_dcd() -> Case:
+    from segkd.losses.af_dcd import omni_contrast
+
+    student, teacher = pair(FEATURE)
+    textbook = form("af_dcd").omni_contrast
+    return Case(
+        "x".join(map(str, FEATURE)),
+        lambda: omni_contrast(student, teacher),
+        lambda: textbook(student, teacher, 0.07, 16, 4, 4),
+        (student,),
+    )
+
+
+def compare(name: str, made: Case, repeats: int) -> dict[str, Any]:
+    """One row of the table."""
+    sides = {"segkd": backward(made.ours, made.leaves), "textbook": backward(made.textbook, made.leaves)}
+    memory = {side: measure_memory(run).mib for side, run in sides.items()}
+    times = compare_latency(sides, warmup=1, repeats=repeats)
+    milliseconds = {side: latency.min_ms for side, latency in times.items()}
+    return {
+        "loss": name,
+        "shape": made.shape,
+        "ms": round(milliseconds["segkd"], 2),
+        "textbook_ms": round(milliseconds["textbook"], 2),
+        "time_ratio": round(milliseconds["textbook"] / milliseconds["segkd"], 2),
+        "mib": round(memory["segkd"], 1),
+        "textbook_mib": round(memory["textbook"], 1),
+        "memory_ratio": round(memory["textbook"] / max(memory["segkd"], 1.0), 2),
+        "asked": list(ASKED.get(name, (OTHERS, 0))),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="names, separated by commas")
+    parser.add_argument("--json", default=str(HERE / "bench.json"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    names = args.only.split(",") if args.only else list(CASES)
+    found = []
+    for name in names:
+        row = compare(name, CASES[name](), args.repeats)
+        found.append(row)
+        enough = row["time_ratio"] >= row["asked"][0] and row["memory_ratio"] >= row["asked"][1]
+        verdict = "" if enough else f"   below what is asked: {row['asked']}"
+        console.print(
+            f"{name:22} {row['shape']:18} {row['ms']:9.1f} ms  {row['textbook_ms']:9.1f} ms  x{row['time_ratio']:<7} "
+            f"{row['mib']:7.0f} MiB {row['textbook_mib']:7.0f} MiB  x{row['memory_ratio']:<7}{verdict}"
+        )
+    write_json(args.json, {"repeats": args.repeats, "rows": found, **environment(0)})
+
+
+if __name__ == "__main__":
+    main()
