@@ -1,0 +1,27 @@
+"""Fast-SCNN on CamVid taught by the published ESPNet: activation boundaries as an initialisation.
+
+Published as a first stage that starts the student: the term has no weight afterwards.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.camvid import *
+
+from torch.optim import AdamW
+
+from segkd.connectors import Conv1x1
+from segkd.losses.ab import ActivationBoundaries
+
+model.update(
+    binds=dict(
+        boundaries=dict(
+            student="head.1.1.1",
+            teacher="encoder.join3.norm",
+            loss=dict(type=ActivationBoundaries),
+            weight=0.0,
+            connector=dict(type=Conv1x1, norm=True),
+            first_stage=dict(steps=275, optimizer=dict(type=AdamW, lr=1e-3)),
+        ),
+    )
+)

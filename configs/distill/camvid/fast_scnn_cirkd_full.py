@@ -1,0 +1,29 @@
+"""Fast-SCNN on CamVid taught by the published ESPNet: cross-image relations beside KD, as published.
+
+Published weights.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.camvid import *
+
+from segkd.losses.cirkd import CrossImageRelational
+from segkd.losses.kd import PixelwiseKD
+
+model.update(
+    binds=dict(
+        pixel=dict(
+            student="",
+            teacher="",
+            loss=dict(type=PixelwiseKD, temperature=1.0),
+            weight=1.0,
+        ),
+        relations=dict(
+            student="head",
+            teacher="encoder.join3",
+            loss=dict(type=CrossImageRelational, num_classes=11, pixel_memory_size=2000),
+            weight=1.0,
+        ),
+    )
+)

@@ -1,0 +1,22 @@
+"""Fast-SCNN on CamVid taught by the published ESPNet: DIST on the logits.
+
+Published weight.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.camvid import *
+
+from segkd.losses.dist import StrongerTeacher
+
+model.update(
+    binds=dict(
+        logits=dict(
+            student="",
+            teacher="",
+            loss=dict(type=StrongerTeacher),
+            weight=1.0,
+        ),
+    )
+)

@@ -1,0 +1,24 @@
+"""Fast-SCNN on CamVid taught by the published ESPNet: hints to its head.
+
+CIRKD's weight.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.camvid import *
+
+from segkd.connectors import Conv1x1
+from segkd.losses.fitnet import FitNet
+
+model.update(
+    binds=dict(
+        hint=dict(
+            student="head",
+            teacher="encoder.join3",
+            loss=dict(type=FitNet),
+            weight=10.0,
+            connector=dict(type=Conv1x1),
+        ),
+    )
+)

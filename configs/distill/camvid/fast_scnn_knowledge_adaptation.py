@@ -1,0 +1,25 @@
+"""Fast-SCNN on CamVid taught by the published ESPNet: knowledge adaptation.
+
+The teacher's autoencoder learns first. Published weights 50 (adaptation) and 1 (affinity).
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.camvid import *
+
+from torch.optim import AdamW
+
+from segkd.losses.knowledge_adaptation import KnowledgeAdaptation
+
+model.update(
+    binds=dict(
+        adaptation=dict(
+            student="fusion",
+            teacher="encoder.join3",
+            loss=dict(type=KnowledgeAdaptation),
+            weight=1.0,
+            first_stage=dict(steps=275, optimizer=dict(type=AdamW, lr=1e-3)),
+        ),
+    )
+)

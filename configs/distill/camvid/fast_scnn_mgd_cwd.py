@@ -1,0 +1,31 @@
+"""Fast-SCNN on CamVid taught by the published ESPNet: masked generative distillation beside CWD, as published.
+
+Published weights, converted to means.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.camvid import *
+
+from segkd.connectors import Conv1x1
+from segkd.losses.cwd import ChannelWise
+from segkd.losses.mgd import MaskedGenerative
+
+model.update(
+    binds=dict(
+        generation=dict(
+            student="fusion",
+            teacher="encoder.join3",
+            loss=dict(type=MaskedGenerative),
+            weight=335.5,
+            connector=dict(type=Conv1x1, bias=True),
+        ),
+        channel=dict(
+            student="",
+            teacher="",
+            loss=dict(type=ChannelWise, temperature=4.0),
+            weight=3.0,
+        ),
+    )
+)

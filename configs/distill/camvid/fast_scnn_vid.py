@@ -1,0 +1,22 @@
+"""Fast-SCNN on CamVid taught by the published ESPNet: variational information distillation.
+
+Weight as for classification; there is none published for segmentation.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.camvid import *
+
+from segkd.losses.vid import VID
+
+model.update(
+    binds=dict(
+        information=dict(
+            student="head",
+            teacher="encoder.join3",
+            loss=dict(type=VID),
+            weight=1.0,
+        ),
+    )
+)

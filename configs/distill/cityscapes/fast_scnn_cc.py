@@ -1,0 +1,22 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: correlation congruence of pixels.
+
+There is no weight published for segmentation.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from segkd.losses.cc import CorrelationCongruence
+
+model.update(
+    binds=dict(
+        correlation=dict(
+            student="head",
+            teacher="decoder",
+            loss=dict(type=CorrelationCongruence),
+            weight=1.0,
+        ),
+    )
+)

@@ -1,0 +1,22 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: DIST on the logits.
+
+Published weight.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from segkd.losses.dist import StrongerTeacher
+
+model.update(
+    binds=dict(
+        logits=dict(
+            student="classifier",
+            teacher="segmentation_head.0",
+            loss=dict(type=StrongerTeacher),
+            weight=1.0,
+        ),
+    )
+)

@@ -1,0 +1,27 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: the flow of solution procedure as an initialisation.
+
+Published as a first stage that starts the student: the term has no weight afterwards.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from torch.optim import AdamW
+
+from segkd.connectors import Conv1x1
+from segkd.losses.fsp import FlowOfSolution
+
+model.update(
+    binds=dict(
+        flow=dict(
+            student=["learning_to_downsample", "fusion"],
+            teacher=["encoder.layer2", "decoder.aspp"],
+            loss=dict(type=FlowOfSolution),
+            weight=0.0,
+            connector=dict(type=Conv1x1),
+            first_stage=dict(steps=8000, optimizer=dict(type=AdamW, lr=1e-3)),
+        ),
+    )
+)

@@ -1,0 +1,25 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: factor transfer.
+
+The paraphraser learns first. The authors' weight 500, for factors of 128 channels on 2,048 positions.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from torch.optim import AdamW
+
+from segkd.losses.ft import FactorTransfer
+
+model.update(
+    binds=dict(
+        factors=dict(
+            student="fusion",
+            teacher="decoder.aspp",
+            loss=dict(type=FactorTransfer),
+            weight=0.98,
+            first_stage=dict(steps=8000, optimizer=dict(type=AdamW, lr=1e-3)),
+        ),
+    )
+)

@@ -1,0 +1,22 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: intra-class feature variation (IFV).
+
+CIRKD's weight.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from segkd.losses.ifvd import IntraClassVariation
+
+model.update(
+    binds=dict(
+        variation=dict(
+            student="head",
+            teacher="decoder",
+            loss=dict(type=IntraClassVariation, num_classes=19),
+            weight=20.0,
+        ),
+    )
+)

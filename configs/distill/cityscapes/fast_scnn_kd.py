@@ -1,0 +1,19 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: pixel-wise KD on the logits."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from segkd.losses.kd import PixelwiseKD
+
+model.update(
+    binds=dict(
+        pixel=dict(
+            student="classifier",
+            teacher="segmentation_head.0",
+            loss=dict(type=PixelwiseKD, temperature=1.0),
+            weight=1.0,
+        ),
+    )
+)

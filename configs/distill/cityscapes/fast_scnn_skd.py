@@ -1,0 +1,36 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: structured knowledge distillation, its three terms.
+
+Weights of the authors' script: 10 on a sum over a batch of 8, 0.5, 0.1.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from segkd.losses.skd_holistic import Holistic
+from segkd.losses.skd_pair import PairWise
+from segkd.losses.skd_pixel import SKDPixel
+
+model.update(
+    binds=dict(
+        pixel=dict(
+            student="classifier",
+            teacher="segmentation_head.0",
+            loss=dict(type=SKDPixel),
+            weight=80.0,
+        ),
+        pair=dict(
+            student="head",
+            teacher="decoder",
+            loss=dict(type=PairWise, pool=("scale", 0.5)),
+            weight=0.5,
+        ),
+        holistic=dict(
+            student="classifier",
+            teacher="segmentation_head.0",
+            loss=dict(type=Holistic),
+            weight=0.1,
+        ),
+    )
+)

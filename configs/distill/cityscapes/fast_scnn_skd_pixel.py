@@ -1,0 +1,22 @@
+"""Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: SKD's pixel-wise term.
+
+Published weight 10 on a sum over a batch of 8.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.distill.cityscapes import *
+
+from segkd.losses.skd_pixel import SKDPixel
+
+model.update(
+    binds=dict(
+        pixel=dict(
+            student="classifier",
+            teacher="segmentation_head.0",
+            loss=dict(type=SKDPixel),
+            weight=80.0,
+        ),
+    )
+)
