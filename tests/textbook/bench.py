@@ -273,6 +273,26 @@ def pkt() -> Case:
     return rows("pkt", 1024, form("pkt").pkt_repdistiller)
 
 
+@case("crd")
+def crd() -> Case:
+    loss = create("crd", samples="batch", n_data=50_000, nce_k=16384).eval()
+    student, teacher = pair((64, 128))
+    loss.prepare([(64, 128)], [(64, 128)], [])
+    index = torch.arange(64)
+    draw = loss.sample((64, 128), seed=0, index=index.tolist())
+    slots = torch.cat([index[:, None], draw], 1)
+    forms = form("crd")
+
+    def textbook() -> Tensor:
+        sides = ((student, loss.student_embedding), (teacher, loss.teacher_embedding))
+        embedded = [forms.embed(x, side.weight, side.bias) for x, side in sides]
+        value: Tensor = forms.crd(*embedded, loss.student_bank, loss.teacher_bank, slots)
+        return value
+
+    leaves = (student, *loss.parameters())
+    return Case("64 x 128, K=16384", lambda: loss(student, teacher, draw=draw, index=index), textbook, leaves)
+
+
 @case("skd_pair")
 def skd_pair() -> Case:
     return simple("skd_pair", FEATURE, form("skd_pair").skd)
