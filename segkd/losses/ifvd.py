@@ -126,7 +126,7 @@ def _vectors(feature: Tensor, inside: Tensor) -> Tensor:
 
 def _lengths(vectors: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """1 / length, bounded for faint vectors; and whether it changes with the vector, as a factor."""
-    length: Tensor = torch.linalg.vector_norm(vectors, dim=dim)
+    length = vectors.square().sum(dim).sqrt()  # vector_norm takes seven times as long over the outer dimension
     return 1 / length.clamp_min(FAINT), (length > FAINT).to(vectors.dtype)
 
 
