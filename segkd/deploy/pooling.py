@@ -8,6 +8,7 @@ windows of 3, 4, 3, 3, 4, 3 rows.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -78,8 +79,9 @@ class _PoolMode(TorchFunctionMode):
                 return self.pool(x, grid)
         return func(*args, **(kwargs or {}))
 
+    @abstractmethod
     def pool(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        raise NotImplementedError
+        """X (N, C, H, W) -> (N, C, *grid)."""
 
 
 def _arguments(input: Tensor, output_size: Any) -> tuple[Tensor, tuple[int, int]]:

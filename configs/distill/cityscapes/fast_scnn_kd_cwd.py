@@ -6,27 +6,12 @@ Void and padding take no part: a teacher's answer there is noise.
 from mmengine.config import read_base
 
 with read_base():
-    from ..._base_.data.cityscapes import *
-    from ..._base_.models.fast_scnn_supervision import supervision
-    from ..._base_.schedules.gpu_80k import *
+    from ..._base_.distill.cityscapes import *
 
-from segkd.distiller import Distiller
 from segkd.losses.cwd import ChannelWise
 from segkd.losses.kd import PixelwiseKD
-from segkd.models.fast_scnn import FastSCNN
-from segkd.models.smp import SmpModel
 
-model = dict(
-    type=Distiller,
-    student=dict(type=FastSCNN, num_classes=19),
-    teacher=dict(
-        type=SmpModel,
-        arch="DeepLabV3Plus",
-        encoder="resnet101",
-        num_classes=19,
-        weights="work/teachers/cityscapes/deeplabv3plus_r101/student_best.pth",
-    ),
-    supervision=supervision,
+model.update(
     binds=dict(
         pixel=dict(
             student="classifier",
@@ -42,5 +27,5 @@ model = dict(
             weight=3.0,
             masked=True,
         ),
-    ),
+    )
 )
