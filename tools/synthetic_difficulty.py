@@ -22,7 +22,7 @@ from segkd.engine.environment import environment
 from segkd.report.tables import write_json
 
 NETWORKS = {"DeepLabV3+-R18": "teachers/synthetic/deeplabv3plus_r18", "Fast-SCNN": "students/synthetic/fast_scnn"}
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = {"DeepLabV3+-R18": (1e-3, 2e-3, 4e-3), "Fast-SCNN": (4e-3, 8e-3, 1.6e-2)}
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", default="work/difficulty")
     parser.add_argument("--json", default="datasets/synthetic/difficulty.json")
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--size", type=parse_size, default=(128, 256))
+    parser.add_argument("--size", type=parse_size, default=(256, 512))
     args = parser.parse_args()
     results = {name: compare_rates(name, args) for name in NETWORKS}
     gap = results["DeepLabV3+-R18"]["test_miou"] - results["Fast-SCNN"]["test_miou"]
@@ -41,7 +41,7 @@ def main() -> None:
 
 def compare_rates(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train at every rate, choose on val, score on test."""
-    val = {rate: train_at(name, rate, args)["val_last"]["mIoU"] for rate in RATES}
+    val = {rate: train_at(name, rate, args)["val_last"]["mIoU"] for rate in RATES[name]}
     best = max(val, key=lambda rate: val[rate])
     cfg = config(name, best, args)
     model = measure.open_model(cfg, folder(name, best, args) / "student_last.pth", threads=2)

@@ -6,6 +6,8 @@ with read_base():
     from ..._base_.data.synthetic import *
     from ..._base_.schedules.synthetic_cpu import *
 
+from torch.optim import AdamW
+
 from segkd.models.smp import SmpModel
 from segkd.segmentor import Segmentor
 
@@ -13,3 +15,4 @@ model = dict(
     type=Segmentor,
     network=dict(type=SmpModel, arch="DeepLabV3Plus", encoder="resnet18", num_classes=11),
 )
+optim = dict(optimizer=dict(type=AdamW, lr=2e-3, weight_decay=1e-2))
