@@ -40,7 +40,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--steps", type=positive, metavar="N", default=400, help="steps of both students (default 400)")
     parser.add_argument(
-        "--teacher-steps", type=positive, metavar="N", default=500, help="steps of the teacher (default 500)"
+        "--teacher-steps", type=positive, metavar="N", default=900, help="steps of the teacher (default 900)"
     )
     parser.add_argument("--images", type=positive, metavar="N", default=200, help="test scenes to score (default 200)")
     parser.set_defaults(run=run)

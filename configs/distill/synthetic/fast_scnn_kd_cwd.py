@@ -1,4 +1,4 @@
-"""Fast-SCNN on synthetic streets taught by DeepLabV3+: pixel-wise KD and CWD on the logits.
+"""Fast-SCNN on synthetic streets taught by DeepLabV3+: pixel-wise KD and CWD on the full-size logits.
 
 Void and padding take no part: a teacher's answer there is noise.
 """
@@ -28,19 +28,7 @@ model = dict(
     ),
     supervision=supervision,
     binds=dict(
-        pixel=dict(
-            student="classifier",
-            teacher="segmentation_head.0",
-            loss=dict(type=PixelwiseKD, temperature=1.0),
-            weight=1.0,
-            masked=True,
-        ),
-        channel=dict(
-            student="classifier",
-            teacher="segmentation_head.0",
-            loss=dict(type=ChannelWise, temperature=4.0),
-            weight=3.0,
-            masked=True,
-        ),
+        pixel=dict(student="", teacher="", loss=dict(type=PixelwiseKD, temperature=1.0), weight=1.0, masked=True),
+        channel=dict(student="", teacher="", loss=dict(type=ChannelWise, temperature=4.0), weight=1.0, masked=True),
     ),
 )
