@@ -29,7 +29,7 @@ def test_layers_stay_on_one_line_and_binds_are_readable(segkd: Run, tmp_path: Pa
     assert lines[at + 6].split() == ["teacher", "decoder", "1x256x16x24", "1x256x16x24"]
     content = json.loads(json_file.read_text())
     assert [b["bind"] for b in content["binds"]] == ["pixel", "channel", "deep", "deep"]
-    assert content["binds"][0]["teacher_met"] == [1, 11, 8, 12]
+    assert content["binds"][0]["teacher_met"] == [1, 11, 64, 96]
     assert {x["path"] for x in content["layers"]["student"]} > {"", "fusion", "classifier"}
 
 
