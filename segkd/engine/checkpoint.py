@@ -115,7 +115,7 @@ def restore(runner: Runner, state: Mapping[str, Any]) -> None:
     runner.optim_wrapper.load_state_dict(state["optimizer"])
     schedulers = _schedulers(runner)
     if len(schedulers) != len(state["schedulers"]):
-        raise UserError("the run to resume has another schedule: set schedule.warmup as it was")
+        raise UserError("the run to resume has another schedule: set schedule.warmup and schedule.policy as they were")
     for scheduler, content in zip(schedulers, state["schedulers"], strict=True):
         scheduler.load_state_dict(content)
     runner.train_loop._iter = state["step"]

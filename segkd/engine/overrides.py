@@ -20,7 +20,7 @@ OPTIONAL: dict[str, set[str]] = {
     "data": {"dataset", "train", "val", "test", "augment", "batch_size", "workers"},
     "optim": {"optimizer", "clip_grad", "accumulate", "paramwise", "critic"},
     "optim.clip_grad": {"max_norm", "norm_type"},
-    "schedule": {"steps", "val_interval", "warmup", "power", "min_lr"},
+    "schedule": {"steps", "val_interval", "warmup", "policy", "power", "min_lr", "milestones", "gamma", "interval"},
     "engine": {"precision", "channels_last", "threads", "log_interval", "gradient_interval"},
     "model.binds.*": {
         "student",

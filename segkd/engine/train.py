@@ -29,6 +29,7 @@ from segkd.engine.hooks import (
 )
 from segkd.engine.loop import StepLoop
 from segkd.engine.optimizers import build_optimizers
+from segkd.engine.policies import schedulers
 from segkd.engine.runner import SegRunner
 from segkd.errors import UserError
 from segkd.evaluation.miou import MeanIoU
@@ -134,7 +135,7 @@ def _runner(
         val_cfg=dict(),
         val_evaluator=[MeanIoU(num_classes=bare(model).student.num_classes)],
         optim_wrapper=build_optimizers(cfg, bare(model)),
-        param_scheduler=_schedulers(schedule, steps),
+        param_scheduler=schedulers(schedule, steps),
         default_hooks=dict(logger=None, checkpoint=None, sampler_seed=None, timer=None),
         randomness=dict(seed=int(cfg.get("seed", 0))),
         log_level="WARNING",
@@ -142,25 +143,6 @@ def _runner(
     )
     best = state["best"] if state else None
     return runner, RunFilesHook(run, interval, log_interval, best)
-
-
-def _schedulers(schedule: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:
-    """Polynomial decay over all steps, after a linear warm-up."""
-    warmup = min(int(schedule.get("warmup", 0)), max(steps - 1, 0))
-    found: list[dict[str, Any]] = []
-    if warmup:
-        found.append(dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warmup))
-    found.append(
-        dict(
-            type="PolyLR",
-            power=float(schedule.get("power", 0.9)),
-            eta_min=float(schedule.get("min_lr", 0.0)),
-            by_epoch=False,
-            begin=warmup,
-            end=steps,
-        )
-    )
-    return found
 
 
 def _precision_hooks(cfg: Mapping[str, Any]) -> list[Hook]:

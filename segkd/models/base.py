@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,22 @@ class FeatureInfo(NamedTuple):
     path: str
     channels: int
     stride: int
+
+
+class Result(NamedTuple):
+    """A published result of a network.
+
+    ``miou`` in percent on ``split`` of ``dataset`` ("cityscapes", "val"); ``fps`` with the ``hardware`` and the image
+    ``size`` (H, W) it was measured on; ``source``: "paper", "repository", or another name to look it up under.
+    """
+
+    dataset: str
+    split: str
+    miou: float | None
+    fps: float | None = None
+    hardware: str = ""
+    size: tuple[int, int] | None = None
+    source: str = "paper"
 
 
 class Preprocess(nn.Module):
@@ -74,6 +90,9 @@ class Network(nn.Module):
     """
 
     feature_info: Sequence[FeatureInfo] = ()
+    #: authors, venue and arXiv number of the paper, and its results
+    paper: str = ""
+    results: Sequence[Result] = ()
 
     def __init__(self, num_classes: int, preprocess: Preprocess | None = None) -> None:
         super().__init__()
@@ -93,6 +112,39 @@ def resize_to(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def kaiming_init(network: nn.Module) -> None:
+    """He et al. (2015) normal init of every convolution by its fan-in (right for depthwise ones too); biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def norms_after_global_pooling(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
+    """Every BatchNorm that follows a pooling to 1x1 in the same ``nn.Sequential``.
+
+    SyncBatchNorm is not among them: it also counts the other processes' samples.
+    """
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        pooled = False
+        for child in module:
+            pooled |= isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1))
+            if pooled:
+                yield from (m for m in child.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def refuse_batch_of_one(network: nn.Module, x: Tensor) -> None:
+    """A clear error before BatchNorm meets the one value per channel that global pooling leaves of one sample."""
+    if network.training and x.shape[0] == 1 and any(norm.training for norm in norms_after_global_pooling(network)):
+        raise UserError(
+            f"{type(network).__name__} cannot train with batch size 1: it normalises globally pooled features, "
+            "one value per channel; use batch_size >= 2 per process (and drop_last), or its BatchNorm in eval"
+        )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -1,47 +1,230 @@
-"""Blocks and helpers that several networks share."""
+"""The vocabulary from which the light networks are put together; ``fusion.py`` has what joins maps of several sizes.
+
+Shapes are (N, C, H, W). A convolution of stride s makes ceil(H / s) x ceil(W / s), like every pooling here; every
+resize is to a target size. ``eps`` is that of BatchNorm; ``act`` a name of
+``ACTIVATIONS``, True for ReLU, False for none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from segkd.errors import UserError
-from segkd.models.base import resize_to
+from segkd.errors import UserError, nearest
+
+EPS = 1e-5
+ESP_DILATIONS = (1, 2, 4, 8, 16)
+#: name -> the layer for so many channels
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "relu": lambda channels: nn.ReLU(inplace=True),
+    "relu6": lambda channels: nn.ReLU6(inplace=True),
+    "leaky_relu": lambda channels: nn.LeakyReLU(0.01, inplace=True),
+    "prelu": nn.PReLU,
+    "hardswish": lambda channels: nn.Hardswish(inplace=True),
+    "gelu": lambda channels: nn.GELU(),
+}
+
+
+def activation(act: bool | str, channels: int) -> list[nn.Module]:
+    """The activation as a list of one layer, or of none."""
+    name = ("relu" if act else "") if isinstance(act, bool) else act
+    if name and name not in ACTIVATIONS:
+        raise UserError(f"unknown activation {name!r}; {nearest(name, ACTIVATIONS)}")
+    return [ACTIVATIONS[name](channels)] if name else []
+
+
+def convolution(
+    cin: int,
+    cout: int,
+    kernel: int | tuple[int, int] = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Conv2d:
+    """A convolution of odd ``kernel`` (or (height, width)) whose zero padding keeps the size at stride 1."""
+    high, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = (dilation * (high // 2), dilation * (wide // 2))
+    return nn.Conv2d(cin, cout, (high, wide), stride, padding, dilation, groups, bias)
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, BatchNorm, ReLU; (N, cin, H, W) -> (N, cout, ceil(H / stride), ceil(W / stride)).
-
-    Args:
-        kernel: odd; the padding keeps the size at stride 1.
-        act: False leaves the ReLU out (a linear bottleneck).
-    """
+    """Convolution (without bias unless asked), BatchNorm, activation."""
 
     def __init__(
         self,
         cin: int,
         cout: int,
-        kernel: int = 3,
+        kernel: int | tuple[int, int] = 3,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
-        act: bool = True,
+        act: bool | str = True,
+        bias: bool = False,
+        eps: float = EPS,
     ) -> None:
-        padding = dilation * (kernel // 2)
-        conv = nn.Conv2d(cin, cout, kernel, stride, padding, dilation, groups, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(cout), *([nn.ReLU(inplace=True)] if act else []))
+        conv = convolution(cin, cout, kernel, stride, dilation, groups, bias)
+        super().__init__(conv, nn.BatchNorm2d(cout, eps=eps), *activation(act, cout))
+
+
+class NormActConv(nn.Sequential):
+    """Pre-activation order: BatchNorm, activation, convolution."""
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int | tuple[int, int] = 1,
+        stride: int = 1,
+        dilation: int = 1,
+        act: bool | str = True,
+        bias: bool = False,
+        eps: float = EPS,
+        momentum: float = 0.1,
+    ) -> None:
+        conv = convolution(cin, cout, kernel, stride, dilation, bias=bias)
+        super().__init__(nn.BatchNorm2d(cin, eps=eps, momentum=momentum), *activation(act, cin), conv)
+
+
+class NormAct(nn.Module):
+    """BatchNorm (eps 1e-3) and PReLU with a slope per channel, as ESPNet, DABNet and CGNet have them."""
+
+    def __init__(self, channels: int, eps: float = 1e-3) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, eps=eps)
+        self.act = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.norm(x))
+        return out
 
 
 class DepthwiseSeparable(nn.Sequential):
-    """Depthwise 3x3 with BatchNorm, then pointwise 1x1 with BatchNorm and ReLU; no ReLU between the two."""
+    """Depthwise 3x3 with BatchNorm, then pointwise 1x1 with BatchNorm and ReLU.
 
-    def __init__(self, cin: int, cout: int, stride: int = 1) -> None:
+    Args:
+        act_between: a ReLU after the depthwise convolution too.
+    """
+
+    def __init__(self, cin: int, cout: int, stride: int = 1, act_between: bool = False) -> None:
         super().__init__(
-            ConvNormAct(cin, cin, 3, stride, groups=cin, act=False),
+            ConvNormAct(cin, cin, 3, stride, groups=cin, act=act_between),
             ConvNormAct(cin, cout, 1),
         )
+
+
+class ChannelShuffle(nn.Module):
+    """Deals the channels out over ``groups``, so that the next grouped convolution sees all (Zhang et al. 2018)."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.reshape(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class GroupedShuffle(nn.Sequential):
+    """Grouped convolution with BatchNorm and ReLU, then a channel shuffle."""
+
+    def __init__(self, cin: int, cout: int, groups: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(ConvNormAct(cin, cout, kernel, stride, groups=groups), ChannelShuffle(groups))
+
+
+class Asymmetric(nn.Sequential):
+    """k x 1, then 1 x k, of equal width: one k x k convolution of rank one per channel pair.
+
+    Args:
+        kernel: odd k.
+        groups: of both; ``channels`` makes them depthwise.
+        between: "" for nothing between the two, "act" for the activation, "norm_act" for BatchNorm and it.
+        act: the activation; it does not follow the second convolution.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int = 3,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        between: str = "",
+        act: bool | str = True,
+        eps: float = EPS,
+    ) -> None:
+        if between not in ("", "act", "norm_act"):
+            raise UserError(f"Asymmetric between must be '', 'act' or 'norm_act', got {between!r}")
+        tall, wide = ((kernel, 1), (1, kernel))
+        middle: list[nn.Module] = [nn.BatchNorm2d(channels, eps=eps)] if between == "norm_act" else []
+        super().__init__(
+            convolution(channels, channels, tall, 1, dilation, groups, bias),
+            *middle,
+            *(activation(act, channels) if between else []),
+            convolution(channels, channels, wide, 1, dilation, groups, bias),
+        )
+
+
+class ResidualBasic(nn.Module):
+    """ResNet's basic block: two 3x3; the identity is projected (1x1 with BatchNorm) where stride or width change.
+
+    Args:
+        final_act: False leaves the ReLU after the sum out (the sum then goes into two branches of DDRNet or PIDNet).
+    """
+
+    expansion = 1
+
+    def __init__(self, cin: int, width: int, stride: int = 1, dilation: int = 1, final_act: bool = True) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            ConvNormAct(cin, width, 3, stride, dilation), ConvNormAct(width, width, 3, 1, dilation, act=False)
+        )
+        self.shortcut = _projection(cin, width, stride)
+        self.final_act = final_act
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x) + self.shortcut(x)
+        return F.relu(out) if self.final_act else out
+
+
+class ResidualBottleneck(nn.Module):
+    """ResNet's bottleneck: 1x1 to ``width``, 3x3, 1x1 to ``width * expansion``; the identity projected where needed.
+
+    Args:
+        stride_first: the stride is in the first 1x1 (He et al. 2016, ICNet) and not in the 3x3.
+        final_act: a ReLU after the sum.
+    """
+
+    def __init__(
+        self,
+        cin: int,
+        width: int,
+        stride: int = 1,
+        dilation: int = 1,
+        expansion: int = 4,
+        stride_first: bool = False,
+        final_act: bool = True,
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_first else (1, stride)
+        self.body = nn.Sequential(
+            ConvNormAct(cin, width, 1, first),
+            ConvNormAct(width, width, 3, second, dilation),
+            ConvNormAct(width, width * expansion, 1, act=False),
+        )
+        self.shortcut = _projection(cin, width * expansion, stride)
+        self.final_act = final_act
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x) + self.shortcut(x)
+        return F.relu(out) if self.final_act else out
+
+
+def _projection(cin: int, cout: int, stride: int) -> nn.Module:
+    return nn.Identity() if cin == cout and stride == 1 else ConvNormAct(cin, cout, 1, stride, act=False)
 
 
 class InvertedResidual(nn.Module):
@@ -62,54 +245,54 @@ class InvertedResidual(nn.Module):
         return x + out if self.shortcut else out
 
 
-class PyramidPooling(nn.Module):
-    """Average-pool to each of ``bins``, project, resize back, concatenate with the input, project (Zhao et al. 2017).
+class SpatialPyramid(NormAct):
+    """The ESP block: reduce, five parallel dilated 3x3 convolutions, hierarchical sums, concatenation (Mehta 2018).
 
-    (N, cin, H, W) -> (N, cout, H, W); each level is projected to ``cin / len(bins)`` channels.
+    With y_d the branch of dilation d: [y_1, y_2, y_2 + y_4, y_2 + y_4 + y_8, y_2 + y_4 + y_8 + y_16]. The sums remove
+    the gridding of large dilations. A branch has cout // 5 channels, the first takes the rest.
+
+    Args:
+        down: reduce with a 3x3 convolution of stride 2 instead of 1x1.
+        residual: add the input before BatchNorm and PReLU.
     """
 
-    def __init__(self, cin: int, cout: int, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
-        super().__init__()
-        width = cin // len(bins)
-        self.levels = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), ConvNormAct(cin, width, 1)) for size in bins
+    def __init__(self, cin: int, cout: int, down: bool = False, residual: bool = True) -> None:
+        super().__init__(cout)
+        width = cout // len(ESP_DILATIONS)
+        first = cout - width * (len(ESP_DILATIONS) - 1)
+        self.residual = residual and not down
+        self.reduce = convolution(cin, width, 3, 2) if down else convolution(cin, width, 1)
+        self.branches = nn.ModuleList(
+            convolution(width, first if d == 1 else width, 3, dilation=d) for d in ESP_DILATIONS
         )
-        self.project = ConvNormAct(cin + width * len(bins), cout, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[-2:]
-        out: Tensor = self.project(torch.cat([x, *(resize_to(level(x), size) for level in self.levels)], dim=1))
-        return out
+        reduced = self.reduce(x)
+        first, total, *others = [branch(reduced) for branch in self.branches]
+        parts = [first, total]
+        for other in others:
+            total = total + other
+            parts.append(total)
+        joined = torch.cat(parts, dim=1)
+        return super().forward(x + joined if self.residual else joined)
 
 
-def kaiming_init(network: nn.Module) -> None:
-    """He et al. (2015) normal init of every convolution by its fan-in (right for depthwise ones too); biases zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+class DownConcat(nn.Module):
+    """Halves the size: a 3x3 convolution of stride 2 beside a max pooling, concatenated (ENet, ERFNet, DABNet).
 
+    The convolution makes ``cout - cin`` channels; where that is less than one, it makes all ``cout`` and nothing pools.
 
-def norms_after_global_pooling(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
-    """Every BatchNorm that follows a pooling to 1x1 in the same ``nn.Sequential``.
-
-    SyncBatchNorm is not among them: it also counts the other processes' samples.
+    Args:
+        pool: kernel of the pooling, 2 or 3.
     """
-    for module in network.modules():
-        if not isinstance(module, nn.Sequential):
-            continue
-        pooled = False
-        for child in module:
-            pooled |= isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1))
-            if pooled:
-                yield from (m for m in child.modules() if isinstance(m, nn.BatchNorm2d))
 
+    def __init__(self, cin: int, cout: int, pool: int = 2, bias: bool = False) -> None:
+        super().__init__()
+        self.pools = cout > cin
+        self.conv = convolution(cin, cout - cin if self.pools else cout, 3, 2, bias=bias)
+        # Odd sizes: a pooling of 2 must round up, as the convolution does.
+        self.pool = nn.MaxPool2d(pool, 2, padding=pool // 2 if pool % 2 else 0, ceil_mode=pool % 2 == 0)
 
-def refuse_batch_of_one(network: nn.Module, x: Tensor) -> None:
-    """A clear error before BatchNorm meets the one value per channel that global pooling leaves of one sample."""
-    if network.training and x.shape[0] == 1 and any(norm.training for norm in norms_after_global_pooling(network)):
-        raise UserError(
-            f"{type(network).__name__} cannot train with batch size 1: it normalises globally pooled features, "
-            "one value per channel; use batch_size >= 2 per process (and drop_last), or its BatchNorm in eval"
-        )
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return torch.cat([out, self.pool(x)], dim=1) if self.pools else out

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from segkd.models.base import NETWORKS, FeatureInfo, Network, load_weights, resize_to
-from segkd.models.blocks import (
-    ConvNormAct,
-    DepthwiseSeparable,
-    InvertedResidual,
-    PyramidPooling,
+from segkd.models.base import (
+    NETWORKS,
+    FeatureInfo,
+    Network,
+    Result,
     kaiming_init,
+    load_weights,
     refuse_batch_of_one,
+    resize_to,
 )
+from segkd.models.blocks import ConvNormAct, DepthwiseSeparable, InvertedResidual
+from segkd.models.fusion import FeatureFusion, PyramidPooling
 
 EXPAND = 6
 
@@ -42,22 +44,6 @@ class GlobalFeatures(nn.Module):
         return out
 
 
-class Fusion(nn.Module):
-    """Feature fusion: the coarse branch, resized to the detail branch, is added to it; both projected to ``cout``."""
-
-    def __init__(self, detail: int, coarse: int, cout: int) -> None:
-        super().__init__()
-        # The dilation equals the up-factor (paper, table 3): neighbouring weights meet neighbouring coarse cells.
-        self.spread = ConvNormAct(coarse, cout, 3, dilation=4, groups=cout)
-        self.coarse = nn.Sequential(nn.Conv2d(cout, cout, 1), nn.BatchNorm2d(cout))
-        self.detail = nn.Sequential(nn.Conv2d(detail, cout, 1), nn.BatchNorm2d(cout))
-
-    def forward(self, detail: Tensor, coarse: Tensor) -> Tensor:
-        """(N, detail, H/8, W/8), (N, coarse, H/32, W/32) -> (N, cout, H/8, W/8)."""
-        coarse = self.spread(resize_to(coarse, detail.shape[-2:]))
-        return F.relu(self.coarse(coarse) + self.detail(detail))
-
-
 @NETWORKS.register("fast_scnn")
 class FastSCNN(Network):
     """Fast-SCNN: 1.14 M parameters, one shared shallow trunk, a deep branch at stride 32, logits made at stride 8.
@@ -72,13 +58,16 @@ class FastSCNN(Network):
         dropout: probability before the classifier.
     """
 
+    paper = "Poudel, Liwicki, Cipolla, BMVC 2019, arXiv:1902.04502"
+    results = (Result("cityscapes", "test", 68.0, 123.5, "Titan Xp", (1024, 2048)),)
+
     def __init__(self, num_classes: int, weights: str | Path | None = None, dropout: float = 0.1) -> None:
         super().__init__(num_classes)
         self.learning_to_downsample = nn.Sequential(
             ConvNormAct(3, 32, 3, stride=2), DepthwiseSeparable(32, 48, stride=2), DepthwiseSeparable(48, 64, stride=2)
         )
         self.global_features = GlobalFeatures()
-        self.fusion = Fusion(detail=64, coarse=128, cout=128)
+        self.fusion = FeatureFusion(detail=64, coarse=128, cout=128)
         self.head = nn.Sequential(DepthwiseSeparable(128, 128), DepthwiseSeparable(128, 128))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Conv2d(128, num_classes, 1)

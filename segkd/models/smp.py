@@ -11,8 +11,7 @@ import timm
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, resize_to
-from segkd.models.blocks import refuse_batch_of_one
+from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, refuse_batch_of_one, resize_to
 from segkd.models.wrapping import (
     check_size,
     describe,

@@ -10,8 +10,16 @@ import timm
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, resize_to
-from segkd.models.blocks import ConvNormAct, kaiming_init, refuse_batch_of_one
+from segkd.models.base import (
+    NETWORKS,
+    Network,
+    Preprocess,
+    kaiming_init,
+    load_weights,
+    refuse_batch_of_one,
+    resize_to,
+)
+from segkd.models.blocks import ConvNormAct
 from segkd.models.wrapping import (
     check_size,
     describe,

@@ -9,8 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, load_weights, resize_to
-from segkd.models.blocks import refuse_batch_of_one
+from segkd.models.base import NETWORKS, Network, load_weights, refuse_batch_of_one, resize_to
 from segkd.models.wrapping import describe, fetch_error, last_per_shape, probe
 
 

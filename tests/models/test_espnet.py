@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segkd.errors import UserError
-from segkd.models.espnet import ESPNet, SpatialPyramid, our_key
+from segkd.models.blocks import SpatialPyramid
+from segkd.models.espnet import ESPNet, our_key
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
 GOLDEN = SHARED / "reference/golden/networks.json"

@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from segkd.errors import UserError
-from segkd.models.blocks import InvertedResidual, PyramidPooling, norms_after_global_pooling
-from segkd.models.fast_scnn import FastSCNN, Fusion
+from segkd.models.base import norms_after_global_pooling
+from segkd.models.blocks import InvertedResidual
+from segkd.models.fast_scnn import FastSCNN
+from segkd.models.fusion import FeatureFusion, PyramidPooling
 
 GOLDEN = Path(__file__).resolve().parents[2] / "../shared/reference/golden/networks.json"
 
@@ -72,7 +74,7 @@ def test_inverted_residual_adds_identity_where_it_fits(cout: int, stride: int, a
 def test_fusion_against_its_formula() -> None:
     """relu(bn(1x1(relu(bn(dw3x3 of dilation 4 (coarse resized)))) + bn(1x1(detail))), in float64, at odd sizes."""
     torch.manual_seed(0)
-    fusion = Fusion(detail=4, coarse=6, cout=6).double().eval()
+    fusion = FeatureFusion(detail=4, coarse=6, cout=6).double().eval()
     detail, coarse = torch.randn(1, 4, 17, 22, dtype=torch.float64), torch.randn(1, 6, 5, 6, dtype=torch.float64)
 
     def norm(x: Tensor) -> Tensor:

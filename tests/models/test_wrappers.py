@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.models import create
-from segkd.models.blocks import norms_after_global_pooling
+from segkd.models.base import norms_after_global_pooling
 from segkd.models.smp import SmpModel
 from segkd.models.timm import PyramidDecoder, TimmModel
 from segkd.models.torchvision import TorchvisionModel
