@@ -42,3 +42,24 @@ def difference(network: nn.Module, name: str) -> tuple[Shapes, Shapes]:
     """Parameter shapes that the network has beyond the published one, and those that it lacks."""
     own, theirs = shapes_of(network), published_shapes(name)
     return own - theirs, theirs - own
+
+
+def espnet_names(p: int, q: int) -> list[str]:
+    """Every tensor in the authors' file of ESPNet, as listed in 2018."""
+    block = ["c1.conv", "d1.conv", "d2.conv", "d4.conv", "d8.conv", "d16.conv"]
+    norm = ["weight", "bias", "running_mean", "running_var"]
+    names = [
+        "encoder.level1.conv.weight",
+        "encoder.classifier.conv.weight",
+        "level3_C.conv.weight",
+        "conv.conv.weight",
+    ]
+    deep = [*(f"encoder.level2.{i}" for i in range(p)), *(f"encoder.level3.{i}" for i in range(q))]
+    names += ["up_l3.0.weight", "up_l2.0.weight", "classifier.weight", *(f"br.{n}" for n in norm)]
+    for stem in ("encoder.level2_0", "encoder.level3_0", *deep, "combine_l2_l3.1"):
+        names += [f"{stem}.{c}.weight" for c in block]
+    plain = ["encoder.level1", "encoder.b1", "encoder.b2", "encoder.b3", "encoder.level2_0", "encoder.level3_0", "conv"]
+    nested = [*(f"{d}.bn" for d in deep), "combine_l2_l3.0", "combine_l2_l3.1.bn", "up_l2.1"]
+    for stem in plain + nested:
+        names += [f"{stem}.act.weight", *(f"{stem}.bn.{n}" for n in norm)]
+    return names

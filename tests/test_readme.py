@@ -15,7 +15,8 @@ from segkd.registry import build
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN = "work/distill/camvid/fast_scnn_kd_cwd"
-COMMANDS = [line.partition("#")[0].strip() for line in README.splitlines() if line.startswith("    segkd ")]
+LINES = re.sub(r"\\\n\s*", "", README).splitlines()
+COMMANDS = [line.partition("#")[0].strip() for line in LINES if line.startswith("    segkd ")]
 
 
 def test_there_are_commands() -> None:
@@ -27,6 +28,8 @@ def test_there_are_commands() -> None:
 def test_command_is_understood(command: str) -> None:
     args = parse(shlex.split(command.replace("$RUN", RUN))[1:])
     config = getattr(args, "config", RUN)
+    if args.command == "bench" and config == "blocks":
+        return
     if not config.startswith("work/"):
         assert find_config(config).is_file()
     else:

@@ -17,7 +17,8 @@ from segkd.losses import names
 
 RESULTS = Path(__file__).parent / "full" / "recipes.json"
 DATA = ("camvid", "cityscapes")
-RECIPES = [n for n in shipped() if n.startswith(tuple(f"distill/{d}/" for d in DATA)) and not n.endswith("_gpu")]
+FOLDERS = tuple(f"distill/{data}/fast_scnn_" for data in DATA)
+RECIPES = [n for n in shipped() if n.startswith(FOLDERS) and not n.endswith("_gpu")]
 #: one of each kind: a memory, a first stage for the loss, one for the student, a critic, a draw, labels
 QUICK = (
     "distill/camvid/fast_scnn_crd",

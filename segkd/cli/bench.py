@@ -1,4 +1,7 @@
-"""``segkd bench``: latency, FPS, parameters, MACs and peak memory, interleaved in one process."""
+"""``segkd bench``: latency, FPS, parameters, MACs and peak memory, interleaved in one process.
+
+``segkd bench blocks`` compares the blocks of which the networks are made.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("bench", help="time weights and ONNX files against each other")
+    parser = subparsers.add_parser(
+        "bench", help="time weights and ONNX files, or the networks' blocks, against each other"
+    )
     add_config_arguments(parser)
     parser.add_argument(
         "files", metavar="FILE", nargs="*", help=".pth or .onnx (default: the config's student, untrained)"
@@ -36,6 +41,7 @@ def add(subparsers: Any) -> None:
         "--size", type=parse_size, metavar="HxW", help="image size (default: the ONNX files', else the config's crop)"
     )
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="images per call (default 1)")
+    parser.add_argument("--channels", type=positive, metavar="C", help="of `segkd bench blocks` (default 128)")
     parser.add_argument("--repeats", type=positive, default=50, metavar="N", help="timed calls of each (default 50)")
     add_threads_argument(parser)
     add_json_argument(parser, "it")
@@ -43,7 +49,14 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Time everything, and print the table with the hardware under it."""
+    """Time everything, and print the table with the hardware under it; CONFIG "blocks" times the networks' blocks."""
+    if args.config == "blocks":
+        from segkd.cli import bench_blocks
+
+        bench_blocks.run(args)
+        return
+    if args.channels:
+        raise UserError("--channels is for `segkd bench blocks`; a network has its own")
     from segkd.cli import measure
     from segkd.deploy.runtimes import TorchRuntime
     from segkd.engine.build import build_student

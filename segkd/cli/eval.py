@@ -19,6 +19,10 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="size to time at (default: the first image's)")
     parser.add_argument("--no-speed", action="store_true", help="score only")
     parser.add_argument("--resize", action="store_true", help="let ONNX files take images of other sizes, resized")
+    parser.add_argument(
+        "--count-void", action="store_true", help="count predictions on void pixels as false positives (default: not)"
+    )
+    parser.add_argument("--void-output", action="store_true", help="the last output is void, and may win")
     add_threads_argument(parser)
     add_json_argument(parser, "scores, speed and environment")
     parser.set_defaults(run=run)
@@ -37,5 +41,8 @@ def run(args: argparse.Namespace) -> None:
     if args.teacher:
         models = {"teacher": measure.open_teacher(cfg, args.threads)} | models
     size = args.size or measure.image_size(dataset)
-    rows = measure.compare(cfg, models, dataset, args.split, None if args.no_speed else size)
-    save_json(args.json, {"split": args.split, "images": len(dataset), "rows": rows, **environment(cfg.get("seed"))})
+    timed_at = None if args.no_speed else size
+    void = {"count_void": args.count_void, "void_output": args.void_output}
+    rows = measure.compare(cfg, models, dataset, args.split, timed_at, **void)
+    scored = {"split": args.split, "images": len(dataset), **void}
+    save_json(args.json, {**scored, "rows": rows, **environment(cfg.get("seed"))})

@@ -12,7 +12,19 @@ from collections.abc import Sequence
 import segkd
 from segkd.errors import UserError
 
-COMMANDS = ("demo", "train", "eval", "bench", "export", "quantize", "predict", "inspect", "configs")
+COMMANDS = (
+    "demo",
+    "train",
+    "eval",
+    "bench",
+    "export",
+    "quantize",
+    "predict",
+    "inspect",
+    "models",
+    "import-weights",
+    "configs",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"segkd {segkd.__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"segkd.cli.{name}").add(subparsers)
+        importlib.import_module(f"segkd.cli.{name.replace('-', '_')}").add(subparsers)
     return top
 
 

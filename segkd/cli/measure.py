@@ -76,10 +76,15 @@ def compare(
     dataset: SegmentationDataset,
     split: str,
     timed_at: tuple[int, int] | None,
+    count_void: bool = False,
+    void_output: bool = False,
 ) -> list[Row]:
-    """Score every model on the data set, and time it at that size (H, W); prints the tables, returns their rows."""
-    check_fit(models, dataset)
-    scores = score(cfg, models, dataset)
+    """Score every model on the data set, and time it at that size (H, W); prints the tables, returns their rows.
+
+    ``count_void`` and ``void_output``: see ``ConfusionMatrix``.
+    """
+    check_fit(models, dataset, void_output)
+    scores = score(cfg, models, dataset, count_void, void_output)
     rows = [{"name": name, **scores_row(s, dataset.class_names)} for name, s in scores.items()]
     if timed_at is not None:
         timed = speed(models, timed_at)
@@ -91,12 +96,13 @@ def compare(
     return rows
 
 
-def check_fit(models: Mapping[str, Runtime], dataset: SegmentationDataset) -> None:
+def check_fit(models: Mapping[str, Runtime], dataset: SegmentationDataset, void_output: bool = False) -> None:
     """Refuse, before the long work, a model of other classes than the data set's, or an ONNX file of another size."""
     own, data = image_size(dataset), type(dataset).__name__
     for name, runtime in models.items():
-        if runtime.num_classes != dataset.num_classes:
-            raise UserError(f"{name} predicts {runtime.num_classes} classes, but {data} has {dataset.num_classes}")
+        if runtime.num_classes != dataset.num_classes + void_output:
+            has = f"{dataset.num_classes}{' and void' if void_output else ''}"
+            raise UserError(f"{name} predicts {runtime.num_classes} classes, but {data} has {has}")
         if runtime.size not in (None, own) and not runtime.resize:
             raise UserError(
                 f"{name} takes images of {text(runtime.size)} (HxW), but those of {data} are {text(own)}; "
@@ -109,14 +115,27 @@ def text(size: Sequence[int] | None) -> str:
     return "x".join(map(str, size or ()))
 
 
-def score(cfg: Mapping[str, Any], models: Mapping[str, Runtime], dataset: SegmentationDataset) -> dict[str, Scores]:
+def score(
+    cfg: Mapping[str, Any],
+    models: Mapping[str, Runtime],
+    dataset: SegmentationDataset,
+    count_void: bool = False,
+    void_output: bool = False,
+) -> dict[str, Scores]:
     """Scores of every model over the whole data set."""
     scores = {}
     for name, runtime in models.items():
         with progress_bar(f"scoring {name}", len(dataset)) as bar:
             advance = partial(bar.advance, bar.tasks[0].id)
             with closing(build_eval_loader(cfg, dataset)) as batches:
-                scores[name] = evaluate(runtime.predict, batches, dataset.num_classes, advance)
+                scores[name] = evaluate(
+                    runtime.predict,
+                    batches,
+                    dataset.num_classes,
+                    advance,
+                    count_void=count_void,
+                    void_output=void_output,
+                )
     return scores
 
 

@@ -37,7 +37,7 @@ OPTIONAL: dict[str, set[str]] = {
     },
     "model.binds.*.first_stage": {"steps", "optimizer"},
     "model.binds.*.schedule": {"warmup", "decay", "stop"},
-    "model.supervision.*": {"tap", "head", "loss", "weight", "stride"},
+    "model.supervision.*": {"tap", "head", "loss", "weight", "stride", "gate"},
 }
 
 

@@ -127,6 +127,9 @@ def evaluate(
     num_classes: int,
     progress: Callable[[int], object] | None = None,
     device: torch.device | str | None = None,
+    *,
+    count_void: bool = False,
+    void_output: bool = False,
 ) -> Scores:
     """Scores of ``predict`` over all batches, whatever runs behind it (torch, ONNX, int8).
 
@@ -137,19 +140,21 @@ def evaluate(
         num_classes: K.
         progress: called after each batch with its number of images.
         device: where images and labels are put first.
+        count_void: void pixels are false positives of what is predicted there (see ``ConfusionMatrix``).
+        void_output: ``predict`` gives K + 1 logits, the last is void.
 
     Raises:
         UserError: a label outside the classes (names the image's index and the value), logits of another number of
             classes, or no batch at all.
     """
-    matrix = ConfusionMatrix(num_classes)
+    matrix = ConfusionMatrix(num_classes, count_void=count_void, void_output=void_output)
     seen = 0
     for batch in batches:
         image, label = batch["image"].to(device), batch["label"].to(device)
         check_labels(label, batch.get("index"), num_classes, first=seen)
         with torch.no_grad():
             logits = predict(image)
-        if logits.shape[1] != num_classes:
+        if logits.shape[1] != num_classes + void_output:
             raise UserError(f"the network predicts {logits.shape[1]} classes, the data set has {num_classes}")
         matrix.update(_classes(_resize(logits, label.shape[-2:])).to(label.device), label)
         seen += len(label)

@@ -51,47 +51,58 @@ class Scores:
 
 
 class ConfusionMatrix:
-    """Pixel counts (K, K) int64 over a set of images; row = truth, column = prediction.
+    """Pixel counts int64 over a set of images; row = truth, column = prediction.
 
     Counts are summed over the whole set before any ratio is taken, so the result does not depend on how images were
     batched or spread over processes (a mean of per-image IoUs would).
 
+    ``counts`` is (K, K), or (K + 1, K + 1) with a last row and column for void if one of the options asks for it.
+
     Args:
         num_classes: K.
         ignore_index: label of void pixels, which are left out.
+        count_void: do not leave them out: each is a false positive of the class predicted there.
+        void_output: predictions may be K, void: at a labelled pixel a miss of its class.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = IGNORE) -> None:
+    def __init__(
+        self, num_classes: int, ignore_index: int = IGNORE, count_void: bool = False, void_output: bool = False
+    ) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.count_void = count_void
+        self.void_output = void_output
+        size = num_classes + (count_void or void_output)
+        self.counts = torch.zeros(size, size, dtype=torch.int64)
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Add predicted classes (N, H, W) in 0..K-1 against labels (N, H, W) in 0..K-1 or void."""
         if prediction.shape != label.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
         keep = label != self.ignore_index
+        self._check("label", label[keep], self.num_classes)
+        if self.count_void:
+            label, keep = torch.where(keep, label, self.num_classes), torch.ones_like(keep)
         truth, guess = label[keep].long(), prediction[keep].long()
-        for name, values in (("label", truth), ("prediction", guess)):
-            self._check(name, values)
+        self._check("prediction", guess, self.num_classes + self.void_output)
         if truth.numel() == 0:
             return
         # checked above, once and with the offending value; torchmetrics' own check sorts all pixels
-        added = multiclass_confusion_matrix(guess, truth, self.num_classes, validate_args=False)
+        added = multiclass_confusion_matrix(guess, truth, len(self.counts), validate_args=False)
         self.counts += added.to(self.counts)
 
-    def _check(self, name: str, values: Tensor) -> None:
-        wrong = values[(values < 0) | (values >= self.num_classes)]
+    def _check(self, name: str, values: Tensor, limit: int) -> None:
+        wrong = values[(values < 0) | (values >= limit)]
         if wrong.numel():
             raise UserError(
                 f"{name} {int(wrong[0])} is outside the {self.num_classes} classes "
-                f"(0..{self.num_classes - 1}, {self.ignore_index} = ignore)"
+                f"(0..{limit - 1}, {self.ignore_index} = ignore)"
             )
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another part of the set."""
-        if other.num_classes != self.num_classes:
-            raise ValueError(f"cannot merge counts of {other.num_classes} into {self.num_classes} classes")
+        if other.counts.shape != self.counts.shape:
+            raise ValueError(f"cannot merge counts of {len(other.counts)} into {len(self.counts)} classes")
         self.counts += other.counts.to(self.counts)
 
     def all_reduce(self) -> None:
@@ -105,13 +116,14 @@ class ConfusionMatrix:
     def result(self) -> Scores:
         """The scores of everything added so far."""
         counts = self.counts.double()
-        hit, truth, guess = counts.diag(), counts.sum(1), counts.sum(0)
+        labelled = counts[: self.num_classes]
+        hit, truth, guess = counts.diag()[: self.num_classes], labelled.sum(1), counts.sum(0)[: self.num_classes]
         iou = 100 * hit / (truth + guess - hit)  # 0 / 0 = NaN: the class occurs nowhere
         recall = 100 * hit / truth
         return Scores(
             miou=float(iou.nanmean()),
             iou=tuple(iou.tolist()),
             mean_accuracy=float(recall.nanmean()),
-            pixel_accuracy=float(100 * hit.sum() / counts.sum()),
-            pixels=int(self.counts.sum()),
+            pixel_accuracy=float(100 * hit.sum() / labelled.sum()),
+            pixels=int(labelled.sum()),
         )

@@ -114,6 +114,13 @@ def resize_to(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def resize_corners(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear resize of (N, C, h, w) to ``size`` = (H, W) that keeps the corners (align_corners=True)."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+
+
 def kaiming_init(network: nn.Module) -> None:
     """He et al. (2015) normal init of every convolution by its fan-in (right for depthwise ones too); biases zero."""
     for module in network.modules():

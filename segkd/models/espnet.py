@@ -1,8 +1,7 @@
-"""ESPNet: Efficient Spatial Pyramid of Dilated Convolutions (Mehta et al., ECCV 2018, arXiv:1803.06815)."""
+"""ESPNet and its encoder ESPNet-C: Efficient Spatial Pyramid of Dilated Convolutions (Mehta et al., ECCV 2018)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, apply_weights, read_tensors
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, resize_to
 from segkd.models.blocks import ESP_DILATIONS, NormAct, SpatialPyramid
 from segkd.models.fusion import crop_to
+from segkd.models.published import Published, load_published
 
 EPS = 1e-3
 
@@ -57,22 +57,9 @@ class Encoder(nn.Module):
         return stem, level1, level2, self.classifier(level3)
 
 
-class Published:
-    """A weights file as its authors published it: which names it uses, and the preprocessing it was trained with."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        # Trained on (x - mean) / std / 255 in BGR: the last division is the authors' own, and the weights depend on it.
-        self.mean = tuple(mean)
-        self.std = tuple(255 * s for s in std)
-
-    def preprocess(self) -> Preprocess:
-        return Preprocess(self.mean, self.std, scale=1.0, channels="BGR")
-
-
-PUBLISHED = {"camvid": Published(mean=(110.331, 108.409, 105.033), std=(72.126, 72.691, 69.904))}
-
-# Published module name -> ours, applied in this order.
+# Published module name -> ours, applied in this order. A file of ESPNet-C has the encoder's names without "encoder.".
 KEY_MAP = (
+    (r"^(?=(level[123](_0)?|b[123]|classifier\.conv)\.)", "encoder."),
     (r"^encoder\.level1\.", "encoder.stem."),
     (r"^encoder\.level([23])_0\.", r"encoder.down\1."),
     (r"^encoder\.level([23])\.", r"encoder.stage\1."),
@@ -92,28 +79,42 @@ KEY_MAP = (
 )
 
 
-def our_key(key: str) -> str:
-    """The name in this file's networks of a tensor in a published one."""
-    for pattern, name in KEY_MAP:
-        key = re.sub(pattern, name, key)
-    return key
+def _published(mean: Sequence[float], std: Sequence[float], **options: str) -> Published:
+    # Trained on (x - mean) / std / 255 in BGR: the last division is the authors' own, and the weights depend on it.
+    deviations = [255 * s for s in std]
+    return Published(KEY_MAP, mean, deviations, 1.0, "BGR", r"^(encoder\.)?level1\.conv\.weight$", options)
+
+
+#: Those of Cityscapes (20 outputs, the last is void) were trained and are to be used at 1024 x 512: the authors
+#: normalise, then halve the image (bilinear), then divide by 255. All three are linear, so an image that is halved in
+#: floating point before ``preprocess`` gives the same input.
+PUBLISHED = {
+    "camvid": _published((110.331, 108.409, 105.033), (72.126, 72.691, 69.904)),
+    "cityscapes": _published(
+        (72.3923111, 82.90893555, 73.15840149), (45.3192215, 46.15289307, 44.91483307), decoder="test"
+    ),
+}
 
 
 @NETWORKS.register("espnet")
 class ESPNet(Network):
     """ESPNet: 0.36 M parameters, dilated pyramids in a small encoder, a learned decoder up to full size.
 
-    Input (N, 3, H, W) for any H, W >= 32, logits (N, outputs or num_classes, H, W).
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, outputs or num_classes, H, W). Initialised as torch does by
+    default, like the authors' code; they train ESPNet-C first and start from it (``encoder`` has the same names in
+    both).
 
     Args:
         num_classes: outputs the weights have.
-        p, q: ESP blocks at stride 4 and 8.
+        p, q: ESP blocks at stride 4 and 8; published with p = 2 and q = 3, 5 and 8.
         decoder: "train" joins the stem together with the pooled image (19 channels), as the published CamVid weights
-            do; "test" joins the stem alone (16), as the published Cityscapes weights do.
+            do; "test" joins the stem alone (16), as the published Cityscapes weights do. Default: that of
+            ``published``, else "train".
         weights: local file: of this network's state dict, or a published one with ``published``.
         outputs: keep only the first so many logits (a published file's last output is void); ``num_classes`` of the
             built network is then this number.
-        published: "camvid": ``weights`` is the authors' file; sets its names and preprocessing.
+        published: "camvid" or "cityscapes": ``weights`` is the authors' file; sets its names, preprocessing and decoder
+            (see ``PUBLISHED`` for the size that those of Cityscapes expect).
     """
 
     paper = "Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, ECCV 2018, arXiv:1803.06815"
@@ -127,12 +128,16 @@ class ESPNet(Network):
         num_classes: int,
         p: int = 2,
         q: int = 8,
-        decoder: str = "train",
+        decoder: str | None = None,
         weights: str | Path | None = None,
         outputs: int | None = None,
         published: str | None = None,
     ) -> None:
-        check_arguments(num_classes, p, q, decoder, outputs, published, weights)
+        check_arguments(num_classes, p, q, outputs, published, weights)
+        check_pyramid(num_classes)
+        decoder = decoder or (PUBLISHED[published].options.get("decoder", "train") if published else "train")
+        if decoder not in ("train", "test"):
+            raise UserError(f"ESPNet decoder must be 'train' or 'test', got {decoder!r}")
         super().__init__(outputs or num_classes, PUBLISHED[published].preprocess() if published else None)
         self.joins_image = decoder == "train"
         self.encoder = Encoder(num_classes, p, q)
@@ -147,7 +152,7 @@ class ESPNet(Network):
         self.classifier = nn.ConvTranspose2d(num_classes, num_classes, 2, 2, bias=False)
         self.feature_info = describe(num_classes)
         if weights is not None:
-            load(self, weights, published)
+            load_published(self, weights, published, PUBLISHED)
 
     def forward(self, x: Tensor) -> Tensor:
         stem, level1, level2, coarse = self.encoder(x)
@@ -158,56 +163,82 @@ class ESPNet(Network):
         return crop_to(self.classifier(refined), x)[:, : self.num_classes]
 
 
-def describe(num_classes: int) -> tuple[FeatureInfo, ...]:
-    """Taps of an ESPNet; its last layers have the channels of the weights, before ``outputs`` cuts them."""
+@NETWORKS.register("espnet_c")
+class ESPNetC(Network):
+    """ESPNet-C, the encoder of ESPNet alone: 0.35 M parameters, logits made at stride 8 and resized (bilinear).
+
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, outputs or num_classes, H, W). The authors compare logits and
+    label at 1/8 of the size in training. Initialised as torch does by default, like theirs.
+
+    Args:
+        num_classes: outputs the weights have.
+        p, q: ESP blocks at stride 4 and 8; published with p = 2 and q = 3, 5 and 8.
+        weights, outputs, published: see ``ESPNet``; there are published files for "cityscapes".
+    """
+
+    paper = ESPNet.paper
+
+    def __init__(
+        self,
+        num_classes: int,
+        p: int = 2,
+        q: int = 8,
+        weights: str | Path | None = None,
+        outputs: int | None = None,
+        published: str | None = None,
+    ) -> None:
+        check_arguments(num_classes, p, q, outputs, published, weights)
+        if published == "camvid":
+            raise UserError(f"there are no published weights of ESPNet-C for {published!r}")
+        super().__init__(outputs or num_classes, PUBLISHED[published].preprocess() if published else None)
+        self.encoder = Encoder(num_classes, p, q)
+        self.feature_info = describe_encoder(num_classes)
+        if weights is not None:
+            load_published(self, weights, published, PUBLISHED)
+
+    def forward(self, x: Tensor) -> Tensor:
+        coarse = self.encoder(x)[3][:, : self.num_classes]
+        return resize_to(coarse, x.shape[-2:])
+
+
+def describe_encoder(num_classes: int) -> tuple[FeatureInfo, ...]:
+    """Taps of the encoder; ``num_classes`` are those of the weights, before ``outputs`` cuts them."""
     return (
         FeatureInfo("encoder.join1", 19, 2),
         FeatureInfo("encoder.join2", 131, 4),
         FeatureInfo("encoder.join3", 256, 8),
         FeatureInfo("encoder.classifier", num_classes, 8),
+    )
+
+
+def describe(num_classes: int) -> tuple[FeatureInfo, ...]:
+    """Taps of an ESPNet; its last layers have the channels of the weights, before ``outputs`` cuts them."""
+    return (
+        *describe_encoder(num_classes),
         FeatureInfo("merge", num_classes, 4),
         FeatureInfo("refine", num_classes, 2),
         FeatureInfo("classifier", num_classes, 1),
     )
 
 
-def check_arguments(
-    num_classes: int, p: int, q: int, decoder: str, outputs: int | None, published: str | None, weights: object
-) -> None:
-    """A UserError for what cannot be built."""
+def check_pyramid(num_classes: int) -> None:
+    """A UserError for classes too few for the decoder's pyramid."""
     if num_classes < len(ESP_DILATIONS):
         raise UserError(
             f"ESPNet splits its classes into {len(ESP_DILATIONS)} branches, so num_classes={num_classes} is too few; "
             f"use num_classes={len(ESP_DILATIONS)} with outputs={num_classes}"
         )
+
+
+def check_arguments(
+    num_classes: int, p: int, q: int, outputs: int | None, published: str | None, weights: object
+) -> None:
+    """A UserError for what cannot be built."""
     if p < 1 or q < 1:
         raise UserError(f"ESPNet needs p >= 1 and q >= 1 blocks, got p={p}, q={q}")
-    if decoder not in ("train", "test"):
-        raise UserError(f"ESPNet decoder must be 'train' or 'test', got {decoder!r}")
     if outputs is not None and not 2 <= outputs <= num_classes:
         raise UserError(f"ESPNet outputs must lie in 2..num_classes={num_classes}, got {outputs}")
     if published is not None and published not in PUBLISHED:
         raise UserError(f"ESPNet knows no published weights {published!r}; {nearest(published, PUBLISHED)}")
     if published is not None and weights is None:
         raise UserError(f"ESPNet published={published!r} says how to read a weights file: give it as weights=...")
-
-
-def load(network: ESPNet, path: str | Path, published: str | None) -> None:
-    """Load a file of ours, or with ``published`` the authors', strictly.
-
-    The authors' file lacks what did not exist then: BatchNorm's step counters (0 is right, momentum is fixed) and our
-    preprocessing.
-    """
-    tensors = read_tensors(path)
-    if not published:
-        if "encoder.level1.conv.weight" in tensors:
-            raise UserError(f"{path} has the names of the authors' own files; say published='camvid' if it is theirs")
-        apply_weights(network, tensors, str(path))
-        return
-    later = {
-        key: value
-        for key, value in network.state_dict().items()
-        if key.startswith("preprocess.") or key.endswith(".num_batches_tracked")
-    }
-    renamed = {our_key(key): value for key, value in tensors.items()}
-    apply_weights(network, {**later, **renamed}, str(path))

@@ -29,6 +29,15 @@ OURS = {"classes": "num_classes", "encoder_name": "encoder", "encoder_weights": 
 # PAN's feature pyramid halves the stride-16 map three times more.
 LEAST = {"pan": 128}
 FIXED = ("in_channels", "activation", "aux_params")
+#: SegFormer-B2 to B5 were published with a wider decoder than B0 and B1, whose width is the library's for all
+WIDE_SEGFORMERS = ("mit_b2", "mit_b3", "mit_b4", "mit_b5")
+
+
+def published_options(arch: str, encoder: str) -> dict[str, Any]:
+    """Options by which the library's default becomes the published network (Xie et al. 2021, arXiv:2105.15203)."""
+    if arch.lower() == "segformer" and encoder in WIDE_SEGFORMERS:
+        return {"decoder_segmentation_channels": 768}
+    return {}
 
 
 def check_names(arch: str, encoder: str) -> None:
@@ -71,6 +80,11 @@ def build(arch: str, encoder: str, num_classes: int, pretrained: bool, options: 
         raise fetch_error(f"smp's weights of encoder {encoder}", error) from error
 
 
+def maps_of(features: Any) -> list[Tensor]:
+    """The maps among what an encoder returns: DPT's gives (maps, prefix tokens)."""
+    return list(features[0] if isinstance(features, tuple) else features)
+
+
 def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
     """What the encoder's pretrained weights were trained with; ImageNet's mean and std without them."""
     if not pretrained:
@@ -93,7 +107,8 @@ class SmpModel(Network):
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
         pretrained: download the library's ImageNet weights of the encoder; nothing is downloaded otherwise.
-        options: passed on to the library (``decoder_channels=...``).
+        options: passed on to the library (``decoder_channels=...``). SegFormer's decoder is as wide as published
+            (768 from B2 on) unless ``decoder_segmentation_channels`` says otherwise.
     """
 
     def __init__(
@@ -108,6 +123,7 @@ class SmpModel(Network):
     ) -> None:
         check_names(arch, encoder)
         check_options(arch, encoder, options)
+        options = {**published_options(arch, encoder), **options}
         model = build(arch, encoder, num_classes, pretrained, options)
         super().__init__(num_classes, encoder_preprocess(encoder, pretrained))
         self.encoder: nn.Module = model.encoder
@@ -116,13 +132,15 @@ class SmpModel(Network):
         # DPT halves a vision transformer's one map once more.
         self.multiple = int(model.encoder.output_stride) * (2 if arch.lower() == "dpt" else 1)
         self.least = LEAST.get(arch.lower(), 0)
+        #: where taps can read maps that the library makes outside its modules (Swin, ViT); empty for other encoders
+        self.maps = nn.ModuleList()
         self.only_size: tuple[int, int] | None = None
-        self._describe(encoder, options)
+        self._describe(arch, encoder, options)
         self.only_size = only_size(self, options)
         if weights is not None:
             load_weights(self, weights)
 
-    def _describe(self, encoder: str, options: dict[str, Any]) -> None:
+    def _describe(self, arch: str, encoder: str, options: dict[str, Any]) -> None:
         """Find out the taps by running the model once; drop stages beyond the asked depth."""
         size = options.get("img_size", max(64, self.least))
         height, width = (size, size) if isinstance(size, int) else size
@@ -131,9 +149,14 @@ class SmpModel(Network):
         except (AssertionError, RuntimeError) as error:
             raise size_error(f"smp's encoder {encoder}", (height, width), error) from error
         drop_idle(self.encoder, outputs, "encoder")
-        features = outputs["encoder"][0]
-        stages = paths_of(outputs, features[0] if isinstance(features, tuple) else features, "encoder")
-        self.feature_info = describe(outputs, [*stages, "decoder", "segmentation_head.0"], height)
+        maps = maps_of(outputs["encoder"][0])
+        stages = paths_of(outputs, maps, "encoder")
+        if not stages:
+            self.maps.extend(nn.Identity() for _ in maps)
+            outputs = probe(self, (height, width))
+            stages = [f"maps.{i}" for i, m in enumerate(maps) if m.shape[1] and m.shape[-2] < height]
+        logits = "segmentation_head.head" if arch.lower() == "dpt" else "segmentation_head.0"
+        self.feature_info = describe(outputs, [*stages, "decoder", logits], height)
 
     def forward(self, x: Tensor) -> Tensor:
         refuse_batch_of_one(self, x)
@@ -141,7 +164,9 @@ class SmpModel(Network):
         padded = pad_to_multiple(x, self.multiple, self.least)
         check_size(padded, self.only_size)
         features = self.encoder(padded)
-        # DPT's encoder returns (features, prefix tokens), and its decoder takes both.
-        decoded = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
+        maps, *tokens = features if isinstance(features, tuple) else (features,)
+        if len(self.maps):
+            maps = [tap(m) for tap, m in zip(self.maps, maps, strict=True)]
+        decoded = self.decoder(maps, *tokens)
         logits: Tensor = resize_to(self.segmentation_head(decoded), padded.shape[-2:])
         return logits[..., :height, :width]

@@ -19,8 +19,10 @@ from segkd.models.base import (
     refuse_batch_of_one,
     resize_to,
 )
-from segkd.models.blocks import ConvNormAct
+from segkd.models.blocks import ConvNormAct, DepthwiseSeparable
+from segkd.models.efficientformer import any_size
 from segkd.models.wrapping import (
+    ChannelsFirst,
     check_size,
     describe,
     fetch_error,
@@ -34,23 +36,21 @@ from segkd.models.wrapping import (
 FINEST = 4
 
 
-class ChannelsFirst(nn.Module):
-    """(N, H, W, C) -> (N, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 3, 1, 2)
-
-
 class PyramidDecoder(nn.Module):
     """Top-down pyramid (Lin et al. 2017): 1x1 laterals, the coarser map resized and added, 3x3 smoothing at each level.
 
     Maps (N, channels[i], Hi, Wi), finest first -> (N, width, H0, W0).
+
+    Args:
+        separable: the smoothing is a depthwise 3x3 and a 1x1, an eighth of the work.
     """
 
-    def __init__(self, channels: Sequence[int], width: int) -> None:
+    def __init__(self, channels: Sequence[int], width: int, separable: bool = False) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
-        self.smooth = nn.ModuleList(ConvNormAct(width, width, 3) for _ in channels)
+        self.smooth = nn.ModuleList(
+            DepthwiseSeparable(width, width) if separable else ConvNormAct(width, width, 3) for _ in channels
+        )
         kaiming_init(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -63,19 +63,90 @@ class PyramidDecoder(nn.Module):
         return out
 
 
+class PyramidNetwork(Network):
+    """An encoder, the pyramid decoder on its maps from stride 4 on, a 1x1 classifier; any H, W >= 32.
+
+    Args:
+        encoder: image -> list of maps, padded images in multiples of its largest stride.
+        layout: (strides, channels) of these maps.
+        name: what errors call the encoder.
+        size: an image size (H, W), or one side of a square, that the encoder surely takes.
+    """
+
+    only_size: tuple[int, int] | None = None
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        layout: tuple[Sequence[int], Sequence[int]],
+        decoder_channels: int,
+        *,
+        num_classes: int,
+        preprocess: Preprocess,
+        name: str,
+        separable: bool = False,
+        size: int | tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(num_classes, preprocess)
+        strides, channels = layout
+        # The last map of each stride, from stride 4 on: {4: 1, 8: 2, ...}.
+        self.levels = list({stride: i for i, stride in enumerate(strides) if stride >= FINEST}.values())
+        # Maps that are no exact fractions of the image differ between encoders (some round down, some fail).
+        self.multiple = max(strides)
+        self.encoder: nn.Module = encoder
+        self.channels_first = nn.ModuleList()
+        self.decoder = PyramidDecoder([channels[i] for i in self.levels], decoder_channels, separable)
+        self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
+        kaiming_init(self.classifier)
+        size = size or (2 * self.multiple, 3 * self.multiple)
+        self._describe(name, (size, size) if isinstance(size, int) else size, channels)
+
+    def _describe(self, name: str, size: tuple[int, int], channels: Sequence[int]) -> None:
+        """Find out the encoder's layout and taps by running it once."""
+        try:
+            maps = probe(self.encoder, size)[""][0]
+        except (AssertionError, RuntimeError) as error:
+            raise size_error(name, size, error) from error
+        if all(m.shape[1] != c and m.shape[-1] == c for m, c in zip(maps, channels, strict=True)):
+            self.channels_first.extend(ChannelsFirst() for _ in self.levels)
+        outputs = probe(self, size)
+        features = outputs["encoder"][0]
+        stages = paths_of(outputs, features, "encoder")
+        if len(self.channels_first):
+            stages = [f"channels_first.{i}" for i in range(len(self.levels))]
+        self.feature_info = describe(outputs, [*stages, "decoder", "classifier"], size[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        refuse_batch_of_one(self, x)
+        height, width = x.shape[-2:]
+        padded = pad_to_multiple(x, self.multiple)
+        check_size(padded, self.only_size)
+        maps = self.encoder(padded)
+        features = [maps[i] for i in self.levels]
+        if len(self.channels_first):
+            features = [permute(f) for permute, f in zip(self.channels_first, features, strict=True)]
+        logits = resize_to(self.classifier(self.decoder(features)), padded.shape[-2:])
+        return logits[..., :height, :width]
+
+
 def build(encoder: str, pretrained: bool, options: dict[str, Any]) -> Any:
     """The library's encoder as a list of feature maps; its complaints become a UserError."""
     name = encoder.split(".")[0]
     if not timm.is_model(name):
         raise UserError(f"timm has no encoder {encoder!r}; {nearest(name, timm.list_models())}")
     try:
-        return timm.create_model(encoder, pretrained=pretrained, features_only=True, **options)
+        return any_size(timm.create_model(encoder, pretrained=pretrained, features_only=True, **options))
     except (TypeError, ValueError, AttributeError, AssertionError) as error:
         raise UserError(f"timm gives no feature maps of {encoder} with {options}: {error}") from error
     except Exception as error:
         if not pretrained:
             raise
         raise fetch_error(f"timm's weights of {encoder}", error) from error
+
+
+def layout_of(body: Any) -> tuple[list[int], list[int]]:
+    """Strides and channels of the maps of timm's encoder."""
+    return body.feature_info.reduction(), body.feature_info.channels()
 
 
 def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
@@ -87,7 +158,7 @@ def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
 
 
 @NETWORKS.register("timm")
-class TimmModel(Network):
+class TimmModel(PyramidNetwork):
     """A timm encoder with a pyramid decoder; logits made at stride 4 (or the finest coarser stride there is).
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W).
@@ -112,48 +183,15 @@ class TimmModel(Network):
         **options: Any,
     ) -> None:
         body = build(encoder, pretrained, options)
-        super().__init__(num_classes, encoder_preprocess(encoder, pretrained))
-        strides, channels = body.feature_info.reduction(), body.feature_info.channels()
-        # The last map of each stride, from stride 4 on: {4: 1, 8: 2, ...}.
-        self.levels = list({stride: i for i, stride in enumerate(strides) if stride >= FINEST}.values())
-        # Maps that are no exact fractions of the image differ between encoders (some round down, some fail).
-        self.multiple = max(strides)
-        self.encoder: nn.Module = body
-        self.channels_first = nn.ModuleList()
-        self.decoder = PyramidDecoder([channels[i] for i in self.levels], decoder_channels)
-        self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
-        kaiming_init(self.classifier)
-        self.only_size: tuple[int, int] | None = None
-        self._describe(encoder, options, channels)
+        super().__init__(
+            body,
+            layout_of(body),
+            decoder_channels,
+            num_classes=num_classes,
+            preprocess=encoder_preprocess(encoder, pretrained),
+            name=f"timm's {encoder}",
+            size=options.get("img_size"),
+        )
         self.only_size = only_size(self, options)
         if weights is not None:
             load_weights(self, weights)
-
-    def _describe(self, encoder: str, options: dict[str, Any], channels: Sequence[int]) -> None:
-        """Find out the encoder's layout and taps by running it once."""
-        size = options.get("img_size", (2 * self.multiple, 3 * self.multiple))
-        height, width = (size, size) if isinstance(size, int) else size
-        try:
-            maps = probe(self.encoder, (height, width))[""][0]
-        except (AssertionError, RuntimeError) as error:
-            raise size_error(f"timm's {encoder}", (height, width), error) from error
-        if all(m.shape[1] != c and m.shape[-1] == c for m, c in zip(maps, channels, strict=True)):
-            self.channels_first.extend(ChannelsFirst() for _ in self.levels)
-        outputs = probe(self, (height, width))
-        features = outputs["encoder"][0]
-        stages = paths_of(outputs, features, "encoder")
-        if len(self.channels_first):
-            stages = [f"channels_first.{i}" for i in range(len(self.levels))]
-        self.feature_info = describe(outputs, [*stages, "decoder", "classifier"], height)
-
-    def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
-        height, width = x.shape[-2:]
-        padded = pad_to_multiple(x, self.multiple)
-        check_size(padded, self.only_size)
-        maps = self.encoder(padded)
-        features = [maps[i] for i in self.levels]
-        if len(self.channels_first):
-            features = [permute(f) for permute, f in zip(self.channels_first, features, strict=True)]
-        logits = resize_to(self.classifier(self.decoder(features)), padded.shape[-2:])
-        return logits[..., :height, :width]

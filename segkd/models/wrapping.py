@@ -13,6 +13,20 @@ from segkd.errors import UserError
 from segkd.models.base import FeatureInfo
 
 
+class ChannelsFirst(nn.Module):
+    """(N, H, W, C) -> (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
+
+
+class ChannelsLast(nn.Module):
+    """(N, C, H, W) -> (N, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
 def pad_to_multiple(x: Tensor, multiple: int, least: int = 0) -> Tensor:
     """(N, C, H, W) grown at the right and at the bottom, by repeating the edge, until ``multiple`` divides H and W.
 

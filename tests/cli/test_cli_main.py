@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_help_of_every_command(segkd: Run) -> None:
         result = segkd(command, "--help")
         assert (result.code, result.err) == (0, "")
         assert result.out.startswith(f"usage: segkd {command}")
-        assert f"    {command} " in overview.out
+        assert re.search(rf"^    {command}\s", overview.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

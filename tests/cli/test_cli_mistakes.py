@@ -36,7 +36,7 @@ OVERRIDES = [
     ("optim.clip_grad=3", "max_norm"),
     ("engine.precision=fp8", "fp32, bf16"),
     ("model.type=Segmenter", "dotted path"),
-    ("model.network.type=fast_scn", "did you mean 'fast_scnn'?"),
+    ("model.network.type=fast_scn", "did you mean 'fast_scnn'"),
     ("model.network.num_classes=19", "CamVid has 11"),
     ("model.network.num_classes=1", "at least 2 classes"),
     ("model.network.weights=nowhere.pth", "nowhere.pth"),
@@ -51,7 +51,7 @@ DISTILL_OVERRIDES = [
 ]
 # These need a teacher that can be built.
 BUILT_OVERRIDES = [
-    ("model.teacher.type=fast_scn", "teacher: unknown network 'fast_scn'; did you mean 'fast_scnn'?"),
+    ("model.teacher.type=fast_scn", "teacher: unknown network 'fast_scn'; did you mean 'fast_scnn'"),
     ("model.binds.pixel.student=clasifier", "bind 'pixel': FastSCNN has no layer 'clasifier'; did you mean"),
     ("model.binds.pixel.loss.type=kdd", "did you mean 'kd' or 'rkd' or 'dkd'?"),
     ("model.binds.pixel.loss.temperature=-1", "temperature"),

@@ -136,7 +136,7 @@ def test_learning_rate_warms_up_and_decays_to_the_end(tmp_path: Path) -> None:
     train(config(schedule=dict(steps=8, warmup=3, val_interval=8)), tmp_path / "run")
     rates = [r["lr"] for r in _log(tmp_path / "run") if "lr" in r]
     warm = [1e-3 * (0.01 + 0.99 * i / 2) for i in range(3)]
-    decay = [1e-3 * (1 - i / 4) ** 0.9 for i in range(5)]
+    decay = [1e-3 * (1 - i / 5) ** 0.9 for i in range(5)]
     assert rates == pytest.approx(warm + decay, rel=1e-6, abs=1e-9)
 
 

@@ -52,6 +52,27 @@ def test_equals_the_definitions(classes: int) -> None:
         assert getattr(got, name) == pytest.approx(want[name], rel=1e-12)
 
 
+@pytest.mark.parametrize("count_void", [False, True])
+@pytest.mark.parametrize("void_output", [False, True])
+def test_void_counted_or_predicted(count_void: bool, void_output: bool) -> None:
+    """Against sets: what is predicted on void is a false positive, void predicted on a class is a miss of it."""
+    classes, rng = 4, np.random.default_rng(1)
+    label = rng.integers(0, classes + 1, (3, 9, 11))  # the last is void
+    prediction = np.where(rng.random(label.shape) < 0.6, label, rng.integers(0, classes + 1, label.shape))
+    if not void_output:
+        prediction = np.where(prediction == classes, 0, prediction)
+    void = label == classes
+    matrix = ConfusionMatrix(classes, count_void=count_void, void_output=void_output)
+    matrix.update(torch.from_numpy(prediction), torch.from_numpy(np.where(void, 255, label)))
+    got = matrix.result()
+    seen = prediction if count_void else np.where(void, -1, prediction)
+    want = [100 * (m & g).sum() / (m | g).sum() for k in range(classes) for m, g in [(label == k, seen == k)]]
+    np.testing.assert_allclose(got.iou, want, rtol=1e-12)
+    assert got.miou == pytest.approx(np.mean(want))
+    assert got.pixels == (~void).sum()
+    assert got.pixel_accuracy == pytest.approx(100 * (prediction == label)[~void].mean())
+
+
 def test_row_is_truth() -> None:
     matrix = ConfusionMatrix(2)
     matrix.update(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[0, 0, 0]]]))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from published import GOLDEN, difference, espnet_names, gmacs, on_meta
 from torch import Tensor
 from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.models.blocks import SpatialPyramid
-from segkd.models.espnet import ESPNet, our_key
+from segkd.models.espnet import PUBLISHED, ESPNet, ESPNetC
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
-GOLDEN = SHARED / "reference/golden/networks.json"
 WEIGHTS = SHARED / "data/weights/espnet_p_2_q_8_camvid.pth"
-VARIANTS = {
+VARIANTS: dict[str, tuple[dict[str, Any], int]] = {
     "ESPNet(p2,q3,nc19)[train/Model.py]": (dict(num_classes=19, q=3), 201_542),
     "ESPNet(p2,q8,nc19)[train/Model.py]": (dict(num_classes=19), 363_462),
     "ESPNet(p2,q8,nc12)[train/Model.py]": (dict(num_classes=12), 354_517),
@@ -36,20 +36,42 @@ def published() -> ESPNet:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_parameters(variant: str) -> None:
+def test_parameters_and_cost(variant: str) -> None:
     arguments, count = VARIANTS[variant]
-    assert sum(p.numel() for p in ESPNet(**arguments).parameters()) == count  # type: ignore[arg-type]
+    network = on_meta(lambda: ESPNet(**arguments))
+    assert sum(p.numel() for p in network.parameters()) == count
+    assert difference(network, variant) == (Counter(), Counter())
+    buffers = [name for name, _ in network.named_buffers() if not name.startswith("preprocess")]
+    assert len(buffers) == 3 * GOLDEN[variant]["batchnorm"]["n"]
+    assert gmacs(network, 512, 1024) == pytest.approx(GOLDEN[variant]["gmacs"]["512x1024"], rel=1e-3)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_shapes_equal_golden(variant: str) -> None:
-    if not GOLDEN.is_file():
-        pytest.skip("the golden file is not beside the checkout")
-    golden = json.loads(GOLDEN.read_text())[variant]
-    network = ESPNet(**VARIANTS[variant][0])  # type: ignore[arg-type]
-    shapes = Counter(tuple(p.shape) for p in network.parameters())
-    assert shapes == Counter({tuple(shape): count for shape, count in golden["param_shapes"]})
-    assert sum(1 for name, _ in network.named_buffers() if not name.startswith("preprocess")) == golden["buffers_count"]
+def test_encoder_alone_is_the_published_one() -> None:
+    name = "ESPNet-C(p2,q8,nc19)"
+    network = on_meta(lambda: ESPNetC(num_classes=19))
+    assert difference(network, name) == (Counter(), Counter())
+    assert gmacs(network, 512, 1024) == pytest.approx(GOLDEN[name]["gmacs"]["512x1024"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("q", "parameters", "cost"), [(8, 349_193, 3.468), (5, 252_041, 2.68), (3, 187_273, 2.16)])
+def test_depths_of_the_encoder(q: int, parameters: int, cost: float) -> None:
+    """The authors' three depths, counted on their code: millions to four digits, GMAC at 512x1024 to three."""
+    network = on_meta(lambda: ESPNetC(num_classes=19, q=q))
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert gmacs(network, 512, 1024) == pytest.approx(cost, rel=3e-3)
+
+
+def test_encoder_alone_is_the_encoder_resized() -> None:
+    """The same weights in ESPNet's encoder give the map that ESPNet-C resizes, at an odd size."""
+    torch.manual_seed(0)
+    alone, whole = ESPNetC(5, q=1).double().eval(), ESPNet(5, q=1).double().eval()
+    whole.encoder.load_state_dict(alone.encoder.state_dict())
+    x = torch.randn(1, 3, 45, 67, dtype=torch.float64)
+    with torch.no_grad():
+        coarse = whole.encoder(x)[3]
+        want = F.interpolate(coarse, size=(45, 67), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(alone(x), want)
+    assert coarse.shape == (1, 5, 6, 9)
 
 
 @pytest.mark.parametrize(
@@ -74,27 +96,56 @@ def test_pyramid_against_its_formula(cin: int, cout: int, down: bool, residual: 
     torch.testing.assert_close(block(x), torch.where(out > 0, out, slope * out))
 
 
-def test_published_names_map_one_to_one() -> None:
-    """Every tensor in the authors' file (as listed in 2018, p = q = 1 shown) gets one of our names."""
-    ours = set(ESPNet(12, p=1, q=1).state_dict())
-    block = ["c1.conv", "d1.conv", "d2.conv", "d4.conv", "d8.conv", "d16.conv"]
-    norm = ["weight", "bias", "running_mean", "running_var"]
-    theirs = [
-        "encoder.level1.conv.weight",
-        "encoder.classifier.conv.weight",
-        "level3_C.conv.weight",
-        "conv.conv.weight",
-    ]
-    theirs += ["up_l3.0.weight", "up_l2.0.weight", "classifier.weight", *(f"br.{n}" for n in norm)]
-    for stem in ("encoder.level2_0", "encoder.level3_0", "encoder.level2.0", "encoder.level3.0", "combine_l2_l3.1"):
-        theirs += [f"{stem}.{c}.weight" for c in block]
-    plain = ["encoder.level1", "encoder.b1", "encoder.b2", "encoder.b3", "encoder.level2_0", "encoder.level3_0", "conv"]
-    nested = ["encoder.level2.0.bn", "encoder.level3.0.bn", "combine_l2_l3.0", "combine_l2_l3.1.bn", "up_l2.1"]
-    for stem in plain + nested:
-        theirs += [f"{stem}.act.weight", *(f"{stem}.bn.{n}" for n in norm)]
-    mapped = [our_key(key) for key in theirs]
+@pytest.mark.parametrize("q", [1, 3])
+def test_published_names_map_one_to_one(q: int) -> None:
+    ours = set(ESPNet(12, p=1, q=q).state_dict())
+    mapped = [PUBLISHED["camvid"].our_name(key) for key in espnet_names(1, q)]
     assert len(set(mapped)) == len(mapped)
     assert set(mapped) == {k for k in ours if not k.startswith("preprocess") and "num_batches" not in k}
+
+
+def as_published(network: ESPNet | ESPNetC, path: Path, encoder: bool) -> None:
+    """Write ``network``'s tensors under the authors' names, without what their files lack."""
+    own = {k: v for k, v in network.state_dict().items() if "preprocess" not in k and "num_batches" not in k}
+    names = {PUBLISHED["camvid"].our_name(key): key for key in espnet_names(1, 1)}
+    chosen = {k: v for k, v in own.items() if not encoder or k.startswith("encoder.")}
+    torch.save({names[k].removeprefix("encoder.") if encoder else names[k]: v for k, v in chosen.items()}, path)
+
+
+def test_published_files_of_cityscapes(tmp_path: Path) -> None:
+    """One entry of the table: the "test" decoder, 20 outputs of which the last is void, its own statistics."""
+    file = tmp_path / "theirs.pth"
+    source = ESPNet(20, p=1, q=1, decoder="test").eval()
+    as_published(source, file, encoder=False)
+    network = ESPNet(20, p=1, q=1, weights=file, published="cityscapes", outputs=19).eval()
+    x = torch.randn(1, 3, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(network(x), source(x)[:, :19])
+    image = torch.tensor([10.0, 20.0, 30.0]).view(1, 3, 1, 1)
+    want = [(30 - 72.3923) / 45.3192 / 255, (20 - 82.9090) / 46.1529 / 255, (10 - 73.1584) / 44.9148 / 255]
+    torch.testing.assert_close(network.preprocess(image).flatten(), torch.tensor(want), rtol=1e-4, atol=0)
+
+
+def test_published_files_of_the_encoder(tmp_path: Path) -> None:
+    """They have the encoder's names without ``encoder.``."""
+    file = tmp_path / "theirs.pth"
+    source = ESPNetC(20, p=1, q=1).eval()
+    as_published(source, file, encoder=True)
+    network = ESPNetC(20, p=1, q=1, weights=file, published="cityscapes", outputs=19).eval()
+    x = torch.randn(1, 3, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(network(x), source(x)[:, :19])
+    with pytest.raises(UserError, match="published='camvid' or published='cityscapes'"):
+        ESPNetC(20, p=1, q=1, weights=file)
+    with pytest.raises(UserError, match="no published weights of ESPNet-C for 'camvid'"):
+        ESPNetC(20, p=1, q=1, weights=file, published="camvid")
+
+
+def test_halving_before_or_after_the_normalisation_is_the_same(published: ESPNet) -> None:
+    """The authors normalise Cityscapes' images, then halve them; here an image is halved before ``preprocess``."""
+    image = torch.rand(1, 3, 32, 48) * 255
+    halves = [F.interpolate(x, scale_factor=0.5, mode="bilinear") for x in (image, published.preprocess(image))]
+    torch.testing.assert_close(published.preprocess(halves[0]), halves[1], rtol=1e-4, atol=1e-6)
 
 
 def confusion(network: ESPNet, root: Path, split: str, limit: int | None = None) -> np.ndarray:

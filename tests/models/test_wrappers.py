@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import published
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -11,6 +12,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from segkd.errors import UserError
 from segkd.models import create
@@ -18,6 +20,42 @@ from segkd.models.base import norms_after_global_pooling
 from segkd.models.smp import SmpModel
 from segkd.models.timm import PyramidDecoder, TimmModel
 from segkd.models.torchvision import TorchvisionModel
+from segkd.supervision import AuxHead
+
+#: arguments -> parameters in millions and GMAC at 512x1024, 19 classes, as the libraries' own models were counted
+TEACHERS: list[tuple[str, dict[str, Any], float, float]] = [
+    ("smp", {"arch": "deeplabv3plus", "encoder": "resnet50"}, 26.682, 73.273),
+    ("smp", {"arch": "deeplabv3plus", "encoder": "resnet101"}, 45.674, 112.062),
+    ("smp", {"arch": "segformer", "encoder": "mit_b0"}, 3.719, 17.757),
+    ("smp", {"arch": "segformer", "encoder": "mit_b1"}, 13.682, 34.818),
+    ("smp", {"arch": "segformer", "encoder": "mit_b2"}, 27.361, 129.164),
+    ("smp", {"arch": "segformer", "encoder": "mit_b3"}, 47.237, 166.440),
+    ("smp", {"arch": "segformer", "encoder": "mit_b4"}, 64.008, 204.817),
+    ("smp", {"arch": "segformer", "encoder": "mit_b5"}, 84.608, 239.991),
+    ("smp", {"arch": "upernet", "encoder": "tu-convnext_base"}, 97.705, 267.575),
+    ("smp", {"arch": "upernet", "encoder": "resnet101"}, 56.281, 191.739),
+    # The library has 121.783 M, of which nothing uses the last norm (1,536) and ImageNet's classifier (769,000).
+    ("smp", {"arch": "dpt", "encoder": "tu-vit_base_patch16_224", "dynamic_img_size": True}, 121.012, 502.907),
+    ("torchvision", {"arch": "lraspp_mobilenet_v3_large"}, 3.221, 3.945),
+]
+#: with the auxiliary head, which the library counts in its own numbers: parameters, GMAC, its tap and width
+TORCHVISION_DEEPLABS = [
+    ("deeplabv3_resnet50", 42.003, 346.5, "backbone.layer3", 1024),
+    ("deeplabv3_resnet101", 60.995, 501.7, "backbone.layer3", 1024),
+    ("deeplabv3_mobilenet_v3_large", 11.029, 19.68, "backbone.4", 40),
+]
+
+
+class OffMeta(TorchFunctionMode):
+    """torch.linspace on the CPU also within ``torch.device("meta")``: encoders read their drop rates off it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **{**(kwargs or {}), **({"device": "cpu"} if func is torch.linspace else {})})
+
+
+def on_meta(name: str, **arguments: Any) -> nn.Module:
+    with torch.device("meta"), OffMeta():
+        return create(name, num_classes=19, **arguments).eval()
 
 
 def same_weights(source: nn.Module, *parts: str, into: nn.Module) -> None:
@@ -96,6 +134,65 @@ def test_torchvision_equals_the_library(arch: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(ours(x), library(x)["out"])
     assert not any("aux" in name for name, _ in ours.named_parameters())
+
+
+@pytest.mark.parametrize(("name", "arguments", "millions", "gmacs"), TEACHERS)
+def test_sizes_of_the_teachers(name: str, arguments: dict[str, Any], millions: float, gmacs: float) -> None:
+    network = on_meta(name, **arguments)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(millions * 1e6, abs=501)
+    assert published.gmacs(network, 512, 1024) == pytest.approx(gmacs, rel=1e-4)
+    strides = [info.stride for info in network.feature_info if info.path.startswith(("encoder", "maps", "backbone"))]  # type: ignore[union-attr]
+    assert len(strides) >= 4
+    assert strides[-1] >= 16
+
+
+@pytest.mark.parametrize(("arch", "millions", "gmacs", "path", "width"), TORCHVISION_DEEPLABS)
+def test_torchvision_deeplab_with_its_auxiliary_head(
+    arch: str, millions: float, gmacs: float, path: str, width: int
+) -> None:
+    """The published training build: network and supervision head, against the library's with aux_loss=True."""
+    network = on_meta("torchvision", arch=arch)
+    with torch.device("meta"):
+        library = torchvision.models.get_model(
+            arch, weights=None, weights_backbone=None, num_classes=19, aux_loss=True
+        ).eval()
+        head = AuxHead(width, 19, middle=width // 4).eval()
+    both = nn.ModuleList([network, head])
+    assert published.shapes_of(both) == published.shapes_of(library)
+    assert sum(p.numel() for p in both.parameters()) == pytest.approx(millions * 1e6, abs=501)
+    seen: list[torch.Tensor] = []
+    network.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
+    cost = published.gmacs(network, 512, 1024)
+    extra = sum(p.numel() for p in head.parameters() if p.dim() == 4) * seen[0].shape[2] * seen[0].shape[3] / 1e9
+    assert seen[0].shape[1] == width
+    assert cost + extra == pytest.approx(gmacs, rel=1e-3)
+    assert cost + extra == pytest.approx(published.gmacs(library, 512, 1024), rel=1e-6)
+
+
+def test_segformers_decoder_is_as_wide_as_published_unless_told() -> None:
+    def widths(encoder: str, **options: Any) -> int:
+        network = on_meta("smp", arch="Segformer", encoder=encoder, **options)
+        return int(network.segmentation_head[0].in_channels)  # type: ignore[index,union-attr,arg-type]
+
+    assert [widths("mit_b1"), widths("mit_b2")] == [256, 768]
+    assert widths("mit_b2", decoder_segmentation_channels=256) == 256
+    assert widths("resnet18") == 256
+
+
+def test_maps_made_outside_modules_can_be_tapped() -> None:
+    """smp's mit encoders reshape tokens into maps in their own forward: the taps see exactly what the decoder gets."""
+    torch.manual_seed(0)
+    network = SmpModel("segformer", "mit_b0", num_classes=3).eval()
+    taps = {info.path: (info.channels, info.stride) for info in network.feature_info}
+    assert list(taps)[:4] == ["maps.2", "maps.3", "maps.4", "maps.5"]
+    assert list(taps.values())[:4] == [(32, 4), (64, 8), (160, 16), (256, 32)]
+    assert not any(key.startswith("maps") for key in network.state_dict())
+    seen: list[torch.Tensor] = []
+    network.maps[3].register_forward_hook(lambda module, args, output: seen.append(output))
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        network(x)
+        assert torch.equal(seen[0], network.encoder(x)[3])
 
 
 def test_pyramid_decoder_against_its_formula() -> None:

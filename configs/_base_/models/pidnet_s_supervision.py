@@ -1,0 +1,27 @@
+"""PIDNet-S's supervision: OHEM on the logits, once over all and once over what the boundary head calls a boundary;
+cross entropy on the detail branch, weight 0.4; boundaries on the boundary branch, weight 20.
+
+The authors' heads see their branch after its ReLU, hence the inputs of the next blocks. Where this differs from their
+code: the auxiliary logits are resized without aligned corners; means are over valid pixels, where theirs of the detail
+branch counts void ones too; boundaries are made of the crop, and where a class meets void there is none.
+"""
+
+from segkd.supervision import OHEM, AuxHead, BoundaryAwareCE, BoundaryBCE, BoundaryHead, CrossEntropy
+
+_ohem = dict(type=OHEM, threshold=0.9, min_kept=131072, select="probability")
+supervision = dict(
+    main=dict(loss=dict(**_ohem)),
+    detail=dict(
+        tap="detail4@input",
+        head=dict(type=AuxHead, middle=128, norm_first=True),
+        loss=dict(type=CrossEntropy),
+        weight=0.4,
+    ),
+    boundary=dict(
+        tap="boundary5@input",
+        head=dict(type=BoundaryHead, middle=32, norm_first=True),
+        loss=dict(type=BoundaryBCE, width=4, border=6),
+        weight=20.0,
+    ),
+    boundary_aware=dict(loss=dict(type=BoundaryAwareCE, threshold=0.8, loss=dict(**_ohem)), gate="boundary"),
+)

@@ -1,0 +1,13 @@
+"""FasterSeg alone on Cityscapes, with the authors' schedule; they train it with its teacher (``distill``)."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..._base_.data.cityscapes_fasterseg import *
+    from ..._base_.models.fasterseg_supervision import supervision
+    from ..._base_.schedules.cityscapes_fasterseg import *
+
+from segkd.models.fasterseg import FasterSeg
+from segkd.segmentor import Segmentor
+
+model = dict(type=Segmentor, network=dict(type=FasterSeg, num_classes=19), supervision=supervision)

@@ -1,0 +1,224 @@
+"""ENet (Paszke, Chaurasia, Kim, Culurciello, 2016, arXiv:1606.02147)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segkd.errors import UserError, nearest
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights, resize_to
+from segkd.models.blocks import DownConcat, convolution
+from segkd.models.fusion import crop_to
+
+RATIO = 4
+UPSAMPLING = ("unpool", "bilinear")
+VARIANTS = ("paper", "port")
+
+
+class Style(NamedTuple):
+    """How a part of the network is built.
+
+    Attributes:
+        port: in the form of the PyTorch-ENet port.
+        act: "relu" or "prelu".
+        dropout: probability that a whole map of the extension branch is dropped.
+    """
+
+    port: bool
+    act: str
+    dropout: float
+
+    def norm_act(self, channels: int) -> list[nn.Module]:
+        return [nn.BatchNorm2d(channels), self.activation(channels)]
+
+    def activation(self, channels: int) -> nn.Module:
+        """A PReLU has a slope per channel, in the port one for all."""
+        return nn.ReLU(inplace=True) if self.act == "relu" else nn.PReLU(1 if self.port else channels)
+
+    def expansion(self, cin: int, cout: int) -> list[nn.Module]:
+        """The 1x1 that ends an extension branch: the port puts an activation before the sum, too."""
+        return [convolution(cin, cout, 1), *(self.norm_act(cout) if self.port else [nn.BatchNorm2d(cout)])]
+
+
+class Bottleneck(nn.Module):
+    """Identity, plus 1x1 to a quarter of the channels, a convolution, 1x1 back and dropout; activation after the sum.
+
+    Args:
+        dilation: of the 3x3 convolution.
+        asymmetric: 5x1 and 1x5 (with BatchNorm and activation between) instead of the 3x3.
+    """
+
+    def __init__(self, channels: int, style: Style, dilation: int = 1, asymmetric: bool = False) -> None:
+        super().__init__()
+        width = channels // RATIO
+        middle: list[nn.Module] = []
+        for kernel in ((5, 1), (1, 5)) if asymmetric else ((3, 3),):
+            middle += [convolution(width, width, kernel, dilation=dilation), *style.norm_act(width)]
+        self.extension = nn.Sequential(
+            convolution(channels, width, 1),
+            *style.norm_act(width),
+            *middle,
+            *style.expansion(width, channels),
+            nn.Dropout2d(style.dropout),
+        )
+        self.act = style.activation(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(x + self.extension(x))
+        return out
+
+
+class Down(nn.Module):
+    """Halve the size: 2x2 max pooling padded with zero channels, plus 2x2 of stride 2, 3x3, 1x1 and dropout."""
+
+    def __init__(self, cin: int, cout: int, style: Style) -> None:
+        super().__init__()
+        width = cin // RATIO
+        self.more = cout - cin
+        self.pool = nn.MaxPool2d(2, 2, ceil_mode=True, return_indices=True)
+        self.extension = nn.Sequential(
+            nn.Conv2d(cin, width, 2, 2, bias=False),
+            *style.norm_act(width),
+            convolution(width, width, 3),
+            *style.norm_act(width),
+            *style.expansion(width, cout),
+            nn.Dropout2d(style.dropout),
+        )
+        self.act = style.activation(cout)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, cin, H, W) -> (N, cout, H/2, W/2) rounded up, and where each maximum was, (N, cin, H/2, W/2)."""
+        height, width = x.shape[-2:]
+        pooled, places = self.pool(x)
+        # An odd size is padded by a zero row or column, so that the convolution rounds up like the pooling.
+        extension = self.extension(F.pad(x, (0, width % 2, 0, height % 2)))
+        return self.act(F.pad(pooled, (0, 0, 0, 0, 0, self.more)) + extension), places
+
+
+class Up(nn.Module):
+    """Double the size: a 1x1 put back to where the maxima were, plus 1x1, transposed convolution, 1x1 and dropout."""
+
+    def __init__(self, cin: int, cout: int, style: Style, unpool: bool) -> None:
+        super().__init__()
+        width = cin // RATIO
+        self.unpool = unpool
+        self.main = nn.Sequential(convolution(cin, cout, 1), nn.BatchNorm2d(cout))
+        self.reduce = nn.Sequential(convolution(cin, width, 1), *style.norm_act(width))
+        kernel = (2, 2, 0, 0) if style.port else (3, 2, 1, 1)
+        self.enlarge = nn.Sequential(
+            nn.ConvTranspose2d(width, width, *kernel, bias=False),
+            *style.norm_act(width),
+        )
+        self.expand = nn.Sequential(convolution(width, cout, 1), nn.BatchNorm2d(cout), nn.Dropout2d(style.dropout))
+        self.act = style.activation(cout)
+
+    def forward(self, x: Tensor, places: Tensor, like: Tensor) -> Tensor:
+        """(N, cin, h, w), indices (N, cout, h, w), (N, cout, H, W) -> (N, cout, H, W)."""
+        main = self.main(x)
+        main = unpooled(main, places, like) if self.unpool else resize_to(main, like.shape[-2:])
+        extension = self.expand(crop_to(self.enlarge(self.reduce(x)), like))
+        out: Tensor = self.act(main + extension)
+        return out
+
+
+def unpooled(x: Tensor, places: Tensor, like: Tensor) -> Tensor:
+    """Max unpooling: each of (N, C, h, w) to its place in a plane of zeros of the size of ``like``."""
+    n, c = x.shape[:2]
+    plane = x.new_zeros(n, c, like.shape[-2] * like.shape[-1])
+    return plane.scatter(2, places.flatten(2), x.flatten(2)).view(n, c, *like.shape[-2:])
+
+
+def stage(style: Style) -> list[Bottleneck]:
+    """The eight bottlenecks at stride 8; they come twice."""
+    return [
+        Bottleneck(128, style),
+        Bottleneck(128, style, dilation=2),
+        Bottleneck(128, style, asymmetric=True),
+        Bottleneck(128, style, dilation=4),
+        Bottleneck(128, style),
+        Bottleneck(128, style, dilation=8),
+        Bottleneck(128, style, asymmetric=True),
+        Bottleneck(128, style, dilation=16),
+    ]
+
+
+@NETWORKS.register("enet")
+class ENet(Network):
+    """ENet: 0.36 M parameters, bottlenecks at strides 4 and 8 (dilated, asymmetric), a short decoder.
+
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). PReLU in the encoder, ReLU in the decoder.
+    Initialised as torch does by default.
+
+    Args:
+        num_classes: number of classes.
+        weights: local file of this network's state dict.
+        upsampling: "unpool": the decoder puts values back to where the encoder's max pooling found them, as published;
+            exported to ONNX it needs a runtime with MaxPool's indices and ScatterElements. "bilinear": it interpolates
+            instead, which every runtime has. Weights of one can be loaded into the other, but not used without
+            training.
+        variant: "paper": a slope of PReLU per channel, no activation between extension branch and sum, transposed
+            3x3 convolutions. "port": the form of PyTorch-ENet: one slope per PReLU, an activation before the sum in
+            the bottlenecks too, transposed 2x2 convolutions in the upsampling bottlenecks.
+    """
+
+    paper = "Paszke, Chaurasia, Kim, Culurciello, 2016, arXiv:1606.02147"
+    results = (
+        Result("cityscapes", "test", 58.3, 76.9, "Titan X"),
+        Result("camvid", "test", 51.3, source="ESPNet's repository"),
+    )
+
+    def __init__(
+        self,
+        num_classes: int,
+        weights: str | Path | None = None,
+        upsampling: str = "unpool",
+        variant: str = "paper",
+    ) -> None:
+        for what, value, known in (("upsampling", upsampling, UPSAMPLING), ("variant", variant, VARIANTS)):
+            if value not in known:
+                raise UserError(f"ENet has no {what} {value!r}; {nearest(value, known)}")
+        super().__init__(num_classes)
+        port, unpool = variant == "port", upsampling == "unpool"
+        fine, deep = Style(port, "prelu", 0.01), Style(port, "prelu", 0.1)
+        decoder = Style(port, "relu", 0.1)
+        self.initial = nn.Sequential(DownConcat(3, 16, pool=3), *fine.norm_act(16))
+        self.down1 = Down(16, 64, fine)
+        self.stage1 = nn.Sequential(*(Bottleneck(64, fine) for _ in range(4)))
+        self.down2 = Down(64, 128, deep)
+        self.stage2 = nn.Sequential(*stage(deep))
+        self.stage3 = nn.Sequential(*stage(deep))
+        self.up4 = Up(128, 64, decoder, unpool)
+        self.stage4 = nn.Sequential(Bottleneck(64, decoder), Bottleneck(64, decoder))
+        self.up5 = Up(64, 16, decoder, unpool)
+        self.stage5 = nn.Sequential(Bottleneck(16, decoder))
+        self.classifier = nn.ConvTranspose2d(16, num_classes, 3, 2, 1, 1, bias=False)
+        self.feature_info = describe(num_classes)
+        if weights is not None:
+            load_weights(self, weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.initial(x)
+        quarter, places1 = self.down1(half)
+        quarter = self.stage1(quarter)
+        eighth, places2 = self.down2(quarter)
+        out = self.stage3(self.stage2(eighth))
+        out = self.stage4(self.up4(out, places2, quarter))
+        out = self.stage5(self.up5(out, places1, half))
+        logits: Tensor = crop_to(self.classifier(out), x)
+        return logits
+
+
+def describe(num_classes: int) -> tuple[FeatureInfo, ...]:
+    """Taps of an ENet."""
+    return (
+        FeatureInfo("initial", 16, 2),
+        FeatureInfo("stage1", 64, 4),
+        FeatureInfo("stage2", 128, 8),
+        FeatureInfo("stage3", 128, 8),
+        FeatureInfo("stage4", 64, 4),
+        FeatureInfo("stage5", 16, 2),
+        FeatureInfo("classifier", num_classes, 1),
+    )

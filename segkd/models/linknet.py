@@ -1,0 +1,110 @@
+"""LinkNet: Exploiting Encoder Representations (Chaurasia and Culurciello, VCIP 2017, arXiv:1707.03718)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segkd.errors import UserError, nearest
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, kaiming_init, load_weights
+from segkd.models.blocks import ConvNormAct
+from segkd.models.fusion import crop_to
+from segkd.models.resnet import DEPTHS, ResNetTrunk, imagenet_weights, load_trunk
+
+VARIANTS = ("paper", "port")
+
+
+class LinkDecoder(nn.Module):
+    """1x1 to a quarter of the channels, transposed 3x3, 1x1; plus the map that went into the encoder's stage.
+
+    Args:
+        stride: of the transposed convolution.
+        bias: of the convolutions.
+        act: a ReLU after the sum.
+    """
+
+    def __init__(self, cin: int, cout: int, stride: int, bias: bool, act: bool, eps: float) -> None:
+        super().__init__()
+        width = cin // 4
+        self.reduce = ConvNormAct(cin, width, 1, bias=bias, eps=eps)
+        self.up = transposed(width, width, stride, bias, eps)
+        self.expand = ConvNormAct(width, cout, 1, bias=bias, eps=eps)
+        self.act = act
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(N, cin, h, w), (N, cout, H, W) -> (N, cout, H, W)."""
+        out: Tensor = self.expand(crop_to(self.up(self.reduce(coarse)), fine)) + fine
+        return F.relu(out) if self.act else out
+
+
+def transposed(cin: int, cout: int, stride: int, bias: bool, eps: float) -> nn.Sequential:
+    """Transposed 3x3 convolution that multiplies the size by ``stride``, BatchNorm, ReLU."""
+    convolution = nn.ConvTranspose2d(cin, cout, 3, stride, 1, stride - 1, bias=bias)
+    return nn.Sequential(convolution, nn.BatchNorm2d(cout, eps=eps), nn.ReLU(inplace=True))
+
+
+@NETWORKS.register("linknet")
+class LinkNet(Network):
+    """LinkNet: ResNet-18, and four decoder blocks that each add what went into the encoder's stage; 11.5 M parameters.
+
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). Where a doubled map is one row or column too
+    large, it is cut at the bottom or right. The decoder is initialised as torch does by default.
+
+    Args:
+        num_classes: number of classes.
+        weights: local file of this network's state dict, loaded last.
+        pretrained: download torchvision's ImageNet weights of the encoder (published: with such an encoder); nothing is
+            downloaded otherwise.
+        variant: "paper": a ReLU after the sums, biases in the decoder's convolutions and its BatchNorms with eps 1e-3,
+            as the authors have it. "port": the form of Efficient-Segmentation-Networks, without these.
+    """
+
+    paper = "Chaurasia, Culurciello, VCIP 2017, arXiv:1707.03718"
+    results = (
+        Result("cityscapes", "val", 76.44, source="repository"),
+        Result("camvid", "test", 69.10, source="repository"),
+    )
+
+    def __init__(
+        self,
+        num_classes: int,
+        weights: str | Path | None = None,
+        pretrained: bool = False,
+        variant: str = "paper",
+    ) -> None:
+        if variant not in VARIANTS:
+            raise UserError(f"LinkNet has no variant {variant!r}; {nearest(variant, VARIANTS)}")
+        super().__init__(num_classes)
+        own = variant == "paper"
+        eps = 1e-3 if own else 1e-5
+        self.encoder = ResNetTrunk(DEPTHS["resnet18"])
+        kaiming_init(self.encoder)
+        self.decoder4 = LinkDecoder(512, 256, 2, own, own, eps)
+        self.decoder3 = LinkDecoder(256, 128, 2, own, own, eps)
+        self.decoder2 = LinkDecoder(128, 64, 2, own, own, eps)
+        self.decoder1 = LinkDecoder(64, 64, 1, own, own, eps)
+        self.head = nn.Sequential(transposed(64, 32, 2, True, eps), ConvNormAct(32, 32, 3, bias=True, eps=eps))
+        self.classifier = nn.ConvTranspose2d(32, num_classes, 2, 2)
+        self.feature_info = (
+            *(FeatureInfo(f"encoder.layer{k}", 32 << k, 2 << k) for k in (1, 2, 3, 4)),
+            *(FeatureInfo(f"decoder{k}", max(16 << k, 64), 1 << k) for k in (4, 3, 2)),
+            FeatureInfo("decoder1", 64, 4),
+            FeatureInfo("head", 32, 2),
+            FeatureInfo("classifier", num_classes, 1),
+        )
+        if pretrained:
+            load_trunk(self.encoder, imagenet_weights("resnet18"))
+        if weights is not None:
+            load_weights(self, weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.encoder.stem(x)
+        first = self.encoder.layer1(pooled)
+        second = self.encoder.layer2(first)
+        third = self.encoder.layer3(second)
+        out = self.decoder4(self.encoder.layer4(third), third)
+        out = self.decoder2(self.decoder3(out, second), first)
+        logits: Tensor = crop_to(self.classifier(self.head(self.decoder1(out, pooled))), x)
+        return logits

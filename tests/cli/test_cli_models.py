@@ -1,0 +1,110 @@
+"""``segkd models`` and ``segkd bench blocks``: the lists, one network, the markdown page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cli_kit import Refused, Run
+
+from segkd.cli import bench_blocks
+from segkd.models import names
+from segkd.models.catalogue import WRAPPERS, Entry, catalogue
+
+FEW = ("fast_scnn", "espnet")
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting all networks takes a minute."""
+    monkeypatch.setattr("segkd.models.catalogue.catalogue", lambda: {name: Entry(name, {}) for name in FEW})
+
+
+def test_every_network_is_listed() -> None:
+    assert {e.name for e in catalogue().values()} == set(names()) - {"timm"}
+    assert set(names()) - set(WRAPPERS) <= set(catalogue())
+
+
+def test_the_list_has_cost_taps_and_what_was_published(segkd: Run, few: None, tmp_path: Path) -> None:
+    out = tmp_path / "models.json"
+    result = segkd("models", "--json", out)
+    assert result.code == 0, result.err
+    line = next(x for x in result.out.splitlines() if x.startswith("fast_scnn"))
+    assert {"1.14", "8", "16", "32", "1902.04502"} <= set(line.split())
+    rows = {row["name"]: row for row in json.loads(out.read_text())["networks"]}
+    assert rows["espnet"]["parameters"] == 363_462
+    assert rows["espnet"]["macs"] == {
+        "512x1024": pytest.approx(4.67e9, rel=1e-3),
+        "1024x2048": pytest.approx(18.681e9, rel=1e-3),
+    }
+    assert {"path": "encoder.join2", "channels": 131, "stride": 4} in rows["espnet"]["taps"]
+
+
+def test_one_network_is_drawn_with_its_shapes(segkd: Run) -> None:
+    result = segkd("models", "fast_scnn", "--size", "64x96", "--num-classes", "11")
+    assert result.code == 0, result.err
+    lines = [line.split() for line in result.out.splitlines()]
+    assert ["fusion", "FeatureFusion", "26,752", "8", "128", "x", "8", "x", "12", "*"] in lines
+    assert "1,137,019 parameters, input 64x96 (HxW), 11 classes" in result.out
+
+
+def test_markdown_names_taps_and_configs(segkd: Run, few: None, tmp_path: Path) -> None:
+    page = tmp_path / "NETWORKS.md"
+    assert segkd("models", "--markdown", page).code == 0
+    text = page.read_text()
+    assert "| [`espnet`](#espnet) | 0.36 | 4.67 | 18.68 |" in text
+    assert "| `encoder.join2` | 131 | 4 |" in text
+    section = text.partition("## fast_scnn")[2]
+    assert "`students/camvid/fast_scnn`" in section
+    assert "`distill/cityscapes/fast_scnn_kd_cwd`" in section
+
+
+def test_the_page_in_the_repository_is_complete() -> None:
+    """A network missing, or counted otherwise than in the last full run: write it anew."""
+    root = Path(__file__).parents[2]
+    text = (root / "models" / "NETWORKS.md").read_text()
+    rows = json.loads((root / "tests/full/networks.json").read_text())
+    assert re.findall("^## (.+)$", text, re.MULTILINE) == list(catalogue())
+    for name in catalogue():
+        cells = next(line for line in text.splitlines() if line.startswith(f"| [`{name}`]")).split(" | ")
+        counted = [rows[name]["parameters"] / 1e6, rows[name]["gmacs_512x1024"], rows[name]["gmacs_1024x2048"]]
+        assert [float(cell) for cell in cells[1:4]] == pytest.approx(counted, abs=0.0056)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fast_scn"], "unknown network 'fast_scn'; did you mean 'fast_scnn'"),
+        (["smp"], "'smp' wraps a library and needs arguments; there is: .*segformer_b0"),
+        (["--size", "64x64"], "--size is for one network"),
+        (["fast_scnn", "--markdown", "x.md"], "leave NAME out"),
+    ],
+)
+def test_mistakes(refused: Refused, arguments: list[str], message: str) -> None:
+    assert re.search(message, refused("models", *arguments))
+
+
+def test_blocks_are_compared_with_a_standard_convolution(segkd: Run, tmp_path: Path) -> None:
+    out = tmp_path / "blocks.json"
+    result = segkd("bench", "blocks", "--channels", "16", "--size", "32x64", "--repeats", "2", "--json", out)
+    assert result.code == 0, result.err
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
+    standard = rows["3x3 convolution"]
+    assert (standard["parameters"], standard["macs"]) == (9 * 16 * 16 + 32, 9 * 16 * 16 * 32 * 64)
+    assert rows["depthwise separable"]["macs"] == (9 * 16 + 16 * 16) * 32 * 64
+    assert rows["grouped by 4, shuffled"]["macs_ratio"] == pytest.approx(1 / 4)
+    assert rows["asymmetric 3x1, 1x3"]["macs_ratio"] == pytest.approx(2 / 3)
+    assert rows["upsampling, pixel shuffle"]["macs"] == 2 * 16 * 4 * 16 * 16 * 32
+    assert all(row["latency_ms"] > 0 for row in rows.values())
+
+
+def test_blocks_need_channels_that_can_be_split(refused: Refused) -> None:
+    assert "--channels must be a multiple of 8" in refused("bench", "blocks", "--channels", "20")
+    assert "a network has its own" in refused("bench", "students/camvid/fast_scnn", "--channels", "16")
+
+
+def test_each_block_keeps_its_channels() -> None:
+    rows = bench_blocks.measure(16, (32, 32), batch=1, repeats=2)
+    assert len(rows) == 24

@@ -1,0 +1,33 @@
+"""Images go into each network as its authors' code puts them in: order of the channels, scale, mean, deviation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segkd.models import create
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+ONE = (1.0, 1.0, 1.0)
+#: names -> (channels, scale, mean, deviation), as read in the authors' data loaders
+LOADERS = {
+    ("stdc1", "stdc2", "ddrnet23_slim", "ddrnet23", "pidnet_s", "pidnet_m", "pidnet_l"): ("RGB", 1 / 255, *IMAGENET),
+    ("fanet18", "fanet34", "fasterseg", "fasterseg_teacher", "pspnet"): ("RGB", 1 / 255, *IMAGENET),
+    ("bisenetv1", "bisenetv2"): ("RGB", 1 / 255, (0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)),
+    ("swiftnet_rn18", "swiftnet_rn18_pyramid"): ("RGB", 1, (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)),
+    ("erfnet",): ("RGB", 1 / 255, (0, 0, 0), ONE),
+    ("cgnet", "dabnet"): ("BGR", 1, (72.39, 82.91, 73.16), ONE),
+    ("icnet",): ("BGR", 1, (103.939, 116.779, 123.68), ONE),
+}
+
+
+@pytest.mark.parametrize("name", [name for names in LOADERS for name in names])
+def test_as_in_the_authors_loader(name: str) -> None:
+    channels, scale, mean, deviation = next(constants for names, constants in LOADERS.items() if name in names)
+    pixel = [10.0, 120.0, 240.0]
+    want = [
+        (scale * x - m) / d for x, m, d in zip(pixel[:: 1 if channels == "RGB" else -1], mean, deviation, strict=True)
+    ]
+    preprocess = create(name, num_classes=19).preprocess
+    got = preprocess(torch.tensor(pixel).view(1, 3, 1, 1)).flatten()
+    torch.testing.assert_close(got, torch.tensor(want), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,283 @@
+"""Losses of labels against plain float64 forms; what void, half precision and several processes must not change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from plain import (
+    VOID,
+    balanced_bce,
+    bce_and_dice,
+    details,
+    draw_label,
+    draw_logits,
+    ohem_bisenet,
+    ohem_pidnet,
+    opencv_boundary,
+    true_class,
+)
+from torch import Tensor, distributed, multiprocessing, nn
+
+from segkd.errors import UserError
+from segkd.supervision import (
+    OHEM,
+    BoundaryAwareCE,
+    BoundaryBCE,
+    BoundaryWeightedCE,
+    CrossEntropy,
+    DetailLoss,
+)
+
+CLASSES = 7
+WEIGHT = [0.5, 1.0, 2.0, 0.25, 3.0, 1.5, 0.75]
+#: name -> (the loss, channels of what it takes)
+LOSSES: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "cross_entropy": (CrossEntropy, CLASSES),
+    "weighted": (lambda: CrossEntropy(class_weight=WEIGHT), CLASSES),
+    "ohem_loss": (lambda: OHEM(0.7, 1 / 16), CLASSES),
+    "ohem_probability": (lambda: OHEM(0.9, 50, WEIGHT, "probability"), CLASSES),
+    "boundary_bce": (BoundaryBCE, 1),
+    "detail": (DetailLoss, 1),
+    "boundary_weighted": (lambda: BoundaryWeightedCE((2, 5), (8, 3, 1)), CLASSES),
+}
+every = pytest.mark.parametrize("name", LOSSES)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def gradient(loss: nn.Module, logits: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = logits.detach().clone().requires_grad_()
+    value = loss(leaf, *rest)
+    value.backward()
+    assert leaf.grad is not None
+    return value.detach(), leaf.grad
+
+
+@every
+def test_void_takes_no_part(name: str) -> None:
+    make, channels = LOSSES[name]
+    label = draw_label()
+    logits = draw_logits(label, channels)
+    value, grad = gradient(make(), logits, label)
+    assert grad.movedim(1, -1)[label == VOID].abs().max() == 0
+    assert grad.movedim(1, -1)[label != VOID].abs().max() > 0
+    changed = torch.where((label == VOID)[:, None], torch.full_like(logits, 77.0), logits)
+    torch.testing.assert_close(gradient(make(), changed, label)[0], value)
+
+
+@every
+def test_nothing_but_void_is_zero_with_zero_gradient(name: str) -> None:
+    make, channels = LOSSES[name]
+    label = torch.full((2, 37, 51), VOID)
+    value, grad = gradient(make(), torch.randn(2, channels, 37, 51), label)
+    assert value == 0
+    assert grad.abs().max() == 0
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_raised(name: str, dtype: torch.dtype) -> None:
+    make, channels = LOSSES[name]
+    label = draw_label()
+    logits = draw_logits(label, channels).to(dtype)
+    value = make()(logits, label)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, make()(logits.float(), label))
+
+
+@every
+def test_extreme_logits_are_finite(name: str) -> None:
+    make, channels = LOSSES[name]
+    label = draw_label()
+    value, grad = gradient(make(), draw_logits(label, channels).float().sign() * 1e4, label)
+    assert value.isfinite()
+    assert grad.isfinite().all()
+
+
+@every
+def test_losses_hold_no_state(name: str) -> None:
+    """Checkpoints of trainings without a loss's constants stay loadable, and nothing trains unseen."""
+    loss = LOSSES[name][0]()
+    assert not loss.state_dict()
+    assert not list(loss.parameters())
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 8.0])
+@pytest.mark.parametrize("least", [1, 300, 2000])
+def test_both_published_ohems(scale: float, least: int) -> None:
+    """Few or many hard pixels, above or below the least number; value and gradient."""
+    label = draw_label()
+    logits = draw_logits(label, CLASSES, scale)
+    weight = torch.tensor(WEIGHT, dtype=torch.float64)
+    for ours, plain in (
+        (OHEM(0.7, least), lambda x: ohem_bisenet(x, label, 0.7, least)),
+        (OHEM(0.9, least, select="probability"), lambda x: ohem_pidnet(x, label, 0.9, least, torch.ones_like(weight))),
+        (OHEM(0.9, least, WEIGHT, "probability"), lambda x: ohem_pidnet(x, label, 0.9, least, weight)),
+    ):
+        leaf = logits.clone().requires_grad_()
+        want = plain(leaf)
+        want.backward()
+        value, grad = gradient(ours, logits, label)
+        torch.testing.assert_close(value, want.detach())
+        torch.testing.assert_close(grad, leaf.grad)
+
+
+def test_the_cases_of_ohem_are_all_met() -> None:
+    """Of the pixels drawn above, more than the least are hard in some cases, and fewer in others."""
+    label = draw_label()
+    hard = [int((true_class(draw_logits(label, CLASSES, s), label)[0] < 0.7).sum()) for s in (0.1, 3.0, 8.0)]
+    assert hard[0] > 2000 > hard[1] > 1
+    assert 2000 > hard[2] > 300
+
+
+def test_a_part_of_the_valid_pixels_is_kept() -> None:
+    label = draw_label()
+    logits = draw_logits(label, CLASSES, 8.0)
+    least = int((label != VOID).sum()) // 4
+    torch.testing.assert_close(OHEM(0.01, 0.25)(logits, label), ohem_bisenet(logits, label, 0.01, least))
+
+
+def test_class_weights_select_by_loss_or_not() -> None:
+    """Two pixels of probability 1/2: that of the class with factor 1/4 has a loss below -ln(0.7) only if weighted."""
+    logits, label = torch.zeros(1, 2, 1, 2, dtype=torch.float64), torch.tensor([[[0, 1]]])
+    half = torch.tensor(2.0, dtype=torch.float64).log()
+    weight = [0.25, 1.0]
+    torch.testing.assert_close(OHEM(0.7, 0, weight)(logits, label), half)
+    torch.testing.assert_close(OHEM(0.7, 0, weight, "probability")(logits, label), half * 1.25 / 2)
+
+
+def test_all_valid_pixels_count_where_fewer_are_asked_for() -> None:
+    label = draw_label()
+    logits = draw_logits(label, CLASSES, 8.0)
+    for select in ("loss", "probability"):
+        got = OHEM(0.7, 131072, select=select)(logits, label)
+        torch.testing.assert_close(got, CrossEntropy()(logits, label))
+
+
+def test_a_nan_is_not_lost_among_easy_pixels() -> None:
+    label = draw_label()
+    logits = draw_logits(label, CLASSES)
+    logits[1, 0, 20, 20] = float("nan")
+    label[1, 20, 20] = 0
+    assert OHEM()(logits, label).isnan()
+
+
+@pytest.mark.parametrize("void", [0.0, 0.05])
+def test_boundary_bce_is_pidnets(void: float) -> None:
+    label = draw_label(void=void)
+    logits = draw_logits(label, 1)
+    want = balanced_bce(logits[:, 0], opencv_boundary(label), torch.ones_like(label, dtype=torch.bool))
+    torch.testing.assert_close(BoundaryBCE(void_is_class=True)(logits, label), want)
+    if not void:
+        torch.testing.assert_close(BoundaryBCE()(logits, label), want)
+    else:
+        assert abs(BoundaryBCE()(logits, label) - want) > 1e-3
+
+
+def test_boundary_aware_loss_sees_only_what_its_gate_lets_through() -> None:
+    label = draw_label()
+    logits, gate = draw_logits(label, CLASSES), draw_logits(label, 1)
+    through = label.masked_fill(gate[:, 0] <= torch.tensor(0.8 / 0.2).log(), VOID)
+    assert 0 < (through != VOID).sum() < (label != VOID).sum()
+    torch.testing.assert_close(BoundaryAwareCE()(logits, label, gate), CrossEntropy()(logits, through))
+    inner = BoundaryAwareCE(loss=dict(type=OHEM, threshold=0.9, min_kept=10, select="probability"))
+    ones = torch.ones(CLASSES, dtype=torch.float64)
+    torch.testing.assert_close(inner(logits, label, gate), ohem_pidnet(logits, through, 0.9, 10, ones))
+
+
+def test_a_closed_gate_is_zero_and_the_gate_gets_no_gradient() -> None:
+    label = draw_label()
+    logits, gate = draw_logits(label, CLASSES), draw_logits(label, 1).requires_grad_()
+    value, grad = gradient(BoundaryAwareCE(), logits, label, torch.full_like(gate, -3.0))
+    assert value == 0
+    assert grad.abs().max() == 0
+    leaf = logits.requires_grad_()
+    assert torch.autograd.grad(BoundaryAwareCE()(leaf, label, gate), [leaf, gate], allow_unused=True)[1] is None
+
+
+def test_detail_loss_is_stdcs() -> None:
+    label = draw_label(void=0.05)
+    logits = draw_logits(label, 1)
+    torch.testing.assert_close(
+        DetailLoss(void_is_class=True)(logits, label), bce_and_dice(logits[:, 0], details(label))
+    )
+    known = draw_label(void=0.0)
+    torch.testing.assert_close(DetailLoss()(logits, known), bce_and_dice(logits[:, 0], details(known)))
+
+
+def test_boundary_weights_fall_with_the_distance() -> None:
+    """Two halves: the distance of a column to where they meet is known."""
+    label = torch.zeros(1, 6, 40, dtype=torch.long)
+    label[:, :, 20:] = 1
+    label[:, 0] = VOID
+    loss = BoundaryWeightedCE((2, 5, 12), (8, 4, 2, 1), gamma=0.5)
+    column = torch.arange(40)
+    distance = torch.where(column < 20, 19 - column, column - 20)
+    factor = sum(
+        (distance >= low) * (distance < high) * f for low, high, f in ((0, 2, 8), (2, 5, 4), (5, 12, 2), (12, 99, 1))
+    )
+    torch.testing.assert_close(loss.pixel_factors(label)[0, 1:], factor.float().expand(5, 40))
+    logits = draw_logits(label, 2)
+    p, _ = true_class(logits, label)
+    want = (factor.expand(5, 40).flatten() * (0.5 * (1 - p)).exp() * -p.log()).mean()
+    torch.testing.assert_close(loss(logits, label), want)
+
+
+def test_boundary_weights_of_one_are_plain_cross_entropy() -> None:
+    label = draw_label()
+    logits = draw_logits(label, CLASSES)
+    plain = BoundaryWeightedCE((4,), (1, 1), gamma=0)(logits, label)
+    torch.testing.assert_close(plain, CrossEntropy()(logits, label))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    for make, message in (
+        (lambda: OHEM(threshold=0), "above 0"),
+        (lambda: OHEM(min_kept=-1), "min_kept"),
+        (lambda: OHEM(min_kept=2.5), "min_kept"),
+        (lambda: OHEM(select="probabilty"), "did you mean 'probability'"),
+        (lambda: BoundaryBCE(width=0), "width"),
+        (lambda: BoundaryAwareCE(threshold=1.0), "below 1"),
+        (lambda: DetailLoss(strides=(1, 2)), "as many strides"),
+        (lambda: BoundaryWeightedCE((4, 4), (3, 2, 1)), "increasing"),
+        (lambda: BoundaryWeightedCE((4, 8), (3, 2)), "one more factor"),
+        (lambda: BoundaryBCE()(torch.zeros(1, 2, 8, 8), torch.zeros(1, 8, 8).long()), "one logit a pixel, got 2"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make()
+
+
+def on_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    label, logits = torch.load(f"{folder}/given.pt")
+    here = slice(3 * rank, 3 + rank)  # three samples, then one
+    results = {}
+    for name, (make, channels) in LOSSES.items():
+        results[name] = gradient(make(), logits[channels][here], label[here])
+    torch.save(results, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """However unevenly samples and void are spread. OHEM selects by process, so each keeps its own hardest."""
+    label = draw_label(4)
+    label[0], label[3, :30] = VOID, VOID
+    logits = {channels: draw_logits(label, channels) for channels in (1, CLASSES)}
+    torch.save((label, logits), tmp_path / "given.pt")
+    multiprocessing.spawn(on_rank, args=(str(tmp_path),), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for name, (make, channels) in LOSSES.items():
+        (value_0, grad_0), (value_1, grad_1) = (rank[name] for rank in ranks)
+        if name == "ohem_probability":
+            continue
+        value, grad = gradient(make(), logits[channels], label)
+        torch.testing.assert_close((value_0 + value_1) / 2, value, msg=lambda m, name=name: f"{name}: {m}")
+        joined = torch.cat([grad_0, grad_1]) / 2
+        torch.testing.assert_close(joined, grad, msg=lambda m, name=name: f"{name}: {m}")
