@@ -87,6 +87,13 @@ def test_training_step_reaches_every_parameter(label: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+def test_trains_at_sizes_that_nothing_divides(label: str) -> None:
+    network = build(label).train()
+    logits = network.predict(image(45, 71, batch=2))
+    assert logits.shape == (2, CLASSES, 45, 71)
+    logits.mean().backward()
+
+
 def test_image_and_sample_do_not_leak_into_others(network: Network) -> None:
     """In eval a sample's logits depend on that sample alone, and the network keeps no state."""
     pair = torch.cat([image(32, 64), image(32, 64).flip(3)])
