@@ -87,6 +87,8 @@ def describe(label: str, entry: Any, num_classes: int) -> dict[str, Any]:
 
 def configs_of(known: Any) -> dict[str, list[str]]:
     """label -> the shipped configs that train this network (alone or taught)."""
+    from inspect import signature
+
     from segkd.engine.config import load_config, shipped, textual
     from segkd.models import NETWORKS
 
@@ -95,9 +97,12 @@ def configs_of(known: Any) -> dict[str, list[str]]:
         model = load_config(name)["model"]
         network = dict(model.get("student") or model["network"])
         kind = NETWORKS.resolve(network.pop("type"))
-        for label, entry in known.items():
-            same = NETWORKS.get(entry.name) is kind
-            if same and all(str(textual(network.get(k))).lower() == str(v).lower() for k, v in entry.options.items()):
+        default = {key: parameter.default for key, parameter in signature(kind).parameters.items()}
+        same = {label: entry.options for label, entry in known.items() if NETWORKS.get(entry.name) is kind}
+        tells_apart = {key for options in same.values() for key in options}
+        given = {key: str(textual(network.get(key, default.get(key)))).lower() for key in tells_apart}
+        for label, options in same.items():
+            if given == {key: str(options.get(key, default.get(key))).lower() for key in tells_apart}:
                 found[label].append(name)
     return found
 

@@ -143,7 +143,7 @@ class BiSeNetV1(Network):
 
     paper = "Yu, Wang, Peng, Gao, Yu, Sang, ECCV 2018, arXiv:1808.00897"
     results = (
-        Result("cityscapes", "val", 76.28, hardware="sliding window of 1024", source="repository"),
+        Result("cityscapes", "val", 76.28, source="repository, in windows of 1024"),
         Result("cityscapes", "test", 74.7, 65.5, "Titan Xp", source="Papers with Code"),
     )
 

@@ -49,7 +49,7 @@ class ContextNet(Network):
     """ContextNet (cn14): a shallow branch on the image, a deep one on a quarter of it; logits made at stride 8.
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). The stems pad by 1 and every resize is
-    bilinear by target size. Its auxiliary heads are supervision, not part of the network.
+    bilinear by target size.
 
     "paper" has 0.99 M parameters at 19 classes, 0.15 M of them in the 3x3 convolution that ends its context branch; the
     paper states 0.85 M. Its branches are as four independent implementations read the paper's table.

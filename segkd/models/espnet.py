@@ -119,7 +119,7 @@ class ESPNet(Network):
 
     paper = "Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, ECCV 2018, arXiv:1803.06815"
     results = (
-        Result("cityscapes", "test", 60.34, source="repository"),
+        Result("cityscapes", "test", 60.34, 112, "Titan X", source="repository"),
         Result("camvid", "test", 55.64, source="repository"),
     )
 

@@ -10,6 +10,7 @@ import pytest
 from cli_kit import Refused, Run
 
 from segkd.cli import bench_blocks
+from segkd.cli.models import configs_of
 from segkd.models import names
 from segkd.models.catalogue import WRAPPERS, Entry, catalogue
 
@@ -59,6 +60,22 @@ def test_markdown_names_taps_and_configs(segkd: Run, few: None, tmp_path: Path) 
     section = text.partition("## fast_scnn")[2]
     assert "`students/camvid/fast_scnn`" in section
     assert "`distill/cityscapes/fast_scnn_kd_cwd`" in section
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_in_the_repository_is_what_the_command_writes(segkd: Run, tmp_path: Path) -> None:
+    assert segkd("models", "--markdown", tmp_path / "NETWORKS.md").code == 0
+    page = Path(__file__).parents[2] / "models" / "NETWORKS.md"
+    assert page.read_text() == (tmp_path / "NETWORKS.md").read_text()
+
+
+def test_configs_belong_to_the_network_they_train() -> None:
+    found = configs_of(catalogue())
+    assert found["pspnet"] == ["teachers/camvid/pspnet101", "teachers/cityscapes/pspnet101"]
+    assert found["pspnet_r50"] == ["teachers/camvid/pspnet50", "teachers/cityscapes/pspnet50"]
+    assert "teachers/cityscapes/segformer_b2" in found["segformer_b2"]
+    assert not found["segformer_b0"]
 
 
 def test_the_page_in_the_repository_is_complete() -> None:

@@ -16,8 +16,6 @@ from published import gmacs
 from segkd.deploy.onnx import export_onnx
 from segkd.models.catalogue import catalogue
 
-EXPORTED = {"enet": {"upsampling": "bilinear"}}  # ONNX has no max-unpooling with indices
-
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
@@ -30,7 +28,7 @@ def test_network(label: str, tmp_path: Path) -> None:
             logits = network.predict(image(*size))
         assert logits.shape == (1, CLASSES, *size)
         assert logits.isfinite().all()
-    network = settled(build(label, **EXPORTED.get(label, {})))
+    network = settled(build(label))
     row["export"] = {}
     for size in ((120, 160), (192, 128)):
         report = export_onnx(network, tmp_path / "net.onnx", size)

@@ -7,17 +7,16 @@ from mmengine.config import read_base
 
 with read_base():
     from ..._base_.data.camvid import *
-    from ..._base_.models.swiftnet_supervision import supervision
 
 from torch.optim import Adam
 
 from segkd.models.swiftnet import SwiftNetRN18
 from segkd.segmentor import Segmentor
 
-model = dict(type=Segmentor, network=dict(type=SwiftNetRN18, num_classes=11, pretrained=False), supervision=supervision)
+model = dict(type=Segmentor, network=dict(type=SwiftNetRN18, num_classes=11, pretrained=False))
 data["augment"].update(scale=(0.5, 2.0))
-data.update(batch_size=12)
-schedule = dict(steps=12000, val_interval=600, policy="cosine", min_lr=1e-6)
-optim = dict(optimizer=dict(type=Adam, lr=4e-4, weight_decay=1e-4))
+data.update(batch_size=14)
+schedule = dict(steps=10400, val_interval=520, policy="cosine", min_lr=1e-6)
+optim = dict(optimizer=dict(type=Adam, lr=4e-4, betas=(0.9, 0.99), weight_decay=1e-4))
 engine = dict(precision="bf16", channels_last=True)
 seed = 0

@@ -29,6 +29,6 @@ data.update(
     batch_size=8,
 )
 schedule = dict(steps=111600, val_interval=3720, policy="step", milestones=[37200, 74400], gamma=0.1)
-optim = dict(optimizer=dict(type=RMSprop, lr=5e-4, momentum=0.9, weight_decay=2e-4))
+optim = dict(optimizer=dict(type=RMSprop, lr=5e-4))
 engine = dict(precision="bf16", channels_last=True)
 seed = 0

@@ -8,17 +8,16 @@ from mmengine.config import read_base
 
 with read_base():
     from ..._base_.data.cityscapes import *
-    from ..._base_.models.swiftnet_supervision import supervision
 
 from torch.optim import Adam
 
 from segkd.models.swiftnet import SwiftNetRN18
 from segkd.segmentor import Segmentor
 
-model = dict(type=Segmentor, network=dict(type=SwiftNetRN18, num_classes=19, pretrained=False), supervision=supervision)
+model = dict(type=Segmentor, network=dict(type=SwiftNetRN18, num_classes=19, pretrained=False))
 data["augment"].update(crop_size=(768, 768), scale=(0.5, 2.0), photometric=False)
-data.update(batch_size=12)
-schedule = dict(steps=61750, val_interval=6175, policy="cosine", min_lr=1e-6)  # 247 full batches an epoch
-optim = dict(optimizer=dict(type=Adam, lr=4e-4, weight_decay=1e-4))
+data.update(batch_size=14)
+schedule = dict(steps=53000, val_interval=5300, policy="cosine", min_lr=1e-6)  # 212 full batches an epoch
+optim = dict(optimizer=dict(type=Adam, lr=4e-4, betas=(0.9, 0.99), weight_decay=1e-4))
 engine = dict(precision="bf16", channels_last=True)
 seed = 0

@@ -19,8 +19,8 @@ model = dict(
     type=Segmentor, network=dict(type=SwiftNetRN18Pyramid, num_classes=19, pretrained=False), supervision=supervision
 )
 data["augment"].update(crop_size=(768, 768), scale=(0.5, 2.0), photometric=False)
-data.update(batch_size=12)
-schedule = dict(steps=61750, val_interval=6175, policy="cosine", min_lr=1e-6)  # 247 full batches an epoch
-optim = dict(optimizer=dict(type=Adam, lr=4e-4, weight_decay=1e-4))
+data.update(batch_size=14)
+schedule = dict(steps=53000, val_interval=5300, policy="cosine", min_lr=1e-6)  # 212 full batches an epoch
+optim = dict(optimizer=dict(type=Adam, lr=4e-4, betas=(0.9, 0.99), weight_decay=1e-4))
 engine = dict(precision="bf16", channels_last=True)
 seed = 0
