@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +94,8 @@ class Network(nn.Module):
     #: authors, venue and arXiv number of the paper, and its results
     paper: str = ""
     results: Sequence[Result] = ()
+    #: matches a tensor's name that only the files of its authors' code have, where those can be imported
+    authors_name: str = ""
 
     def __init__(self, num_classes: int, preprocess: Preprocess | None = None) -> None:
         super().__init__()
@@ -175,6 +178,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return {str(k): v for k, v in content.items()}
 
 
+def is_authors_name(network: nn.Module, key: str) -> bool:
+    """Whether a tensor's name is of the authors' code (``Network.authors_name``)."""
+    pattern = getattr(network, "authors_name", "")
+    return bool(pattern) and re.search(pattern, key) is not None
+
+
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a file into ``network``, strictly; a file of another network is a UserError that names what differs."""
     apply_weights(network, read_tensors(path), str(path))
@@ -184,6 +193,11 @@ def apply_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str
     """Copy ``tensors`` into ``network``; every key and shape must match (checked before anything is changed)."""
     own = network.state_dict()
     name = type(network).__name__
+    if any(is_authors_name(network, key) for key in tensors):
+        raise UserError(
+            f"{source} has the names of the authors' own code: make a file of ours of it with `segkd import-weights`, "
+            "or name what it is by published=..."
+        )
     for key, value in tensors.items():
         if key in own and own[key].shape != value.shape:
             raise UserError(

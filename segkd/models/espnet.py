@@ -82,7 +82,7 @@ KEY_MAP = (
 def _published(mean: Sequence[float], std: Sequence[float], **options: str) -> Published:
     # Trained on (x - mean) / std / 255 in BGR: the last division is the authors' own, and the weights depend on it.
     deviations = [255 * s for s in std]
-    return Published(KEY_MAP, mean, deviations, 1.0, "BGR", r"^(encoder\.)?level1\.conv\.weight$", options)
+    return Published(KEY_MAP, mean, deviations, 1.0, "BGR", options)
 
 
 #: Those of Cityscapes (20 outputs, the last is void) were trained and are to be used at 1024 x 512: the authors
@@ -122,6 +122,7 @@ class ESPNet(Network):
         Result("cityscapes", "test", 60.34, 112, "Titan X", source="repository"),
         Result("camvid", "test", 55.64, source="repository"),
     )
+    authors_name = r"^(encoder\.)?level1\.conv\.weight$"
 
     def __init__(
         self,
@@ -177,6 +178,7 @@ class ESPNetC(Network):
     """
 
     paper = ESPNet.paper
+    authors_name = ESPNet.authors_name
 
     def __init__(
         self,

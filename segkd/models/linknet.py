@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, kaiming_init, load_weights
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights
 from segkd.models.blocks import ConvNormAct
 from segkd.models.fusion import crop_to
 from segkd.models.resnet import DEPTHS, ResNetTrunk, imagenet_weights, load_trunk
@@ -45,12 +45,20 @@ def transposed(cin: int, cout: int, stride: int, bias: bool, eps: float) -> nn.S
     return nn.Sequential(convolution, nn.BatchNorm2d(cout, eps=eps), nn.ReLU(inplace=True))
 
 
+def he_by_outputs(part: nn.Module) -> None:
+    """Weights of all convolutions from N(0, 2 / (kernel height x width x outputs)), as in the authors' code."""
+    for m in part.modules():
+        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(m.weight, 0.0, (2 / (m.kernel_size[0] * m.kernel_size[1] * m.out_channels)) ** 0.5)
+
+
 @NETWORKS.register("linknet")
 class LinkNet(Network):
     """LinkNet: ResNet-18, and four decoder blocks that each add what went into the encoder's stage; 11.5 M parameters.
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). Where a doubled map is one row or column too
-    large, it is cut at the bottom or right. The decoder is initialised as torch does by default.
+    large, it is cut at the bottom or right. Convolutions start from He's normal distribution by
+    their outputs.
 
     Args:
         num_classes: number of classes.
@@ -58,7 +66,8 @@ class LinkNet(Network):
         pretrained: download torchvision's ImageNet weights of the encoder (published: with such an encoder); nothing is
             downloaded otherwise.
         variant: "paper": a ReLU after the sums, biases in the decoder's convolutions and its BatchNorms with eps 1e-3,
-            as the authors have it. "port": the form of Efficient-Segmentation-Networks, without these.
+            but for the head's first, as the authors have it. "port": the form of Efficient-Segmentation-Networks,
+            without these.
     """
 
     paper = "Chaurasia, Culurciello, VCIP 2017, arXiv:1707.03718"
@@ -80,13 +89,13 @@ class LinkNet(Network):
         own = variant == "paper"
         eps = 1e-3 if own else 1e-5
         self.encoder = ResNetTrunk(DEPTHS["resnet18"])
-        kaiming_init(self.encoder)
         self.decoder4 = LinkDecoder(512, 256, 2, own, own, eps)
         self.decoder3 = LinkDecoder(256, 128, 2, own, own, eps)
         self.decoder2 = LinkDecoder(128, 64, 2, own, own, eps)
         self.decoder1 = LinkDecoder(64, 64, 1, own, own, eps)
-        self.head = nn.Sequential(transposed(64, 32, 2, True, eps), ConvNormAct(32, 32, 3, bias=True, eps=eps))
+        self.head = nn.Sequential(transposed(64, 32, 2, True, eps=1e-5), ConvNormAct(32, 32, 3, bias=True, eps=eps))
         self.classifier = nn.ConvTranspose2d(32, num_classes, 2, 2)
+        he_by_outputs(self)
         self.feature_info = (
             *(FeatureInfo(f"encoder.layer{k}", 32 << k, 2 << k) for k in (1, 2, 3, 4)),
             *(FeatureInfo(f"decoder{k}", max(16 << k, 64), 1 << k) for k in (4, 3, 2)),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, Preprocess, apply_weights, read_tensors
+from segkd.models.base import NETWORKS, Network, Preprocess, apply_weights, is_authors_name, read_tensors
 
 
 class Published(NamedTuple):
@@ -21,7 +21,6 @@ class Published(NamedTuple):
     Attributes:
         names: (regular expression of their name, replacement), applied in this order to every tensor's name.
         mean, std, scale, channels: of ``Preprocess``.
-        mark: matches a name that only their files have.
         options: values of the network's arguments that differ from its defaults.
     """
 
@@ -30,7 +29,6 @@ class Published(NamedTuple):
     std: Sequence[float]
     scale: float
     channels: str
-    mark: str
     options: Mapping[str, Any] = {}
 
     def preprocess(self) -> Preprocess:
@@ -45,22 +43,16 @@ class Published(NamedTuple):
 
 
 def load_published(network: Network, path: str | Path, published: str | None, known: Mapping[str, Published]) -> None:
-    """Load a file of ours, or with ``published``, a key of ``known``, the authors'; both strictly.
+    """Load a file of ours, or with ``published``, a key of ``known``, the authors' (``authors_name``); both strictly.
 
     What the authors' file may lack: BatchNorm's step counters (0 is right, momentum is fixed) and our preprocessing.
     """
     tensors = read_tensors(path)
     if published is None:
-        if any(re.search(entry.mark, name) for entry in known.values() for name in tensors):
-            said = " or ".join(f"published={name!r}" for name in known)
-            raise UserError(
-                f"{path} has the names of the authors' own files; say {said} if it is theirs, "
-                "or make a file of ours with `segkd import-weights`"
-            )
         apply_weights(network, tensors, str(path))
         return
     entry = known[published]
-    if not any(re.search(entry.mark, name) for name in tensors):
+    if not any(is_authors_name(network, name) for name in tensors):
         raise UserError(f"{path} has not the names of the files that the authors of {type(network).__name__} published")
     own = {
         name: value

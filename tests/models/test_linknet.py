@@ -32,10 +32,26 @@ def test_paper_adds_the_biases_of_the_decoder() -> None:
     assert more == Counter({(256,): 1, (128,): 3, (64,): 4, (32,): 2, (16,): 2})
     assert not less
     assert sum(p.numel() for p in network.parameters()) == 11_536_691
-    decoder = [m.eps for path, m in network.named_modules() if "coder." not in path and isinstance(m, nn.BatchNorm2d)]
-    assert set(decoder) == {1e-3}
-    encoder = [m.eps for m in network.encoder.modules() if isinstance(m, nn.BatchNorm2d)]  # type: ignore[union-attr]
-    assert set(encoder) == {1e-5}
+    eps = {path: m.eps for path, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert {path: e for path, e in eps.items() if path.startswith("head")} == {"head.0.1": 1e-5, "head.1.1": 1e-3}
+    assert {e for path, e in eps.items() if path.startswith("decoder")} == {1e-3}
+    assert {e for path, e in eps.items() if path.startswith("encoder")} == {1e-5}
+
+
+def test_convolutions_start_as_in_the_authors_code() -> None:
+    """With a deviation of sqrt(2 / (kernel height x width x outputs)), transposed ones too."""
+    torch.manual_seed(0)
+    network = LinkNet(num_classes=19)
+    for path, outputs, kernel in (
+        ("decoder4.reduce.0", 128, 1),
+        ("decoder4.up.0", 128, 3),
+        ("decoder3.expand.0", 128, 1),
+        ("head.0.0", 32, 3),
+        ("classifier", 19, 2),
+    ):
+        weight = network.get_parameter(f"{path}.weight")
+        want = (2 / (kernel * kernel * outputs)) ** 0.5
+        assert float(weight.std()) == pytest.approx(want, rel=0.05), path
 
 
 @pytest.mark.parametrize(("stride", "act"), [(2, True), (2, False), (1, True)])
