@@ -15,7 +15,7 @@ from segkd.models.fusion import crop_to
 
 RATIO = 4
 UPSAMPLING = ("unpool", "bilinear")
-VARIANTS = ("paper", "port")
+VARIANTS = ("authors", "port")
 
 
 class Style(NamedTuple):
@@ -31,8 +31,27 @@ class Style(NamedTuple):
     act: str
     dropout: float
 
+    def width(self, cin: int, cout: int) -> int:
+        """Channels inside a bottleneck: a quarter of what comes out, in the port of what goes in."""
+        return (cin if self.port else cout) // RATIO
+
+    def norm(self, channels: int) -> nn.BatchNorm2d:
+        return nn.BatchNorm2d(channels, eps=1e-5 if self.port else 1e-3)
+
     def norm_act(self, channels: int) -> list[nn.Module]:
-        return [nn.BatchNorm2d(channels), self.activation(channels)]
+        return [self.norm(channels), self.activation(channels)]
+
+    def middle(self, width: int, dilation: int = 1) -> list[nn.Module]:
+        """The 3x3 of a bottleneck."""
+        return [convolution(width, width, dilation=dilation, bias=not self.port), *self.norm_act(width)]
+
+    def asymmetric(self, width: int) -> list[nn.Module]:
+        """1x5 and 5x1 instead; the port has 5x1 first, with BatchNorm and activation between."""
+        if self.port:
+            pair = [(convolution(width, width, kernel), *self.norm_act(width)) for kernel in ((5, 1), (1, 5))]
+            return [layer for layers in pair for layer in layers]
+        first, second = convolution(width, width, (1, 5)), convolution(width, width, (5, 1), bias=True)
+        return [first, second, *self.norm_act(width)]
 
     def activation(self, channels: int) -> nn.Module:
         """A PReLU has a slope per channel, in the port one for all."""
@@ -40,7 +59,7 @@ class Style(NamedTuple):
 
     def expansion(self, cin: int, cout: int) -> list[nn.Module]:
         """The 1x1 that ends an extension branch: the port puts an activation before the sum, too."""
-        return [convolution(cin, cout, 1), *(self.norm_act(cout) if self.port else [nn.BatchNorm2d(cout)])]
+        return [convolution(cin, cout, 1), *(self.norm_act(cout) if self.port else [self.norm(cout)])]
 
 
 class Bottleneck(nn.Module):
@@ -48,15 +67,13 @@ class Bottleneck(nn.Module):
 
     Args:
         dilation: of the 3x3 convolution.
-        asymmetric: 5x1 and 1x5 (with BatchNorm and activation between) instead of the 3x3.
+        asymmetric: 1x5 and 5x1 instead of the 3x3.
     """
 
     def __init__(self, channels: int, style: Style, dilation: int = 1, asymmetric: bool = False) -> None:
         super().__init__()
-        width = channels // RATIO
-        middle: list[nn.Module] = []
-        for kernel in ((5, 1), (1, 5)) if asymmetric else ((3, 3),):
-            middle += [convolution(width, width, kernel, dilation=dilation), *style.norm_act(width)]
+        width = style.width(channels, channels)
+        middle = style.asymmetric(width) if asymmetric else style.middle(width, dilation)
         self.extension = nn.Sequential(
             convolution(channels, width, 1),
             *style.norm_act(width),
@@ -76,14 +93,13 @@ class Down(nn.Module):
 
     def __init__(self, cin: int, cout: int, style: Style) -> None:
         super().__init__()
-        width = cin // RATIO
+        width = style.width(cin, cout)
         self.more = cout - cin
         self.pool = nn.MaxPool2d(2, 2, ceil_mode=True, return_indices=True)
         self.extension = nn.Sequential(
             nn.Conv2d(cin, width, 2, 2, bias=False),
             *style.norm_act(width),
-            convolution(width, width, 3),
-            *style.norm_act(width),
+            *style.middle(width),
             *style.expansion(width, cout),
             nn.Dropout2d(style.dropout),
         )
@@ -103,16 +119,16 @@ class Up(nn.Module):
 
     def __init__(self, cin: int, cout: int, style: Style, unpool: bool) -> None:
         super().__init__()
-        width = cin // RATIO
+        width = style.width(cin, cout)
         self.unpool = unpool
-        self.main = nn.Sequential(convolution(cin, cout, 1), nn.BatchNorm2d(cout))
+        self.main = nn.Sequential(convolution(cin, cout, 1), style.norm(cout))
         self.reduce = nn.Sequential(convolution(cin, width, 1), *style.norm_act(width))
         kernel = (2, 2, 0, 0) if style.port else (3, 2, 1, 1)
         self.enlarge = nn.Sequential(
-            nn.ConvTranspose2d(width, width, *kernel, bias=False),
+            nn.ConvTranspose2d(width, width, *kernel, bias=not style.port),
             *style.norm_act(width),
         )
-        self.expand = nn.Sequential(convolution(width, cout, 1), nn.BatchNorm2d(cout), nn.Dropout2d(style.dropout))
+        self.expand = nn.Sequential(convolution(width, cout, 1), style.norm(cout), nn.Dropout2d(style.dropout))
         self.act = style.activation(cout)
 
     def forward(self, x: Tensor, places: Tensor, like: Tensor) -> Tensor:
@@ -159,9 +175,10 @@ class ENet(Network):
             exported to ONNX it needs a runtime with MaxPool's indices and ScatterElements. "bilinear": it interpolates
             instead, which every runtime has. Weights of one can be loaded into the other, but not used without
             training.
-        variant: "paper": a slope of PReLU per channel, no activation between extension branch and sum, transposed
-            3x3 convolutions. "port": the form of PyTorch-ENet: one slope per PReLU, an activation before the sum in
-            the bottlenecks too, transposed 2x2 convolutions in the upsampling bottlenecks.
+        variant: "authors": their Lua code. "port": the form of PyTorch-ENet: one slope per PReLU, an activation before
+            the sum in the bottlenecks too, BatchNorm and PReLU between 5x1 and 1x5, a quarter of what goes into a
+            bottleneck that changes the channels as its width, transposed 2x2 convolutions in the upsampling bottlenecks
+            and a 3x3 as classifier, a first pooling of 3x3, no bias, dropout in the decoder, BatchNorm's eps 1e-5.
     """
 
     paper = "Paszke, Chaurasia, Kim, Culurciello, 2016, arXiv:1606.02147"
@@ -175,7 +192,7 @@ class ENet(Network):
         num_classes: int,
         weights: str | Path | None = None,
         upsampling: str = "unpool",
-        variant: str = "paper",
+        variant: str = "authors",
     ) -> None:
         for what, value, known in (("upsampling", upsampling, UPSAMPLING), ("variant", variant, VARIANTS)):
             if value not in known:
@@ -183,8 +200,8 @@ class ENet(Network):
         super().__init__(num_classes)
         port, unpool = variant == "port", upsampling == "unpool"
         fine, deep = Style(port, "prelu", 0.01), Style(port, "prelu", 0.1)
-        decoder = Style(port, "relu", 0.1)
-        self.initial = nn.Sequential(DownConcat(3, 16, pool=3), *fine.norm_act(16))
+        decoder = Style(port, "relu", 0.1 if port else 0.0)
+        self.initial = nn.Sequential(DownConcat(3, 16, 3 if port else 2, bias=not port), *fine.norm_act(16))
         self.down1 = Down(16, 64, fine)
         self.stage1 = nn.Sequential(*(Bottleneck(64, fine) for _ in range(4)))
         self.down2 = Down(64, 128, deep)
@@ -194,7 +211,10 @@ class ENet(Network):
         self.stage4 = nn.Sequential(Bottleneck(64, decoder), Bottleneck(64, decoder))
         self.up5 = Up(64, 16, decoder, unpool)
         self.stage5 = nn.Sequential(Bottleneck(16, decoder))
-        self.classifier = nn.ConvTranspose2d(16, num_classes, 3, 2, 1, 1, bias=False)
+        if port:
+            self.classifier = nn.ConvTranspose2d(16, num_classes, 3, 2, 1, 1, bias=False)
+        else:
+            self.classifier = nn.ConvTranspose2d(16, num_classes, 2, 2)
         self.feature_info = describe(num_classes)
         if weights is not None:
             load_weights(self, weights)
