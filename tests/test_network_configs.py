@@ -14,7 +14,7 @@ import pytest
 from segkd.cli.main import main
 from segkd.engine.config import load_config, shipped
 from segkd.models import NETWORKS, names
-from segkd.models.catalogue import WRAPPERS
+from segkd.models.catalogue import BACKBONES, WRAPPERS
 
 RESULTS = Path(__file__).parent / "full" / "configs.json"
 DATA = ("camvid", "cityscapes")
@@ -59,6 +59,13 @@ def test_every_network_has_configs() -> None:
         there = {kind(load_config(n)) for n in CONFIGS if n.split("/")[1] == data}
         missing = {n for n in names() if n not in WRAPPERS and NETWORKS.get(n) not in there}
         assert not missing
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_every_family_of_light_backbones_has_a_config(data: str) -> None:
+    networks = [load_config(n)["model"]["network"] for n in CONFIGS if n.startswith(f"students/{data}/")]
+    there = {network["backbone"] for network in networks if "backbone" in network}
+    assert not [paper for paper, backbones in BACKBONES.items() if not there & set(backbones)]
 
 
 def kind(cfg: dict[str, Any]) -> Any:
