@@ -21,7 +21,7 @@ ARMS = {
     "student alone": "students/synthetic/fast_scnn",
     "student distilled": "distill/synthetic/fast_scnn_kd_cwd",
 }
-SCENES = {"train": 800, "val": 50}
+SCENES = {"train": 3200, "val": 50}
 MARK = "segkd_demo"
 
 
@@ -98,6 +98,7 @@ def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
     overrides = [
         f"data.dataset.size={args.size}",
         f"data.augment.crop_size={args.size}",
+        "data.dataset.cache=True",
         *(f"data.{split}.length={count}" for split, count in SCENES.items()),
         f"data.test.length={args.images}",
         f"schedule.steps={steps}",

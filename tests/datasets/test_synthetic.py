@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from segkd.datasets.base import Sample
 from segkd.datasets.synthetic import SyntheticStreets
 from segkd.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 SMALL = (96, 192)
 # share of the pixels, in percent, over many scenes: wide enough for any platform, narrow enough to notice a lost class
 RANGES = {
@@ -168,3 +171,26 @@ def test_beyond_the_length_is_an_index_error() -> None:
     with pytest.raises(IndexError):
         data[2]
     assert len(list(data)) == 2  # the old sequence protocol ends there
+
+
+def test_a_heavy_network_was_measured_above_a_light_one() -> None:
+    measured = json.loads((ROOT / "datasets" / "synthetic" / "difficulty.json").read_text())
+    heavy, light = (measured["networks"][name] for name in ("DeepLabV3+-R18", "Fast-SCNN"))
+    assert measured["steps"] >= 1500
+    assert measured["test_scenes"] == 200
+    assert heavy["test_miou"] - light["test_miou"] == pytest.approx(measured["gap_miou"])
+    assert measured["gap_miou"] >= 3
+    for network in (heavy, light):
+        rates = network["val_miou"]
+        assert len(rates) == 3
+        assert network["learning_rate"] == float(max(rates, key=lambda rate: rates[rate]))
+
+
+@pytest.mark.slow
+def test_the_difficulty_can_be_measured_again(tmp_path: Path) -> None:
+    tool = [sys.executable, str(ROOT / "tools" / "synthetic_difficulty.py"), "--steps", "60", "--size", "32x64"]
+    for _ in range(2):  # the second finds its six trainings finished
+        subprocess.run([*tool, "--out", str(tmp_path / "runs"), "--json", str(tmp_path / "j.json")], check=True)
+    measured = json.loads((tmp_path / "j.json").read_text())
+    assert len(list((tmp_path / "runs").iterdir())) == 6
+    assert set(measured["networks"]["Fast-SCNN"]["val_miou"]) == {"0.016", "0.032", "0.064"}

@@ -3,6 +3,6 @@
 from torch.optim import AdamW
 
 schedule = dict(steps=1500, val_interval=500, warmup=50, power=0.9)
-optim = dict(optimizer=dict(type=AdamW, lr=8e-3, weight_decay=1e-2))
+optim = dict(optimizer=dict(type=AdamW, lr=3.2e-2, weight_decay=1e-2))
 engine = dict(precision="bf16", channels_last=True)
 seed = 0

@@ -15,4 +15,4 @@ model = dict(
     type=Segmentor,
     network=dict(type=SmpModel, arch="DeepLabV3Plus", encoder="resnet18", num_classes=11),
 )
-optim = dict(optimizer=dict(type=AdamW, lr=2e-3, weight_decay=1e-2))
+optim = dict(optimizer=dict(type=AdamW, lr=4e-3, weight_decay=1e-2))
