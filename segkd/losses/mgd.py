@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.losses.base import (
@@ -55,8 +56,8 @@ def masked_generative(
         parameter = next(generation.parameters(), None)
         s = s if parameter is None else s.to(parameter.dtype)
         if valid is None:
-            whole: Tensor = (generation(s.masked_fill(hidden, 0)) - t).square().mean()
-            return whole
+            made = generation(s.masked_fill(hidden, 0))
+            return F.mse_loss(made.to(t.dtype), t)
         out = ~valid[:, None]
         made = generation(s.masked_fill(hidden | out, 0))
         total: Tensor = (made - t).masked_fill(out, 0).square().sum() / c
