@@ -1,4 +1,9 @@
-"""U-Net alone on CamVid: SGD 0.01 with polynomial decay for 400 epochs of batch 8; its paper has no recipe for it."""
+"""U-Net alone on CamVid: 400 epochs of batch 8, SGD 0.01 with polynomial decay, cross entropy; this recipe is ours.
+
+Published is one for microscope images: SGD with momentum 0.99 on one image at a time (its learning rate is not named),
+cross entropy weighted by class and towards the borders between cells, elastic deformations. Momentum 0.9 at batch 8
+averages over about as many images.
+"""
 
 from mmengine.config import read_base
 

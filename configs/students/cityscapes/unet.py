@@ -1,4 +1,7 @@
-"""U-Net alone on Cityscapes: SGD 0.01 with polynomial decay, usual in the field; a recipe of its own is not known."""
+"""U-Net alone on Cityscapes: 80,000 steps of batch 12, SGD 0.01 with polynomial decay, cross entropy.
+
+This recipe is ours; what its authors publish is in the config for CamVid.
+"""
 
 from mmengine.config import read_base
 
