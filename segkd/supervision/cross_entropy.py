@@ -14,6 +14,7 @@ from segkd.errors import UserError, nearest
 
 IGNORE_INDEX = 255
 SELECTIONS = ("loss", "probability")
+DENOMINATORS = ("weights", "pixels")
 
 
 class CrossEntropy(nn.Module):
@@ -23,21 +24,32 @@ class CrossEntropy(nn.Module):
     processes the count is averaged, so the gradients equal those of one process that sees the whole batch.
 
     Args:
-        class_weight: K factors, or None; the sum is then divided by the sum of the pixels' factors, as in torch.
+        class_weight: K factors of the pixels' losses, or None.
         ignore_index: the label that takes no part.
+        divide_by: "weights": the sum is divided by that of the valid pixels' factors, as in torch. "pixels": by the
+            number of all pixels, void ones too, whatever their factors, as in PIDNet's auxiliary loss.
     """
 
     class_weight: Tensor | None
 
-    def __init__(self, class_weight: Sequence[float] | None = None, ignore_index: int = IGNORE_INDEX) -> None:
+    def __init__(
+        self,
+        class_weight: Sequence[float] | None = None,
+        ignore_index: int = IGNORE_INDEX,
+        divide_by: str = "weights",
+    ) -> None:
         super().__init__()
+        if divide_by not in DENOMINATORS:
+            raise UserError(f"CrossEntropy: divide_by cannot be {divide_by!r}; {nearest(divide_by, DENOMINATORS)}")
         self.register_buffer("class_weight", weight_tensor(class_weight), persistent=False)
-        self.ignore_index = ignore_index
+        self.ignore_index, self.by_pixels = ignore_index, divide_by == "pixels"
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         logits = raise_precision(logits)
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
         total = F.cross_entropy(logits, label, weight=weight, ignore_index=self.ignore_index, reduction="sum")
+        if self.by_pixels:
+            return total / mean_over_processes(total.new_tensor(float(label.numel())))
         valid = label != self.ignore_index
         count = valid.sum().to(total.dtype) if weight is None else weight[label[valid]].sum()
         return total / mean_over_processes(count).clamp(min=1e-6 if weight is not None else 1.0)

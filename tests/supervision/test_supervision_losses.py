@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from plain import (
 )
 from torch import Tensor, distributed, multiprocessing, nn
 
+from segkd.engine.config import load_config
 from segkd.errors import UserError
+from segkd.registry import build
 from segkd.supervision import (
     OHEM,
     BoundaryAwareCE,
@@ -37,6 +40,7 @@ WEIGHT = [0.5, 1.0, 2.0, 0.25, 3.0, 1.5, 0.75]
 LOSSES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "cross_entropy": (CrossEntropy, CLASSES),
     "weighted": (lambda: CrossEntropy(class_weight=WEIGHT), CLASSES),
+    "by_pixels": (lambda: CrossEntropy(class_weight=WEIGHT, divide_by="pixels"), CLASSES),
     "ohem_loss": (lambda: OHEM(0.7, 1 / 16), CLASSES),
     "ohem_probability": (lambda: OHEM(0.9, 50, WEIGHT, "probability"), CLASSES),
     "boundary_bce": (BoundaryBCE, 1),
@@ -106,6 +110,21 @@ def test_losses_hold_no_state(name: str) -> None:
     loss = LOSSES[name][0]()
     assert not loss.state_dict()
     assert not list(loss.parameters())
+
+
+def test_cross_entropy_is_divided_by_weights_or_by_all_pixels() -> None:
+    """Of two pixels, one of them void: its loss itself, or half of its weighted loss; and of many, in float64."""
+    logits, label = torch.zeros(1, 2, 1, 2, dtype=torch.float64), torch.tensor([[[0, VOID]]])
+    half = torch.tensor(2.0, dtype=torch.float64).log()
+    torch.testing.assert_close(CrossEntropy([0.25, 1.0])(logits, label), half)
+    torch.testing.assert_close(CrossEntropy([0.25, 1.0], divide_by="pixels")(logits, label), half * 0.25 / 2)
+    label = draw_label()
+    logits = draw_logits(label, CLASSES)
+    probability, classes = true_class(logits, label)
+    weight = torch.tensor(WEIGHT, dtype=torch.float64)[classes]
+    total = -(weight * probability.log()).sum()
+    torch.testing.assert_close(CrossEntropy(WEIGHT)(logits, label), total / weight.sum())
+    torch.testing.assert_close(CrossEntropy(WEIGHT, divide_by="pixels")(logits, label), total / label.numel())
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 8.0])
@@ -201,6 +220,38 @@ def test_a_closed_gate_is_zero_and_the_gate_gets_no_gradient() -> None:
     assert torch.autograd.grad(BoundaryAwareCE()(leaf, label, gate), [leaf, gate], allow_unused=True)[1] is None
 
 
+def test_pidnets_config_is_its_authors_loss() -> None:
+    """All terms on full-size outputs of its heads, with class weights and void, where void is a class for boundaries.
+
+    The least number of hard pixels is made smaller than the label.
+    """
+    terms = copy.deepcopy(load_config("students/cityscapes/pidnet_s")["model"]["supervision"])
+    terms["boundary"]["loss"]["void_is_class"] = True
+    for term in (terms["main"]["loss"], terms["boundary_aware"]["loss"]["loss"]):
+        assert term.pop("min_kept") == 131072
+        term["min_kept"] = 300
+    losses = {name: build(term["loss"], "loss") for name, term in terms.items()}
+    label = draw_label(classes=19)
+    main, detail, boundary = (draw_logits(label, channels) for channels in (19, 19, 1))
+    got = {
+        "main": losses["main"](main, label),
+        "detail": losses["detail"](detail, label),
+        "boundary": losses["boundary"](boundary, label),
+        "boundary_aware": losses["boundary_aware"](main, label, boundary),
+    }
+    weight = torch.tensor(terms["main"]["loss"]["class_weight"]).double()
+    probability, classes = true_class(detail, label)
+    edges = label.masked_fill(boundary[:, 0].sigmoid() <= 0.8, VOID)
+    want = [
+        ohem_pidnet(main, label, 0.9, 300, weight),
+        0.4 * -(weight[classes] * probability.log()).sum() / label.numel(),
+        20 * balanced_bce(boundary[:, 0], opencv_boundary(label), torch.ones_like(label, dtype=torch.bool)),
+        ohem_pidnet(main, edges, 0.9, 300, weight),
+    ]
+    for (name, value), expected in zip(got.items(), want, strict=True):
+        torch.testing.assert_close(terms[name].get("weight", 1.0) * value, expected, msg=lambda m, n=name: f"{n}: {m}")
+
+
 def test_detail_loss_is_stdcs() -> None:
     label = draw_label(void=0.05)
     logits = draw_logits(label, 1)
@@ -242,6 +293,7 @@ def test_what_cannot_be_is_refused() -> None:
         (lambda: OHEM(min_kept=-1), "min_kept"),
         (lambda: OHEM(min_kept=2.5), "min_kept"),
         (lambda: OHEM(select="probabilty"), "did you mean 'probability'"),
+        (lambda: CrossEntropy(divide_by="pixel"), "did you mean 'pixels'"),
         (lambda: BoundaryBCE(width=0), "width"),
         (lambda: BoundaryAwareCE(threshold=1.0), "below 1"),
         (lambda: DetailLoss(strides=(1, 2)), "as many strides"),

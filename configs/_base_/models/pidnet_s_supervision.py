@@ -1,9 +1,12 @@
 """PIDNet-S's supervision: OHEM on the logits, once over all and once over what the boundary head calls a boundary;
 cross entropy on the detail branch, weight 0.4; boundaries on the boundary branch, weight 20.
 
-The authors' heads see their branch after its ReLU, hence the inputs of the next blocks. Where this differs from their
-code: the auxiliary logits are resized without aligned corners; means are over valid pixels, where theirs of the detail
-branch counts void ones too; boundaries are made of the crop, and where a class meets void there is none.
+The authors' heads see their branch after its ReLU, hence the inputs of the next blocks. As in their code, the cross
+entropy is divided by the number of all pixels, void ones too, OHEM by that of those selected, neither by class weights.
+
+Where this differs from their code: the auxiliary logits are resized without aligned corners; boundaries are made of the
+crop, where a class meets void there is none, and void takes no part in that loss (``void_is_class=True`` for theirs);
+OHEM's least number is of the pixels of a process, with them of six crops on each of two GPUs.
 """
 
 from segkd.supervision import OHEM, AuxHead, BoundaryAwareCE, BoundaryBCE, BoundaryHead, CrossEntropy
@@ -14,7 +17,7 @@ supervision = dict(
     detail=dict(
         tap="detail4@input",
         head=dict(type=AuxHead, middle=128, norm_first=True),
-        loss=dict(type=CrossEntropy),
+        loss=dict(type=CrossEntropy, divide_by="pixels"),
         weight=0.4,
     ),
     boundary=dict(
