@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from segkd.models.base import (
 )
 from segkd.models.blocks import ConvNormAct, NormAct, convolution
 
-BGR_MEAN = (72.39, 82.91, 73.16)  # of Cityscapes in 0..255; neither CGNet nor DABNet divides by a deviation
+CITYSCAPES_MEAN = (73.16, 82.91, 72.39)  # red, green, blue; neither CGNet nor DABNet divides by a deviation
 EPS = 1e-3
 
 
@@ -97,13 +98,15 @@ class CGNet(Network):
     """CGNet, M3N21 by default: 0.50 M parameters, blocks of local, surrounding and global context; logits at stride 8.
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W), as in the authors' code. Convolutions start
-    from He's normal distribution by fan-in, the gates' linear layers from torch's default.
+    from He's normal distribution by fan-in, the gates' linear layers from torch's default. Images are RGB in 0..255
+    minus ``mean`` the wrong way round: the authors take blue's mean from red and red's from blue.
 
     Args:
         num_classes: number of classes.
         m, n: blocks at stride 4 and 8, the one that halves the size among them.
         dropout: probability of dropping whole channels before the classifier; the authors name 0.1 but leave it out.
         weights: local file of this network's state dict.
+        mean: of the training images' red, green and blue in 0..255.
     """
 
     paper = "Wu, Tang, Zhang, Cao, Zhang, IEEE TIP 2020, arXiv:1811.08201"
@@ -116,10 +119,11 @@ class CGNet(Network):
         n: int = 21,
         dropout: float = 0.0,
         weights: str | Path | None = None,
+        mean: Sequence[float] = CITYSCAPES_MEAN,
     ) -> None:
         if m < 2 or n < 2:
             raise UserError(f"CGNet needs m >= 2 and n >= 2 blocks (the first of each halves the size), got {m}, {n}")
-        super().__init__(num_classes, Preprocess(BGR_MEAN, (1.0, 1.0, 1.0), scale=1.0, channels="BGR"))
+        super().__init__(num_classes, Preprocess(mean[::-1], (1.0, 1.0, 1.0), scale=1.0))
         self.stem = nn.Sequential(
             *(ConvNormAct(cin, 32, 3, stride, act="prelu", eps=EPS) for cin, stride in ((3, 2), (32, 1), (32, 1)))
         )

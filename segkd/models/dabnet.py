@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from segkd.models.base import (
     resize_to,
 )
 from segkd.models.blocks import Asymmetric, ConvNormAct, DownConcat, NormAct, convolution
-from segkd.models.cgnet import BGR_MEAN
+from segkd.models.cgnet import CITYSCAPES_MEAN
 
 EPS = 1e-3
 DILATIONS2 = (2, 2, 2)
@@ -63,11 +64,12 @@ class DABNet(Network):
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). As in the authors' code; at odd sizes the
     pooling in the first reduction rounds up, as the convolution beside it does (theirs rounds down and then fails).
-    Convolutions start from He's normal distribution by fan-in.
+    Convolutions start from He's normal distribution by fan-in. Images are RGB in 0..255 minus ``mean``.
 
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict.
+        mean: of the training images' red, green and blue in 0..255.
     """
 
     paper = "Li, Kim, BMVC 2019, arXiv:1907.11357"
@@ -77,8 +79,10 @@ class DABNet(Network):
         Result("camvid", "test", 66.72, 146, "GTX 1080Ti", (360, 480), source="repository"),
     )
 
-    def __init__(self, num_classes: int, weights: str | Path | None = None) -> None:
-        super().__init__(num_classes, Preprocess(BGR_MEAN, (1.0, 1.0, 1.0), scale=1.0, channels="BGR"))
+    def __init__(
+        self, num_classes: int, weights: str | Path | None = None, mean: Sequence[float] = CITYSCAPES_MEAN
+    ) -> None:
+        super().__init__(num_classes, Preprocess(mean, (1.0, 1.0, 1.0), scale=1.0))
         self.stem = nn.Sequential(
             *(ConvNormAct(cin, 32, 3, stride, act="prelu", eps=EPS) for cin, stride in ((3, 2), (32, 1), (32, 1)))
         )

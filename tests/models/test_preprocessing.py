@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segkd.models import create
+from segkd.engine.config import load_config
+from segkd.models import NETWORKS, create
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ONE = (1.0, 1.0, 1.0)
@@ -16,7 +17,8 @@ LOADERS = {
     ("bisenetv1", "bisenetv2"): ("RGB", 1 / 255, (0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)),
     ("swiftnet_rn18", "swiftnet_rn18_pyramid"): ("RGB", 1, (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)),
     ("erfnet",): ("RGB", 1 / 255, (0, 0, 0), ONE),
-    ("cgnet", "dabnet"): ("BGR", 1, (72.39, 82.91, 73.16), ONE),
+    ("cgnet",): ("RGB", 1, (72.39, 82.91, 73.16), ONE),  # blue's mean is taken from red, and red's from blue
+    ("dabnet",): ("RGB", 1, (73.16, 82.91, 72.39), ONE),
     ("icnet",): ("BGR", 1, (103.939, 116.779, 123.68), ONE),
 }
 
@@ -31,3 +33,15 @@ def test_as_in_the_authors_loader(name: str) -> None:
     preprocess = create(name, num_classes=19).preprocess
     got = preprocess(torch.tensor(pixel).view(1, 3, 1, 1)).flatten()
     torch.testing.assert_close(got, torch.tensor(want), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "mean"), [("cgnet", (105.66, 103.33, 99.63)), ("dabnet", (99.63, 103.33, 105.66))])
+def test_camvid_has_its_own_mean(name: str, mean: tuple[float, float, float]) -> None:
+    """What the authors' code subtracts from red, green and blue there: its mean over train and val, for CGNet reversed.
+
+    DABNet's repository holds it as (105.65775, 103.32983, 99.62540) of blue, green and red.
+    """
+    network = NETWORKS.build(load_config(f"students/camvid/{name}")["model"]["network"])
+    got = network.preprocess(torch.tensor([10.0, 120.0, 240.0]).view(1, 3, 1, 1)).flatten()
+    want = torch.tensor([10.0, 120.0, 240.0]) - torch.tensor(mean)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)

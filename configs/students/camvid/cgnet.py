@@ -17,7 +17,7 @@ from segkd.supervision import CrossEntropy
 
 model = dict(
     type=Segmentor,
-    network=dict(type=CGNet, num_classes=11),
+    network=dict(type=CGNet, num_classes=11, mean=(99.63, 103.33, 105.66)),  # of train and val, as the authors'
     supervision=dict(main=dict(loss=dict(type=CrossEntropy, class_weight=camvid_weights))),
 )
 data["augment"].update(crop_size=(360, 360), scale=(0.5, 2.0), photometric=False)
