@@ -166,7 +166,8 @@ class ENet(Network):
     """ENet: 0.36 M parameters, bottlenecks at strides 4 and 8 (dilated, asymmetric), a short decoder.
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). PReLU in the encoder, ReLU in the decoder.
-    Initialised as torch does by default.
+    Initialised as torch does by default; but the classifier as the authors' Torch 7 does, by its inputs. (That draws
+    the scales of BatchNorm between 0 and 1, too; here they start from 1.)
 
     Args:
         num_classes: number of classes.
@@ -215,6 +216,7 @@ class ENet(Network):
             self.classifier = nn.ConvTranspose2d(16, num_classes, 3, 2, 1, 1, bias=False)
         else:
             self.classifier = nn.ConvTranspose2d(16, num_classes, 2, 2)
+            draw_by_inputs(self.classifier)
         self.feature_info = describe(num_classes)
         if weights is not None:
             load_weights(self, weights)
@@ -229,6 +231,13 @@ class ENet(Network):
         out = self.stage5(self.up5(out, places1, half))
         logits: Tensor = crop_to(self.classifier(out), x)
         return logits
+
+
+def draw_by_inputs(layer: nn.ConvTranspose2d) -> None:
+    """Weights and bias uniform up to 1 / sqrt(kernel height x width x inputs); torch takes the outputs instead."""
+    bound = (layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels) ** -0.5
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound)
 
 
 def describe(num_classes: int) -> tuple[FeatureInfo, ...]:

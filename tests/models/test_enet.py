@@ -75,6 +75,23 @@ def test_it_is_the_authors_network(classes: int) -> None:
         assert sum(p.numel() for p in network.parameters()) == 364_311
 
 
+@pytest.mark.parametrize("classes", [5, 40])
+def test_classifier_is_drawn_by_its_inputs(classes: int) -> None:
+    """Uniform up to 1 / sqrt(2 * 2 * 16), as in Torch 7, whatever the classes; the other transposed ones are square."""
+    torch.manual_seed(0)
+    network = ENet(classes)
+    layer = network.classifier
+    assert isinstance(layer, nn.ConvTranspose2d)
+    assert 0.12 < layer.weight.abs().max() <= 1 / 8
+    assert layer.weight.std().item() == pytest.approx(1 / 8 / 3**0.5, rel=0.05)
+    assert 0.05 < layer.bias.abs().max() <= 1 / 8  # type: ignore[union-attr]
+    others = [m for m in network.modules() if isinstance(m, nn.ConvTranspose2d) and m is not layer]
+    assert len(others) == 2
+    for other in others:
+        assert other.in_channels == other.out_channels
+        assert other.weight.abs().max().item() == pytest.approx((9 * other.in_channels) ** -0.5, rel=0.05)
+
+
 def seeded(block: nn.Module) -> nn.Module:
     """In float64 and eval, with BatchNorms and slopes that do something."""
     for layer in block.modules():
