@@ -144,7 +144,7 @@ class BiSeNetV1(Network):
     paper = "Yu, Wang, Peng, Gao, Yu, Sang, ECCV 2018, arXiv:1808.00897"
     results = (
         Result("cityscapes", "val", 76.28, source="repository, in windows of 1024"),
-        Result("cityscapes", "test", 74.7, 65.5, "Titan Xp", source="Papers with Code"),
+        Result("cityscapes", "test", 74.7, 65.5, "Titan Xp", (768, 1536), source="Papers with Code, STDC's repository"),
     )
 
     def __init__(

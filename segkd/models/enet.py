@@ -184,7 +184,7 @@ class ENet(Network):
 
     paper = "Paszke, Chaurasia, Kim, Culurciello, 2016, arXiv:1606.02147"
     results = (
-        Result("cityscapes", "test", 58.3, 76.9, "Titan X"),
+        Result("cityscapes", "test", 58.3, 76.9, "Titan X", (512, 1024), source="Papers with Code, STDC's repository"),
         Result("camvid", "test", 51.3, source="ESPNet's repository"),
     )
 

@@ -66,7 +66,7 @@ class ERFNet(Network):
     results = (
         Result("cityscapes", "val", 72.1, source="repository"),
         Result("cityscapes", "test", 69.8, source="repository"),
-        Result("cityscapes", "test", None, 83.0, "Titan X"),
+        Result("cityscapes", "test", None, 83.0, "Titan X"),  # the abstract names no size
     )
 
     def __init__(

@@ -187,7 +187,8 @@ class SwiftNetRN18Pyramid(Network):
     BatchNorm after them. Their maps of equal stride against the image are summed into one skip connection. Here the
     levels' sizes round up, as every stride's map does, so that those maps have equal sizes at any H and W.
 
-    As in the authors' code, and unlike the paper's 12.9 M: 12.06 M parameters at 19 classes.
+    As in the authors' code, and unlike the paper's 12.9 M: 12.06 M parameters at 19 classes. No result of it is listed:
+    the paper's are of its own network, and the repository names none.
 
     Args:
         num_classes: number of classes.
