@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from segkd.models import NETWORKS, Network
 from segkd.supervision import Supervision
@@ -34,6 +36,8 @@ class TrainingModel(BaseModel):
         super().__init__()
         #: norm of each term's gradient to the weight of the student's first layer, which all of them share
         self.gradient_norms: dict[str, float] = {}
+        #: set by the engine where several processes train together; in a list, as it holds this module
+        self.parallel: list[DistributedDataParallel] = []
 
     def init_weights(self) -> None:
         """Networks initialise themselves when built; the runner must not do it again over loaded weights."""
@@ -47,6 +51,10 @@ class TrainingModel(BaseModel):
 
     def parameter_options(self) -> dict[str, dict[str, float]]:
         """Factors of learning rate (lr_mult) and weight decay (decay_mult) by the beginnings of parameter names."""
+        return {}
+
+    def terms(self) -> Mapping[str, Any]:
+        """The binds to teachers by name."""
         return {}
 
     def critic_parameters(self) -> list[nn.Parameter]:
@@ -68,6 +76,17 @@ class TrainingModel(BaseModel):
             return terms
         logits = self.student.predict(image)
         return list(logits.argmax(dim=1)) if mode == "predict" else logits
+
+    def _run_forward(self, data: Mapping[str, Any], mode: str) -> Any:
+        """mmengine's way in; training steps go through the wrapper that averages gradients, if there is one."""
+        through: nn.Module = self.parallel[0] if self.parallel and mode == "loss" else self
+        return through(**data, mode=mode)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """For mmengine: inside, gradients are accumulated without averaging them over the processes."""
+        with self.parallel[0].no_sync() if self.parallel else nullcontext():
+            yield
 
     def parse_losses(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of all terms (whatever their names), and the values to log."""

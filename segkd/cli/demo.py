@@ -50,8 +50,11 @@ def run(args: argparse.Namespace) -> None:
     """All of it, then one table, metrics.json and comparison.png."""
     from segkd.cli import measure
     from segkd.engine.build import build_dataset
+    from segkd.engine.distributed import started_together
     from segkd.report.tables import comparison_table
 
+    if started_together():
+        raise UserError("the demo runs in one process, not under torchrun")
     began = time.perf_counter()
     out = _fresh_folder(args.out)
     cfgs = {arm: _config(arm, args, out) for arm in ARMS}

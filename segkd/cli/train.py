@@ -24,16 +24,20 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, and print the validation scores."""
+    from segkd.engine.distributed import is_main
+
     cfg = load(args)
     folder = args.out or writable_folder(default_run(args.config))
-    if args.resume:
+    if args.resume and is_main():
         _tell_changes(cfg, folder)
     try:
         metrics = train_with_progress(cfg, folder, args.resume, title=str(folder))
     except KeyboardInterrupt:
-        if (folder / "state.pth").is_file():
+        if is_main() and (folder / "state.pth").is_file():
             say(f"to go on: segkd train {folder} --resume")
         raise
+    if not is_main():
+        return
     best = metrics["val_best"]
     say(
         f"val mIoU {metrics['val_last']['mIoU']:.2f} at the last step, {best['mIoU']:.2f} at the best "
@@ -56,9 +60,12 @@ def train_with_progress(
     cfg: Mapping[str, Any], folder: Path, resume: bool = False, title: str = "training"
 ) -> dict[str, Any]:
     """``segkd.engine.train.train`` with a progress bar and a line per validation."""
+    from segkd.engine.distributed import is_main
     from segkd.engine.hooks import CallbackHook
     from segkd.engine.train import train
 
+    if not is_main():
+        return train(cfg, folder, resume=resume)
     with progress_bar(title, int(cfg["schedule"]["steps"])) as bar:
 
         def on_step(step: int, total: int, loss: float) -> None:

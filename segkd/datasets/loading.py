@@ -180,13 +180,16 @@ def train_loader(
     return Loader(TrainView(dataset, transform), batch_sampler=sampler, **_options(workers))
 
 
-def eval_loader(dataset: SegmentationDataset, batch_size: int = 1, workers: int = 0) -> Loader:
-    """All pairs once, in order, at native size; a batch above 1 needs images of one size."""
+def eval_loader(
+    dataset: SegmentationDataset, batch_size: int = 1, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> Loader:
+    """All pairs once over all processes, in order, at native size; a batch above 1 needs images of one size."""
     if len(dataset) < 1:
         raise UserError("the data set is empty: nothing to evaluate")
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
-    return Loader(EvalView(dataset), batch_size=batch_size, shuffle=False, **_options(workers))
+    own = range(rank, len(dataset), world_size)
+    return Loader(EvalView(dataset), batch_size=batch_size, sampler=own, **_options(workers))
 
 
 def to_tensors(sample: Sample, index: int) -> Batch:

@@ -10,6 +10,7 @@ import torch
 from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.loading import Loader, eval_loader, train_loader
 from segkd.engine.checkpoint import bare
+from segkd.engine.distributed import rank, world_size
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import build
@@ -48,7 +49,7 @@ def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
 
 
 def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, start: int) -> Loader:
-    """Batches for the steps from ``start`` to the last."""
+    """This process's part of the batches for the steps from ``start`` to the last."""
     data = cfg["data"]
     return train_loader(
         dataset,
@@ -58,12 +59,15 @@ def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, sta
         seed=int(cfg.get("seed", 0)),
         start=start,
         workers=int(data.get("workers", 0)),
+        rank=rank(),
+        world_size=world_size(),
     )
 
 
 def build_eval_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset) -> Loader:
-    """The whole split in order, at native size."""
-    return eval_loader(dataset, batch_size=1, workers=min(int(cfg["data"].get("workers", 0)), 1))
+    """The split in order, at native size; of several processes, each takes every so manieth image."""
+    workers = min(int(cfg["data"].get("workers", 0)), 1)
+    return eval_loader(dataset, batch_size=1, workers=workers, rank=rank(), world_size=world_size())
 
 
 def build_student(cfg: Mapping[str, Any]) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from segkd.datasets import SegmentationDataset
 from segkd.distiller import Distiller
+from segkd.engine import distributed
 from segkd.engine.build import build_train_loader
 from segkd.engine.checkpoint import LOG, append, save_atomically
 from segkd.engine.optimizers import build_wrapper
@@ -72,10 +74,13 @@ def run_first_stages(
         elif not done and stage["steps"]:
             model.to(get_device())
             for record in _train(cfg, name, stage, model, dataset):
-                append(run / LOG, record)
+                if distributed.is_main():
+                    append(run / LOG, record)
                 if report:
                     report(record)
-            save_atomically({key: value.cpu() for key, value in own.state_dict().items()}, path)
+            distributed.share_buffers(own)
+            if distributed.is_main():
+                save_atomically({key: value.cpu() for key, value in own.state_dict().items()}, path)
         if alone:
             for parameter in model.first_stage_parameters(name):
                 parameter.requires_grad_(False)
@@ -92,18 +97,20 @@ def _train(
     steps, seed = int(stage["steps"]), int(cfg.get("seed", 0))
     interval = int(cfg.get("engine", {}).get("log_interval", 20))
     device = next(model.student.parameters()).device
-    wrapper = build_wrapper(cfg, model.first_stage_parameters(name), stage["optimizer"])
+    parameters = model.first_stage_parameters(name)
+    wrapper = build_wrapper(cfg, parameters, stage["optimizer"])
     model.train()
     loader = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0)
-    with closing(loader):
+    with closing(loader), distributed.averaged_gradients(parameters):
         for step, batch in enumerate(loader):
-            torch.manual_seed(seed * 1_000_003 + step)
+            distributed.seed_step(seed, step)
             model.seed = seed
             with wrapper.optim_context(model):
                 image, label = batch["image"].to(device), batch["label"].to(device)
                 loss = model.first_stage_loss(name, image, label, batch.get("index"), step)
-            if not bool(torch.isfinite(loss)):
+            value = float(distributed.mean(loss.detach()))
+            if not math.isfinite(value):
                 raise UserError(f"first stage of {name!r}, step {step + 1}: the loss is not finite; lower its lr")
             wrapper.update_params(loss)
             if (step + 1) % interval == 0 or step + 1 == steps:
-                yield {"first_stage": name, "step": step + 1, "steps": steps, "loss": float(loss.detach())}
+                yield {"first_stage": name, "step": step + 1, "steps": steps, "loss": value}

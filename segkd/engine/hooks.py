@@ -13,10 +13,19 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from segkd.engine import distributed
 from segkd.engine.checkpoint import BEST, LAST, LOG, STATE, append, bare, save_state, save_student
 from segkd.engine.optimizers import students
 from segkd.engine.precision import to_channels_last
 from segkd.errors import UserError
+
+
+def over_processes(values: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """The means over all processes of named scalars; every process must ask for the same names."""
+    if not values:
+        return {}
+    means = distributed.mean(torch.stack([value.detach().double().reshape(()) for value in values.values()]))
+    return dict(zip(values, means.tolist(), strict=True))
 
 
 class StepSeedHook(Hook):
@@ -25,7 +34,7 @@ class StepSeedHook(Hook):
     priority = "VERY_HIGH"
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        torch.manual_seed((runner.seed or 0) * 1_000_003 + runner.iter)
+        distributed.seed_step(runner.seed or 0, runner.iter)
         model = bare(runner.model)
         model.step, model.seed = runner.iter, runner.seed or 0
 
@@ -49,6 +58,29 @@ class ChannelsLastHook(Hook):
         to_channels_last(runner.model)
 
 
+class ParallelHook(Hook):
+    """Averages gradients over the processes that train together; statistics of BatchNorm are the first one's.
+
+    Before training and not earlier, as other hooks change how parameters lie in memory.
+    """
+
+    priority = "LOW"
+
+    def before_train(self, runner: Runner) -> None:
+        model = bare(runner.model)
+        distributed.synchronised(model)
+        critics = model.critic_parameters()
+        distributed.average_gradients(critics)
+        resting = not all(bind.is_on(runner.max_iters - 1) for bind in model.terms().values())
+        model.parallel[:] = [distributed.parallel(model, apart=critics, unused=resting)]
+
+    def before_val(self, runner: Runner) -> None:
+        distributed.share_buffers(bare(runner.model))
+
+    def after_train(self, runner: Runner) -> None:
+        bare(runner.model).parallel.clear()
+
+
 class FiniteLossHook(Hook):
     """Stops at a term that is not finite, and names it."""
 
@@ -60,8 +92,9 @@ class FiniteLossHook(Hook):
     ) -> None:
         if outputs is None or not self.every_n_train_iters(runner, self.interval):
             return
-        bad = [name for name, value in outputs.items() if not bool(torch.isfinite(value).all()) and name != "loss"]
-        if bad or not bool(torch.isfinite(outputs["loss"]).all()):
+        means = over_processes(outputs)  # so that all of them stop
+        bad = [name for name, value in means.items() if not math.isfinite(value) and name != "loss"]
+        if bad or not math.isfinite(means["loss"]):
             raise UserError(
                 f"step {runner.iter + 1}: not finite: {', '.join(bad) or 'the sum of the losses'}; "
                 "lower the learning rate, or that term's weight"
@@ -92,6 +125,8 @@ class GradientWatchHook(Hook):
     ) -> None:
         model = bare(runner.model)
         if not model.watch_gradients or outputs is None:
+            return
+        if not distributed.is_main():
             return
         norms = model.gradient_norms
         self.record({"step": runner.iter + 1, "gradients": norms})
@@ -155,32 +190,41 @@ class RunFilesHook(Hook):
         self.write(record)
         if not self.best or score > self.best["mIoU"]:
             self.best = {"mIoU": score, "step": runner.iter}
-            save_student(runner.model, self.run / BEST)
+            self._save_student(runner, BEST)
             if runner.iter < runner.max_iters:  # the state of this step was saved before its validation
-                save_state(runner, self.run / STATE, self.best)
+                self._save_state(runner)
         self._since, self._count = time.perf_counter(), 0
 
     def after_train(self, runner: Runner) -> None:
-        save_student(runner.model, self.run / LAST)
-        save_state(runner, self.run / STATE, self.best)
+        self._save_student(runner, LAST)
+        self._save_state(runner)
 
     def _save(self, runner: Runner, step: int) -> None:
         loop = runner.train_loop
         loop._iter, before = step, loop._iter  # the state belongs to the step that has just been taken
-        save_state(runner, self.run / STATE, self.best)
+        self._save_state(runner)
         loop._iter = before
+
+    def _save_student(self, runner: Runner, name: str) -> None:
+        if distributed.is_main():
+            save_student(runner.model, self.run / name)
+
+    def _save_state(self, runner: Runner) -> None:
+        if distributed.is_main():
+            save_state(runner, self.run / STATE, self.best)
 
     def _log_means(self, runner: Runner, step: int) -> None:
         seconds = (time.perf_counter() - self._since) / max(self._count, 1)
         record: dict[str, Any] = {"step": step, "lr": self._lr}
-        record |= {name: float(value) / self._count for name, value in self._sums.items()}
+        record |= {name: value / self._count for name, value in over_processes(self._sums).items()}
         record["seconds_per_step"] = round(seconds, 4)
         self.write(record)
         self._sums, self._count, self._since = {}, 0, time.perf_counter()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a line to the log."""
-        append(self.run / LOG, record)
+        if distributed.is_main():
+            append(self.run / LOG, record)
 
 
 class CallbackHook(Hook):

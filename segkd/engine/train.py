@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from torch import nn
 
 from segkd.datasets.loading import Loader
+from segkd.engine import distributed
 from segkd.engine.build import build_dataset, build_eval_loader, build_model, build_train_loader, check_classes
 from segkd.engine.checkpoint import BEST, LAST, STATE, bare, read_state, run_folder
 from segkd.engine.config import dump_config
@@ -24,6 +25,7 @@ from segkd.engine.hooks import (
     ChannelsLastHook,
     FiniteLossHook,
     GradientWatchHook,
+    ParallelHook,
     RunFilesHook,
     StepSeedHook,
 )
@@ -50,6 +52,8 @@ def train(
 ) -> dict[str, Any]:
     """Train one config in the folder ``run``; returns what is written to its ``metrics.json``.
 
+    Started by torchrun, the processes share every batch, and the first one writes the files.
+
     Args:
         cfg: from ``segkd.engine.config.load_config``.
         run: the run folder; must be new unless ``resume``.
@@ -61,7 +65,18 @@ def train(
     Raises:
         UserError: wrong config, data or weights; a folder that already holds a run; nothing to resume.
     """
-    _check_processes()
+    with distributed.together():
+        return _train(cfg, run, resume, hooks, model, on_first_stage)
+
+
+def _train(
+    cfg: Mapping[str, Any],
+    run: Path,
+    resume: bool,
+    hooks: Sequence[Hook],
+    model: nn.Module | None,
+    on_first_stage: Report | None,
+) -> dict[str, Any]:
     set_threads(cfg)
     model = model if model is not None else build_model(cfg)
     check_first_stages(model)
@@ -72,11 +87,12 @@ def train(
         dataset[0]  # labels that do not fit are found here, before there is a run folder
     train_loader = build_train_loader(cfg, training, state["step"] if state else 0)
     val_loader = build_eval_loader(cfg, validation)
-    with run_folder(run, resume), closing(train_loader), closing(val_loader):
-        dump_config(cfg, run / "config.py")
+    with _folder(run, resume), closing(train_loader), closing(val_loader):
+        if distributed.is_main():
+            dump_config(cfg, run / "config.py")
         run_first_stages(cfg, run, bare(model), training, on_first_stage, done=state is not None)
         runner, files = _runner(cfg, run, model, train_loader, val_loader, state)
-        for hook in (StepSeedHook(), FiniteLossHook(), AfterStepHook(), files, *_precision_hooks(cfg), *hooks):
+        for hook in (StepSeedHook(), FiniteLossHook(), AfterStepHook(), files, *_engine_hooks(cfg), *hooks):
             runner.register_hook(hook)
         interval = int(cfg.get("engine", {}).get("gradient_interval", 200))
         if interval:
@@ -88,11 +104,9 @@ def train(
         return _finish(cfg, run, files, time.perf_counter() - began)
 
 
-def _check_processes() -> None:
-    """Started by torchrun, each process would train the whole run, and all would write the same files."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1:
-        raise UserError(f"this version trains in one process, not in {count} (WORLD_SIZE): start it with one")
+def _folder(run: Path, resume: bool) -> AbstractContextManager[None]:
+    """The run folder, made and cleaned up by one process."""
+    return run_folder(run, resume) if distributed.is_main() else nullcontext()
 
 
 def set_threads(cfg: Mapping[str, Any]) -> None:
@@ -145,8 +159,9 @@ def _runner(
     return runner, RunFilesHook(run, interval, log_interval, best)
 
 
-def _precision_hooks(cfg: Mapping[str, Any]) -> list[Hook]:
-    return [ChannelsLastHook()] if cfg.get("engine", {}).get("channels_last") else []
+def _engine_hooks(cfg: Mapping[str, Any]) -> list[Hook]:
+    layout: list[Hook] = [ChannelsLastHook()] if cfg.get("engine", {}).get("channels_last") else []
+    return [*layout, ParallelHook()] if distributed.joined() else layout
 
 
 def _finish(cfg: Mapping[str, Any], run: Path, files: RunFilesHook, seconds: float) -> dict[str, Any]:
@@ -157,7 +172,9 @@ def _finish(cfg: Mapping[str, Any], run: Path, files: RunFilesHook, seconds: flo
         "student_last": LAST,
         "student_best": BEST,
         "seconds_of_this_sitting": round(seconds, 1),
+        "processes": distributed.world_size(),
         **environment(int(cfg.get("seed", 0))),
     }
-    write_json(run / "metrics.json", metrics)
+    if distributed.is_main():
+        write_json(run / "metrics.json", metrics)
     return metrics

@@ -172,11 +172,15 @@ def test_run_folders_that_do_not_fit(refused: Refused, tree: Path, trained: Path
     assert not (tmp_path / "new").exists()
 
 
-def test_several_processes_are_refused(
+def test_several_processes_without_a_launcher_are_refused(
     refused: Refused, tree: Path, no_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "WORLD_SIZE" in refused("train", STUDENT, "--data", tree, "--out", no_folder, *TINY)
+    for name in ("MASTER_ADDR", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert "start them with torchrun, or unset it" in refused(
+        "train", STUDENT, "--data", tree, "--out", no_folder, *TINY
+    )
     assert not no_folder.parent.exists()
 
 

@@ -1,0 +1,190 @@
+"""Two processes against one: the same batches, losses, weights and scores; one process writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training import config
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+
+from segkd.distiller import Distiller
+from segkd.engine.checkpoint import BEST, LAST, STATE
+from segkd.engine.train import train
+from segkd.errors import UserError
+from segkd.models.base import FeatureInfo, Network
+from segkd.segmentor import Segmentor
+
+ROOT = Path(__file__).parents[2]
+CONNECTED = dict(student="body", teacher="body", connector=dict(type="conv1x1"))
+
+
+class Plain(Network):
+    """Without BatchNorm, whose statistics belong to a process on a CPU, and without dropout."""
+
+    def __init__(self, num_classes: int, width: int = 8) -> None:
+        super().__init__(num_classes)
+        self.body = nn.Conv2d(3, width, 3, 1, 1)
+        self.classifier = nn.Conv2d(width, num_classes, 3, 1, 1)
+        self.feature_info = (FeatureInfo("body", width, 1), FeatureInfo("classifier", num_classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.body(x).tanh())
+        return logits
+
+
+BINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "terms": dict(
+        channel=dict(student="classifier", teacher="classifier", loss=dict(type="cwd"), weight=3.0),
+        relation=dict(
+            CONNECTED, loss=dict(type="cirkd", num_classes=11, lambda_memory_pixel=0, lambda_memory_region=0)
+        ),
+        contrast=dict(CONNECTED, loss=dict(type="crd", num_classes=11)),
+    ),
+    "critic": dict(own=dict(student="classifier", teacher="classifier", loss=dict(type="skd_holistic"), weight=0.1)),
+    "first stage": dict(
+        factors=dict(
+            student="body",
+            teacher="body",
+            loss=dict(type="ft"),
+            first_stage=dict(steps=3, optimizer=dict(type="SGD", lr=0.01)),
+        )
+    ),
+    "resting": dict(hint=dict(CONNECTED, loss=dict(type="fitnet"), schedule=dict(stop=2))),
+}
+
+
+def small(kind: str, **changes: Any) -> dict[str, Any]:
+    cfg = config(schedule=dict(steps=4, val_interval=2, warmup=0))
+    student = dict(type=Plain, num_classes=11)
+    cfg["model"] = dict(type=Segmentor, network=student)
+    if BINDS[kind]:
+        teacher = Plain(11, 12).eval()  # given as a network: it needs no weights file
+        cfg["model"] = dict(type=Distiller, student=student, teacher=teacher, binds=BINDS[kind])
+    sgd = dict(type=torch.optim.SGD, lr=0.05)  # Adam would make much of a last digit
+    cfg["optim"] = dict(optimizer=sgd, **({"critic": sgd} if kind == "critic" else {})) | changes.pop("optim", {})
+    return cfg | changes
+
+
+def on_rank(rank: int, port: int, kind: str, run: str, changes: dict[str, Any], resume: bool) -> None:
+    torch.set_num_threads(1)
+    os.environ |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", RANK=str(rank))
+    torch.manual_seed(0)  # of the teacher
+    train(small(kind, **changes), Path(run), resume=resume)
+
+
+def two_processes(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(on_rank, args=(port, kind, str(run), changes, resume), nprocs=2)
+
+
+def one_process(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
+    torch.manual_seed(0)
+    train(small(kind, **changes), run, resume=resume)
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def assert_alike(a: Path, b: Path) -> None:
+    """Weights, critics, banks and optimiser; every loss that was logged; every score."""
+    states = [torch.load(run / STATE, weights_only=True) for run in (a, b)]
+    assert states[0]["step"] == states[1]["step"]
+    for name, value in states[0]["model"].items():
+        torch.testing.assert_close(states[1]["model"][name], value, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: n + m)
+    for first, second in zip(log(a), log(b), strict=True):
+        assert first.keys() == second.keys()
+        for key in first.keys() - {"seconds_per_step", "gradients", "first_stage"}:
+            assert second[key] == pytest.approx(first[key], rel=1e-3, abs=1e-5), key
+
+
+@pytest.mark.parametrize("kind", BINDS)
+def test_two_processes_train_as_one(kind: str, tmp_path: Path) -> None:
+    one_process(kind, tmp_path / "one")
+    two_processes(kind, tmp_path / "two")
+    assert_alike(tmp_path / "one", tmp_path / "two")
+    for name in ("config.py", LAST, BEST, "metrics.json"):
+        assert (tmp_path / "two" / name).is_file(), name
+    assert json.loads((tmp_path / "two" / "metrics.json").read_text())["processes"] == 2
+
+
+def test_gradients_accumulate_over_processes(tmp_path: Path) -> None:
+    changes = dict(optim=dict(accumulate=2))
+    one_process("critic", tmp_path / "one", **changes)
+    two_processes("critic", tmp_path / "two", **changes)
+    assert_alike(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    one_process("terms", tmp_path / "whole")
+    half = dict(schedule=dict(steps=2, val_interval=2, warmup=0, policy="constant"))
+    whole = dict(schedule=half["schedule"] | dict(steps=4))
+    one_process("terms", tmp_path / "one", **whole)
+    two_processes("terms", tmp_path / "two", **half)
+    one_process("terms", tmp_path / "two", resume=True, **whole)
+    a, b = (torch.load(tmp_path / run / LAST, weights_only=True) for run in ("one", "two"))
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+    data = small("plain")["data"] | dict(batch_size=3)
+    with pytest.raises(Exception, match="multiple of the 2 processes, got 3"):
+        two_processes("plain", tmp_path / "run", data=data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_processes_stop_at_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    """Only the second process sees it: the label of the last image of the batch."""
+    model = dict(type=Segmentor, network=dict(type=Plain, num_classes=11), supervision=dict(main=dict(loss=Odd())))
+    with pytest.raises(Exception, match="not finite: loss_main"):
+        two_processes("plain", tmp_path / "run", model=model, schedule=dict(steps=20, val_interval=20))
+    assert not (tmp_path / "run" / LAST).exists()
+
+
+class Odd(nn.Module):
+    """Not a number, in the second process alone."""
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        return logits.mean() * (float("nan") if torch.distributed.get_rank() else 1.0)
+
+
+def test_torchrun_starts_the_command(tmp_path: Path) -> None:
+    sizes = ["data.dataset.size=32,64", "data.augment.crop_size=32,64", "data.batch_size=4", "data.workers=0"]
+    lengths = ["data.train.length=8", "data.val.length=3", "schedule.steps=2", "schedule.val_interval=2"]
+    sets = [part for change in (*sizes, *lengths) for part in ("--set", change)]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "segkd", "train"]
+    arguments = ["students/synthetic/fast_scnn", "--out", str(tmp_path / "run"), *sets]
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, *command, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("at the last step") == 1
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["processes"] == 2
+
+
+def test_the_demo_runs_in_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from segkd.cli.main import parse
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    args = parse(["demo", "--out", str(tmp_path / "demo")])
+    with pytest.raises(UserError, match="one process, not under torchrun"):
+        args.run(args)
