@@ -1,6 +1,6 @@
 """Every loss against its textbook form: time and peak memory of forward + backward, interleaved in one process.
 
-    python tests/textbook/bench.py [--only nst,fsp] [--json FILE]
+    python tests/textbook/bench.py [--only nst,fsp] [--json FILE] [--markdown]
 
 Both sides get the same tensors and give the same value but for the published scale (the tests show it). A ratio above 1
 means that segkd's form is faster or smaller. Time is the best of the repeats, taken in turns; memory is the growth of
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -298,6 +299,50 @@ def skd_pair() -> Case:
     return simple("skd_pair", FEATURE, form("skd_pair").skd)
 
 
+@case("skd_holistic")
+def skd_holistic() -> Case:
+    """What the critic lowers: both its scores and the gradient penalty, through every second derivative."""
+    shape = (4, 19, 64, 128)
+    loss = create("skd_holistic", conditional=False)
+    student, teacher = pair(shape)
+    loss.prepare([shape], [shape], [])
+    critic, forms = loss.critic, form("skd_holistic")
+    with torch.no_grad():
+        for attention in critic.attentions:
+            attention.gamma.fill_(0.1)
+    draw = loss.sample(shape, seed=0)
+    alpha = draw.reshape(-1, 1, 1, 1)
+    held = {f"l{k}.0.module.weight_{x}": getattr(s, x) for k, s in enumerate(critic.stages, 1) for x in "uv"}
+    held |= {f"l{k}.0.module.weight_bar": s.weight for k, s in enumerate(critic.stages, 1)}
+    held |= {f"l{k}.0.module.bias": s.bias for k, s in enumerate(critic.stages, 1)}
+    for k, attention in enumerate(critic.attentions, 1):
+        held |= {f"attn{k}.{n.replace('.', '_conv.')}": p for n, p in attention.named_parameters()}
+    held |= {f"last.0.{n}": p for n, p in critic.score.named_parameters()}
+
+    def textbook() -> Tensor:
+        s, t = student.detach().softmax(1), teacher.softmax(1)
+        value: Tensor = forms.critic_term(forms.critic(s, held), forms.critic(t, held), "wgan-gp")
+        return value + loss.lambda_gp * forms.penalty(lambda x: forms.critic(x, held).flatten(1).mean(1), s, t, alpha)
+
+    ours = partial(loss.critic_loss, student, teacher, image=None, draw=draw)
+    return Case("x".join(map(str, shape)) + " (critic)", ours, textbook, tuple(critic.parameters()))
+
+
+@case("knowledge_adaptation")
+def knowledge_adaptation() -> Case:
+    from segkd.losses.knowledge_adaptation import affinity
+
+    shape = (4, 64, 16, 32)
+    student, teacher = pair(shape)
+    textbook = form("knowledge_adaptation").affinity
+    return Case(
+        "x".join(map(str, shape)) + " (affinity)",
+        lambda: affinity(student, teacher),
+        lambda: textbook(student, teacher),
+        (student,),
+    )
+
+
 @case("ifvd")
 def ifvd() -> Case:
     textbook, label = form("ifvd").ifvd, labels(FEATURE)
@@ -343,12 +388,25 @@ def compare(name: str, made: Case, repeats: int) -> dict[str, Any]:
     }
 
 
+def table(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows in Markdown, as ``configs/distill/README.md`` shows them."""
+    lines = ["| loss | N x C x H x W | ms | textbook | ratio | MiB | textbook | ratio |", "|" + "---|" * 8]
+    for row in measured:
+        time = f"{row['ms']:.1f} | {row['textbook_ms']:.1f} | {row['time_ratio']:.1f}"
+        memory = f"{row['mib']:.0f} | {row['textbook_mib']:.0f} | {row['memory_ratio']:.1f}"
+        lines.append(f"| `{row['loss']}` | {row['shape']} | {time} | {memory} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="names, separated by commas")
     parser.add_argument("--json", default=str(HERE / "bench.json"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--markdown", action="store_true", help="end with the table as configs/distill/README.md has it"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     names = args.only.split(",") if args.only else list(CASES)
@@ -362,6 +420,8 @@ def main() -> None:
             f"{name:22} {row['shape']:18} {row['ms']:9.1f} ms  {row['textbook_ms']:9.1f} ms  x{row['time_ratio']:<7} "
             f"{row['mib']:7.0f} MiB {row['textbook_mib']:7.0f} MiB  x{row['memory_ratio']:<7}{verdict}"
         )
+    if args.markdown:
+        console.print("\n".join(table(found)), markup=False, highlight=False, soft_wrap=True)
     write_json(args.json, {"repeats": args.repeats, "rows": found, **environment(0)})
 
 

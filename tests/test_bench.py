@@ -1,0 +1,35 @@
+"""What was measured of the losses is of all of them, and is what the page shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from segkd.losses import names
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench", ROOT / "tests" / "textbook" / "bench.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_loss_is_compared_with_its_textbook_form(bench: ModuleType) -> None:
+    assert set(bench.CASES) == set(names())
+
+
+def test_the_page_shows_what_was_measured(bench: ModuleType) -> None:
+    rows = json.loads((ROOT / "tests" / "textbook" / "bench.json").read_text())["rows"]
+    assert [row["loss"] for row in rows] == list(bench.CASES)  # a row missing: run make bench
+    page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(bench.table(rows)) in page  # bench.py --markdown ends with the table
