@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
 import math
 import os
@@ -13,12 +14,22 @@ import pytest
 
 from segkd.cli.main import main
 from segkd.engine.config import load_config, shipped
-from segkd.losses import names
+from segkd.losses import LOSSES, names
 
 RESULTS = Path(__file__).parent / "full" / "recipes.json"
 DATA = ("camvid", "cityscapes")
-FOLDERS = tuple(f"distill/{data}/fast_scnn_" for data in DATA)
-RECIPES = [n for n in shipped() if n.startswith(FOLDERS) and not n.endswith("_gpu")]
+RECIPES = [n for n in shipped() if n.split("/")[0] == "distill" and n.split("/")[1] in DATA]
+#: published weight, at N, C, K, H, W of its publication
+PUBLISHED = {
+    "at": (10000, (8, 128, 19, 64, 128), {"published": "cirkd"}),
+    "ft": (500, (1, 32, 100, 8, 8), {"published": "authors"}),
+    "ifvd": (20, (8, 128, 19, 64, 128), {"published": "cirkd", "labelled": 0.9}),
+    "mgd": (2e-5, (1, 2048, 19, 64, 128), {}),
+    "ofd": (1 / 16, (1, 256, 21, 129, 129), {"published": "segmentation"}),
+    "pkt": (30000, (64, 128, 100, 1, 1), {}),
+    "skd_pixel": (10, (8, 19, 19, 64, 128), {"published": "skd"}),
+    "sp": (3000, (64, 128, 100, 1, 1), {}),
+}
 #: one of each kind: a memory, a first stage for the loss, one for the student, a critic, a draw, labels
 QUICK = (
     "distill/camvid/fast_scnn_crd",
@@ -37,13 +48,20 @@ def run_recipe(name: str, root: Path, out: Path, steps: int) -> list[dict[str, A
         f"schedule.val_interval={steps}", "engine.log_interval=1", "model.untrained_teacher=True",
         "model.teacher.weights=None",
     ]  # fmt: skip
-    changes.append("model.teacher.published=None" if "camvid" in name else "model.teacher.encoder=resnet18")
+    changes += smaller_teacher(name)
     for bind, cfg in load_config(name)["model"]["binds"].items():
         if cfg.get("first_stage"):
             changes.append(f"model.binds.{bind}.first_stage.steps=2")
     sets = [part for change in changes for part in ("--set", change)]
     assert main(["train", name, "--data", str(root), "--out", str(out), *sets]) == 0
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def smaller_teacher(name: str) -> list[str]:
+    """The smallest encoder of the same architecture; no published preprocessing without its weights."""
+    teacher = load_config(name)["model"]["teacher"]
+    smaller = {"published": "model.teacher.published=None", "encoder": "model.teacher.encoder=resnet18"}
+    return [change for key, change in smaller.items() if key in teacher]
 
 
 def check(name: str, records: list[dict[str, Any]], steps: int) -> dict[str, Any]:
@@ -66,9 +84,18 @@ def check(name: str, records: list[dict[str, Any]], steps: int) -> dict[str, Any
 
 def test_every_loss_has_a_recipe() -> None:
     for data in DATA:
-        there = {n.split("/fast_scnn_")[1] for n in RECIPES if f"/{data}/" in n}
+        there = {n.split("/fast_scnn_")[1] for n in RECIPES if f"/{data}/fast_scnn_" in n}
         assert set(names()) <= there
         assert {"skd", "ifvd_full", "cirkd_full", "mgd_cwd", "af_dcd_full"} <= there
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_weights_are_the_published_ones_converted(name: str, data: str) -> None:
+    weight, sizes, options = PUBLISHED[name]
+    module = importlib.import_module(LOSSES.get(name).__module__)
+    (bind,) = load_config(f"distill/{data}/fast_scnn_{name}")["model"]["binds"].values()
+    assert bind["weight"] == pytest.approx(weight * module.published_scale(*sizes, **options), rel=0.005)
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -1,6 +1,6 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: cross-image relations beside KD, as published.
 
-Published weights.
+Published weights. CamVid has an eighth of Cityscapes' images: the pixel memory holds a tenth.
 """
 
 from mmengine.config import read_base

@@ -1,6 +1,6 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: the overhaul of feature distillation.
 
-The authors' weight for the decoder's tap, 1e-5 / 16 on a sum over the map, for this file's mean.
+The authors' weight for the decoder's tap, 1e-5 / 16 on a sum over 256 x 129 x 129, for this file's mean.
 """
 
 from mmengine.config import read_base
@@ -17,7 +17,7 @@ model.update(
             student="head.1.1.1",
             teacher="encoder.join3.norm",
             loss=dict(type=Overhaul),
-            weight=0.42,
+            weight=2.66,
             connector=dict(type=Conv1x1, norm=True),
             lr_factor=10.0,
         ),
