@@ -70,6 +70,14 @@ class ConvNormAct(nn.Sequential):
         super().__init__(conv, nn.BatchNorm2d(cout, eps=eps), *activation(act, cout))
 
 
+class TransposedNormAct(nn.Sequential):
+    """Transposed 3x3 convolution that multiplies the size by ``stride``, BatchNorm, ReLU."""
+
+    def __init__(self, cin: int, cout: int, stride: int = 2, bias: bool = False, eps: float = EPS) -> None:
+        conv = nn.ConvTranspose2d(cin, cout, 3, stride, 1, stride - 1, bias=bias)
+        super().__init__(conv, nn.BatchNorm2d(cout, eps=eps), *activation(True, cout))
+
+
 class NormActConv(nn.Sequential):
     """Pre-activation order: BatchNorm, activation, convolution."""
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights
-from segkd.models.blocks import Asymmetric, DownConcat
+from segkd.models.blocks import Asymmetric, DownConcat, TransposedNormAct
 from segkd.models.fusion import crop_to
 
 EPS = 1e-3
@@ -39,12 +39,6 @@ class FactorisedResidual(nn.Module):
 def down(cin: int, cout: int) -> nn.Sequential:
     """Halve the size: strided convolution beside max pooling, BatchNorm, ReLU."""
     return nn.Sequential(DownConcat(cin, cout, bias=True), nn.BatchNorm2d(cout, eps=EPS), nn.ReLU(inplace=True))
-
-
-def up(cin: int, cout: int) -> nn.Sequential:
-    """Double the size: transposed 3x3 convolution, BatchNorm, ReLU."""
-    convolution = nn.ConvTranspose2d(cin, cout, 3, 2, 1, 1)
-    return nn.Sequential(convolution, nn.BatchNorm2d(cout, eps=EPS), nn.ReLU(inplace=True))
 
 
 @NETWORKS.register("erfnet")
@@ -78,9 +72,9 @@ class ERFNet(Network):
         self.stage2 = nn.Sequential(*(FactorisedResidual(64, dropout[0]) for _ in range(5)))
         self.down3 = down(64, 128)
         self.stage3 = nn.Sequential(*(FactorisedResidual(128, dropout[1], d) for d in DILATIONS * 2))
-        self.up2 = up(128, 64)
+        self.up2 = TransposedNormAct(128, 64, bias=True, eps=EPS)
         self.decode2 = nn.Sequential(FactorisedResidual(64), FactorisedResidual(64))
-        self.up1 = up(64, 16)
+        self.up1 = TransposedNormAct(64, 16, bias=True, eps=EPS)
         self.decode1 = nn.Sequential(FactorisedResidual(16), FactorisedResidual(16))
         self.classifier = nn.ConvTranspose2d(16, num_classes, 2, 2)
         self.feature_info = (

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
 from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights
-from segkd.models.blocks import ConvNormAct
+from segkd.models.blocks import ConvNormAct, TransposedNormAct
 from segkd.models.fusion import crop_to
 from segkd.models.resnet import DEPTHS, ResNetTrunk, imagenet_weights, load_trunk
 
@@ -29,7 +29,7 @@ class LinkDecoder(nn.Module):
         super().__init__()
         width = cin // 4
         self.reduce = ConvNormAct(cin, width, 1, bias=bias, eps=eps)
-        self.up = transposed(width, width, stride, bias, eps)
+        self.up = TransposedNormAct(width, width, stride, bias, eps)
         self.expand = ConvNormAct(width, cout, 1, bias=bias, eps=eps)
         self.act = act
 
@@ -37,12 +37,6 @@ class LinkDecoder(nn.Module):
         """(N, cin, h, w), (N, cout, H, W) -> (N, cout, H, W)."""
         out: Tensor = self.expand(crop_to(self.up(self.reduce(coarse)), fine)) + fine
         return F.relu(out) if self.act else out
-
-
-def transposed(cin: int, cout: int, stride: int, bias: bool, eps: float) -> nn.Sequential:
-    """Transposed 3x3 convolution that multiplies the size by ``stride``, BatchNorm, ReLU."""
-    convolution = nn.ConvTranspose2d(cin, cout, 3, stride, 1, stride - 1, bias=bias)
-    return nn.Sequential(convolution, nn.BatchNorm2d(cout, eps=eps), nn.ReLU(inplace=True))
 
 
 def he_by_outputs(part: nn.Module) -> None:
@@ -93,7 +87,7 @@ class LinkNet(Network):
         self.decoder3 = LinkDecoder(256, 128, 2, own, own, eps)
         self.decoder2 = LinkDecoder(128, 64, 2, own, own, eps)
         self.decoder1 = LinkDecoder(64, 64, 1, own, own, eps)
-        self.head = nn.Sequential(transposed(64, 32, 2, True, eps=1e-5), ConvNormAct(32, 32, 3, bias=True, eps=eps))
+        self.head = nn.Sequential(TransposedNormAct(64, 32, bias=True), ConvNormAct(32, 32, 3, bias=True, eps=eps))
         self.classifier = nn.ConvTranspose2d(32, num_classes, 2, 2)
         he_by_outputs(self)
         self.feature_info = (

@@ -47,6 +47,7 @@ SAMPLES: dict[str, Sample] = {
     "fast attention": Sample(lambda c: fusion.FastAttention(c)),
     "upsampling, nearest, 1x1": Sample(lambda c: fusion.Upsample(2 * c, c, "nearest"), HALF_AND_FULL),
     "upsampling, bilinear, 1x1": Sample(lambda c: fusion.Upsample(2 * c, c, "bilinear"), HALF_AND_FULL),
+    "upsampling, transposed 3x3, ReLU": Sample(lambda c: blocks.TransposedNormAct(2 * c, c), ((2, 2),)),
     "upsampling, transposed": Sample(lambda c: fusion.Upsample(2 * c, c, "transposed"), HALF_AND_FULL),
     "upsampling, pixel shuffle": Sample(lambda c: fusion.Upsample(2 * c, c, "pixel_shuffle"), HALF_AND_FULL),
     "skip, added": Sample(lambda c: fusion.AddSkip(c, c), ((1, 1), (1, 2))),
