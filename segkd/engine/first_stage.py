@@ -99,6 +99,7 @@ def _train(
     device = next(model.student.parameters()).device
     parameters = model.first_stage_parameters(name)
     wrapper = build_wrapper(cfg, parameters, stage["optimizer"])
+    wrapper.initialize_count_status(nn.Identity(), 0, steps)  # of the model, mmengine would print a remark on BatchNorm
     model.train()
     loader = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0)
     with closing(loader), distributed.averaged_gradients(parameters):

@@ -148,6 +148,9 @@ class GradientWatchHook(Hook):
 class RunFilesHook(Hook):
     """Keeps a run folder: state to resume from, student weights (last, best on validation), and a log in JSON lines.
 
+    A state that is due while gradients accumulate is kept once the optimiser has stepped: what has accumulated is not
+    in it, and a resumed run shall equal an uninterrupted one.
+
     Args:
         run: the folder.
         interval: steps between states.
@@ -164,6 +167,7 @@ class RunFilesHook(Hook):
         self._sums: dict[str, torch.Tensor] = {}
         self._since, self._count = time.perf_counter(), 0
         self._lr = 0.0
+        self._due = False
 
     def before_train(self, runner: Runner) -> None:
         self._since = time.perf_counter()
@@ -180,7 +184,8 @@ class RunFilesHook(Hook):
         step = runner.iter + 1
         if step % self.log_interval == 0 or step == runner.max_iters:
             self._log_means(runner, step)
-        if step % self.interval == 0 and step < runner.max_iters:
+        self._due |= step % self.interval == 0
+        if self._due and step < runner.max_iters and students(runner.optim_wrapper).should_update():
             self._save(runner, step)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -191,7 +196,8 @@ class RunFilesHook(Hook):
         if not self.best or score > self.best["mIoU"]:
             self.best = {"mIoU": score, "step": runner.iter}
             self._save_student(runner, BEST)
-            if runner.iter < runner.max_iters:  # the state of this step was saved before its validation
+            self._due = True  # the state of this step was saved before its validation
+            if runner.iter < runner.max_iters and students(runner.optim_wrapper).should_update():
                 self._save_state(runner)
         self._since, self._count = time.perf_counter(), 0
 
@@ -210,6 +216,7 @@ class RunFilesHook(Hook):
             save_student(runner.model, self.run / name)
 
     def _save_state(self, runner: Runner) -> None:
+        self._due = False
         if distributed.is_main():
             save_state(runner, self.run / STATE, self.best)
 

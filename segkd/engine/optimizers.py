@@ -22,6 +22,15 @@ CRITIC = dict(type=Adam, lr=4e-4, betas=(0.9, 0.99))
 STUDENT = "student"
 
 
+class Alternating(OptimWrapperDict):
+    """The student's wrapper and the critic's. Both count steps, so that the remainder of accumulated ones is used."""
+
+    def initialize_count_status(self, model: nn.Module, cur_iter: int, max_iters: int) -> None:
+        """mmengine's does nothing; a resumed run would then count from 0, and no wrapper would know its last step."""
+        for wrapper in self.values():
+            wrapper.initialize_count_status(model, cur_iter, max_iters)
+
+
 def build_optimizers(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapper | OptimWrapperDict:
     """``optim.optimizer`` for the model; where a loss has a critic, ``{"student": ..., "critic": ...}``.
 
@@ -37,7 +46,7 @@ def build_optimizers(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapp
     for group in wrapper.optimizer.param_groups:
         group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
     wrapper.optimizer.param_groups[:] = [group for group in wrapper.optimizer.param_groups if group["params"]]
-    return OptimWrapperDict(**{STUDENT: wrapper, "critic": build_wrapper(cfg, critics, optim.get("critic") or CRITIC)})
+    return Alternating(**{STUDENT: wrapper, "critic": build_wrapper(cfg, critics, optim.get("critic") or CRITIC)})
 
 
 def students(wrapper: OptimWrapper | OptimWrapperDict) -> OptimWrapper:

@@ -135,3 +135,32 @@ def test_a_critic_of_nothing_is_refused() -> None:
     cfg["optim"]["critic"] = SGD
     with pytest.raises(UserError, match="no loss of this config has a critic"):
         build_optimizers(cfg, build_model(cfg))
+
+
+def weights_of(state: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(state, weights_only=True)["model"]
+    return weights
+
+
+def test_a_remainder_of_accumulated_steps_is_used(tmp_path: Path) -> None:
+    watch = Watch()
+    train(duel(3, optim=dict(accumulate=2, optimizer=SGD, critic=SGD)), tmp_path / "run", hooks=[watch])
+    last = weights_of(tmp_path / "run" / STATE)
+    names = [name for name, _ in build_model(duel()).student.named_parameters()]
+    assert all(torch.equal(watch.weights[0][n], watch.weights[1][n]) for n in names)
+    assert any(not torch.equal(watch.weights[1][n], watch.weights[2][n]) for n in names)  # after two steps
+    assert any(not torch.equal(watch.weights[2][n], last[f"student.{n}"]) for n in names)  # the third alone
+
+
+@pytest.mark.parametrize("bind", [{}, dict(loss=dict(type="fitnet"))], ids=["critic", "none"])
+def test_a_run_resumed_between_two_updates_equals_an_uninterrupted_one(tmp_path: Path, bind: dict[str, Any]) -> None:
+    cfg = duel(5, optim=dict(accumulate=2))
+    cfg["model"]["binds"]["own"] |= bind
+    cfg["schedule"] |= dict(val_interval=1)
+    train(cfg, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, tmp_path / "cut", hooks=[Watch(crash_at=3)])
+    train(cfg, tmp_path / "cut", resume=True)
+    whole, cut = (weights_of(tmp_path / name / STATE) for name in ("whole", "cut"))
+    for key, value in whole.items():
+        assert torch.equal(value, cut[key]), key

@@ -118,3 +118,16 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'own'.*needs optimizer"):
         train(learning(first_stage=dict(steps=3)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_remainder_of_accumulated_steps_is_used(tmp_path: Path) -> None:
+    """One step, two to accumulate: it counts in full."""
+    levels = []
+    for accumulate in (1, 2):
+        cfg = learning(1)
+        cfg["optim"]["accumulate"] = accumulate
+        run = tmp_path / f"run{accumulate}"
+        train(cfg, run)
+        levels.append(float(torch.load(run / STATE, weights_only=True)["model"][KEY]))
+    assert levels[0] != 5
+    assert levels[1] == levels[0]
