@@ -17,7 +17,7 @@ from segkd.errors import UserError, nearest
 from segkd.registry import resolve
 from segkd.segmentor import TrainingModel
 
-#: of the critic, as SKD was published (Liu et al., arXiv 1903.04197): learning rate 4e-4, betas 0.9 and 0.99
+#: of the critic, as IFVD and CIRKD train SKD's: learning rate 4e-4, betas 0.9 and 0.99 (SKD itself: SGD at 4e-4)
 CRITIC = dict(type=Adam, lr=4e-4, betas=(0.9, 0.99))
 STUDENT = "student"
 
@@ -34,7 +34,7 @@ class Alternating(OptimWrapperDict):
 def build_optimizers(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapper | OptimWrapperDict:
     """``optim.optimizer`` for the model; where a loss has a critic, ``{"student": ..., "critic": ...}``.
 
-    ``optim.critic`` is the config of the critic's optimiser, by default the published one (``CRITIC``).
+    ``optim.critic`` is the config of the critic's optimiser, by default IFVD's and CIRKD's (``CRITIC``).
     """
     optim, critics = cfg["optim"], model.critic_parameters()
     if optim.get("critic") and not critics:
