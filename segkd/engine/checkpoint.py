@@ -21,6 +21,7 @@ STATE = "state.pth"
 LAST = "student_last.pth"
 BEST = "student_best.pth"
 LOG = "log.jsonl"
+FIRST_STAGES = "first_stage_*.pth"
 
 
 @contextmanager
@@ -31,7 +32,8 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
     run.mkdir(parents=True, exist_ok=True)
     if not resume:
-        (run / LOG).unlink(missing_ok=True)  # of a run that ended before its first state
+        for file in (run / LOG, *run.glob(FIRST_STAGES)):  # of a run that ended before its first state
+            file.unlink(missing_ok=True)
     try:
         yield
     except BaseException as error:
@@ -97,11 +99,16 @@ def read_state(run: Path) -> dict[str, Any]:
     path = run / STATE
     if not path.is_file():
         raise UserError(f"nothing to resume in {run}: it holds no {STATE} (start without --resume)")
+    return read_file(path)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """What ``save_atomically`` wrote there, on the CPU; a UserError if it cannot be read."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"cannot read {path}: it is damaged ({type(error).__name__}); start anew") from error
-    return state
+    return content
 
 
 def restore(runner: Runner, state: Mapping[str, Any]) -> None:

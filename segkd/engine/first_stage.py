@@ -8,16 +8,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.device import get_device
-from torch import nn
+from torch import Tensor, nn
 
 from segkd.datasets import SegmentationDataset
 from segkd.distiller import Distiller
 from segkd.engine import distributed
 from segkd.engine.build import build_train_loader
-from segkd.engine.checkpoint import LOG, append, save_atomically
-from segkd.engine.optimizers import build_wrapper
+from segkd.engine.checkpoint import FIRST_STAGES, LOG, append, read_file, save_atomically
+from segkd.engine.config import textual
+from segkd.engine.optimizers import build_wrapper, optimizer_class
 from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
 
@@ -26,7 +26,7 @@ Report = Callable[[Mapping[str, Any]], None]
 
 def file_of(run: Path, name: str) -> Path:
     """Where the result of a bind's first stage is kept."""
-    return run / f"first_stage_{name}.pth"
+    return run / FIRST_STAGES.replace("*", name)
 
 
 def stages(model: nn.Module) -> dict[str, Mapping[str, Any]]:
@@ -45,15 +45,52 @@ def check_first_stages(model: nn.Module) -> None:
             raise UserError(f"bind {name!r}: first_stage needs optimizer=dict(type=..., lr=...)")
 
 
+def kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel, name: str) -> dict[str, Tensor] | None:
+    """The result of a bind's first stage that the run folder holds; a UserError unless it is this config's."""
+    path, made = file_of(run, name), _made_with(cfg, model, name)
+    if not path.is_file():
+        return None
+    content = read_file(path)
+    found = content.get("made_with", {})
+    cure = "set it back, or start without --resume to train the first stage anew"
+    for key, value in made.items():
+        if found.get(key) != value:
+            raise UserError(f"{path} was trained with {key} {found.get(key)}, not {value}; {cure}")
+    state: dict[str, Tensor] = content["state"]
+    own = _learners(model, name).state_dict()
+    differing = sorted(set(own) ^ set(state)) or sorted(k for k in own if own[k].shape != state[k].shape)
+    if differing:
+        raise UserError(f"{path} holds another loss or student than the config's: {differing[0]!r} differs; {cure}")
+    return state
+
+
+def _made_with(cfg: Mapping[str, Any], model: nn.Module, name: str) -> dict[str, Any]:
+    """What the result of a first stage depends on, as plain values."""
+    stage = stages(model)[name]
+    optimizer = dict(stage.get("optimizer") or {})
+    if optimizer:
+        optimizer["type"] = optimizer_class(optimizer)
+    text = repr(dict(sorted(textual(optimizer).items())))
+    return {"seed": int(cfg.get("seed", 0)), "steps": stage["steps"], "optimizer": text}
+
+
+def _learners(model: TrainingModel, name: str) -> nn.ModuleDict:
+    """What the first stage of a bind may change."""
+    bind = model.terms()[name]
+    alone = bind.first_learner() is not None
+    return nn.ModuleDict({"bind": bind} if alone else {"bind": bind, "student": model.student})
+
+
 def run_first_stages(
     cfg: Mapping[str, Any],
     run: Path,
     model: TrainingModel,
     dataset: SegmentationDataset,
     report: Report | None = None,
+    resume: bool = False,
     done: bool = False,
 ) -> None:
-    """Train each first stage that the run folder does not hold yet, and load the others; freeze what has learnt.
+    """Train each first stage, unless a resumed run's folder holds its result, which is loaded; freeze what has learnt.
 
     Args:
         cfg: the run's config; precision, batch size and seed are those of the main training.
@@ -61,16 +98,16 @@ def run_first_stages(
         model: the training model; moved to the device.
         dataset: the training split.
         report: takes {"first_stage": name, "step": ..., "steps": ..., "loss": ...} at every log interval.
+        resume: the run was stopped before: what it kept is used.
         done: the main training has begun before, and its state holds all results: nothing is trained or loaded.
     """
     if not isinstance(model, Distiller):
         return
     for name, stage in stages(model).items():
-        path, bind = file_of(run, name), model.terms()[name]
-        alone = bind.first_learner() is not None
-        own = nn.ModuleDict({"bind": bind} if alone else {"bind": bind, "student": model.student})
-        if not done and path.is_file():
-            own.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        own = _learners(model, name)
+        result = kept(cfg, run, model, name) if resume and not done else None
+        if result is not None:
+            own.load_state_dict(result)
         elif not done and stage["steps"]:
             model.to(get_device())
             for record in _train(cfg, name, stage, model, dataset):
@@ -80,8 +117,9 @@ def run_first_stages(
                     report(record)
             distributed.share_buffers(own)
             if distributed.is_main():
-                save_atomically({key: value.cpu() for key, value in own.state_dict().items()}, path)
-        if alone:
+                state = {key: value.cpu() for key, value in own.state_dict().items()}
+                save_atomically({"made_with": _made_with(cfg, model, name), "state": state}, file_of(run, name))
+        if model.terms()[name].first_learner() is not None:
             for parameter in model.first_stage_parameters(name):
                 parameter.requires_grad_(False)
 

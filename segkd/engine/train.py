@@ -19,7 +19,7 @@ from segkd.engine.build import build_dataset, build_eval_loader, build_model, bu
 from segkd.engine.checkpoint import BEST, LAST, STATE, bare, read_state, run_folder
 from segkd.engine.config import dump_config
 from segkd.engine.environment import environment
-from segkd.engine.first_stage import Report, check_first_stages, file_of, run_first_stages, stages
+from segkd.engine.first_stage import Report, check_first_stages, kept, run_first_stages, stages
 from segkd.engine.hooks import (
     AfterStepHook,
     ChannelsLastHook,
@@ -37,6 +37,7 @@ from segkd.errors import UserError
 from segkd.evaluation.miou import MeanIoU
 from segkd.registry import build
 from segkd.report.tables import write_json
+from segkd.segmentor import TrainingModel
 
 State = Mapping[str, Any]
 
@@ -80,7 +81,7 @@ def _train(
     set_threads(cfg)
     model = model if model is not None else build_model(cfg)
     check_first_stages(model)
-    state = _check_folder(run, cfg, resume, model)
+    state = _check_folder(run, cfg, resume, bare(model))
     training, validation = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     for dataset in (training, validation):
         check_classes(model, dataset)  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ def _train(
     with _folder(run, resume), closing(train_loader), closing(val_loader):
         if distributed.is_main():
             dump_config(cfg, run / "config.py")
-        run_first_stages(cfg, run, bare(model), training, on_first_stage, done=state is not None)
+        run_first_stages(cfg, run, bare(model), training, on_first_stage, resume, done=state is not None)
         runner, files = _runner(cfg, run, model, train_loader, val_loader, state)
         for hook in (StepSeedHook(), FiniteLossHook(), AfterStepHook(), files, *_engine_hooks(cfg), *hooks):
             runner.register_hook(hook)
@@ -116,13 +117,15 @@ def set_threads(cfg: Mapping[str, Any]) -> None:
         torch.set_num_threads(int(threads))
 
 
-def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: nn.Module) -> State | None:
+def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: TrainingModel) -> State | None:
     if not resume:
         if (run / STATE).exists() or (run / LAST).exists():
             raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
         return None
-    if not (run / STATE).exists() and any(file_of(run, name).is_file() for name in stages(model)):
-        return None  # it was stopped between a first stage and the first state
+    if not (run / STATE).exists():
+        results = [kept(cfg, run, model, name) for name in stages(model)]
+        if any(result is not None for result in results):
+            return None  # it was stopped between a first stage and the first state
     state = read_state(run)
     if state["step"] >= int(cfg["schedule"]["steps"]):
         raise UserError(f"{run} has already trained {state['step']} steps; raise schedule.steps to train on")

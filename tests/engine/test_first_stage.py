@@ -57,7 +57,7 @@ def test_it_learns_from_the_teacher_and_then_stays(tmp_path: Path) -> None:
     train(learning(), run, hooks=[watch])
     model = build_model(learning())
     means = [model.teach(batch["image"])["own"]["classifier"].mean() for batch in watch.batches]
-    kept = torch.load(run / "first_stage_own.pth", weights_only=True)["bind.loss.level"]
+    kept = torch.load(run / "first_stage_own.pth", weights_only=True)["state"]["bind.loss.level"]
     assert float(kept) == pytest.approx(float(torch.stack(means).mean()), abs=0.5)  # it began at 5
     assert torch.equal(kept, torch.load(run / STATE, weights_only=True)["model"][KEY])
     losses = [record["loss"] for record in log(run) if "first_stage" in record]
@@ -131,3 +131,71 @@ def test_a_remainder_of_accumulated_steps_is_used(tmp_path: Path) -> None:
         levels.append(float(torch.load(run / STATE, weights_only=True)["model"][KEY]))
     assert levels[0] != 5
     assert levels[1] == levels[0]
+
+
+class Wider(Learning):
+    """The same with a level for each of two halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.full((2,), 5.0))
+
+    def first_stage_loss(self, teacher: Any) -> torch.Tensor:
+        return super().first_stage_loss(teacher).mean()
+
+    def forward(self, student: Any, teacher: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return super().forward(student, teacher).mean()
+
+
+def stopped(run: Path) -> None:
+    """A run that ended after its first stage of 5 steps and before its first state."""
+    with pytest.raises(KeyboardInterrupt):
+        train(learning(5), run, hooks=[Watch(crash_at=1)])
+
+
+@pytest.mark.parametrize("loss", [Learning, Wider])
+def test_a_new_run_does_not_use_what_an_earlier_one_left(tmp_path: Path, loss: Any) -> None:
+    stopped(tmp_path / "run")
+    for run in (tmp_path / "run", tmp_path / "fresh"):
+        train(learning(20, loss=loss) | dict(seed=4), run)
+    states = [torch.load(tmp_path / name / STATE, weights_only=True)["model"] for name in ("run", "fresh")]
+    assert torch.equal(states[0][KEY], states[1][KEY])
+    assert sum("first_stage" in record for record in log(tmp_path / "run")) == 20
+
+
+def test_a_new_run_without_a_first_stage_leaves_no_earlier_one(tmp_path: Path) -> None:
+    stopped(tmp_path / "run")
+    train(config("distilled"), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("first_stage_*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(cfg=dict(seed=4)), r"first_stage_own.pth was trained with seed 3, not 4; .* without --resume"),
+        (dict(steps=50), r"first_stage_own.pth was trained with steps 5, not 50; .* without --resume"),
+        (
+            dict(first_stage=dict(steps=5, optimizer=SGD | dict(lr=0.5))),
+            r"first_stage_own.pth was trained with optimizer .*'lr': 0.05.*, not .*'lr': 0.5.* without --resume",
+        ),
+        (dict(loss=Wider), r"first_stage_own.pth holds another loss .*'bind.loss.level' differs.* without --resume"),
+        (dict(loss=PixelwiseKD), r"first_stage_own.pth holds another loss .* without --resume"),
+    ],
+    ids=["seed", "steps", "optimizer", "shape", "loss"],
+)
+def test_a_resumed_run_refuses_a_first_stage_of_another_config(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    stopped(tmp_path / "run")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").glob("*.p*")}
+    cfg = learning(**({"steps": 5} | {k: v for k, v in change.items() if k != "cfg"})) | change.get("cfg", {})
+    with pytest.raises(UserError, match=message):
+        train(cfg, tmp_path / "run", resume=True)
+    assert {file: file.read_bytes() for file in (tmp_path / "run").glob("*.p*")} == before
+
+
+def test_a_damaged_first_stage_is_named(tmp_path: Path) -> None:
+    stopped(tmp_path / "run")
+    (tmp_path / "run" / "first_stage_own.pth").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"cannot read .*first_stage_own.pth: it is damaged"):
+        train(learning(5), tmp_path / "run", resume=True)
