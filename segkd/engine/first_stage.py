@@ -35,14 +35,19 @@ def stages(model: nn.Module) -> dict[str, Mapping[str, Any]]:
     return {name: bind.first_stage for name, bind in binds.items() if bind.first_stage is not None}
 
 
-def check_first_stages(model: nn.Module) -> None:
+def check_first_stages(model: TrainingModel) -> None:
     """A UserError, before anything is trained, for a first stage that cannot run."""
     for name, stage in stages(model).items():
-        steps = stage.get("steps")
+        steps, bind = stage.get("steps"), model.terms()[name]
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
             raise UserError(f"bind {name!r}: first_stage.steps must be a whole number from 0, got {steps!r}")
         if steps and "optimizer" not in stage:
             raise UserError(f"bind {name!r}: first_stage needs optimizer=dict(type=..., lr=...)")
+        if bind.critic_parameters():
+            raise UserError(
+                f"bind {name!r}: {type(bind.loss).__name__} has a critic, which a first stage does not train; leave "
+                "first_stage out"
+            )
 
 
 def kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel, name: str) -> dict[str, Tensor] | None:
@@ -151,5 +156,7 @@ def _train(
             if not math.isfinite(value):
                 raise UserError(f"first stage of {name!r}, step {step + 1}: the loss is not finite; lower its lr")
             wrapper.update_params(loss)
+            if wrapper.should_update():
+                model.terms()[name].loss.after_step()
             if (step + 1) % interval == 0 or step + 1 == steps:
                 yield {"first_stage": name, "step": step + 1, "steps": steps, "loss": value}

@@ -80,7 +80,7 @@ def _train(
 ) -> dict[str, Any]:
     set_threads(cfg)
     model = model if model is not None else build_model(cfg)
-    check_first_stages(model)
+    check_first_stages(bare(model))
     state = _check_folder(run, cfg, resume, bare(model))
     training, validation = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     for dataset in (training, validation):

@@ -199,3 +199,50 @@ def test_a_damaged_first_stage_is_named(tmp_path: Path) -> None:
     (tmp_path / "run" / "first_stage_own.pth").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"cannot read .*first_stage_own.pth: it is damaged"):
         train(learning(5), tmp_path / "run", resume=True)
+
+
+class Remembering(DistillationLoss):
+    """The student against the mean of what it was given up to the last update; no batch may wait for long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.pending: list[torch.Tensor] = []
+
+    def after_step(self) -> None:
+        assert len(self.pending) == 2
+        self.pending.clear()
+        self.updates += 1
+
+    def forward(self, student: Any, teacher: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.pending.append(teacher)
+        return (student - teacher).square().mean()
+
+
+def test_a_memory_is_told_of_every_update(tmp_path: Path) -> None:
+    cfg = learning(6, loss=Remembering, weight=0.0)
+    cfg["optim"]["accumulate"] = 2
+    with pytest.raises(KeyboardInterrupt):  # before the main training
+        train(cfg, tmp_path / "run", hooks=[Watch(crash_at=0)])
+    kept = torch.load(tmp_path / "run" / "first_stage_own.pth", weights_only=True)["state"]
+    assert int(kept["bind.loss.updates"]) == 3
+
+
+def test_the_banks_of_crd_move_in_a_first_stage(tmp_path: Path) -> None:
+    cfg = learning(3, weight=0.0)
+    cfg["model"]["binds"]["own"]["loss"] = dict(type="crd", n_data=12, num_classes=11, feat_dim=8, nce_k=16)
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, tmp_path / "run", hooks=[Watch(crash_at=0)])
+    kept = torch.load(tmp_path / "run" / "first_stage_own.pth", weights_only=True)["state"]
+    start = build_model(cfg).terms()["own"].loss
+    assert kept["bind.loss.written"].any()
+    moved = (kept["bind.loss.student_bank"] != start.student_bank).any(1)
+    assert torch.equal(moved, kept["bind.loss.written"])
+
+
+def test_a_critic_has_no_first_stage(tmp_path: Path) -> None:
+    cfg = learning(3)
+    cfg["model"]["binds"]["own"]["loss"] = dict(type="skd_holistic")
+    with pytest.raises(UserError, match=r"'own': Holistic has a critic, which a first stage does not train"):
+        train(cfg, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
