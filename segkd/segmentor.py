@@ -34,7 +34,7 @@ class TrainingModel(BaseModel):
 
     def __init__(self) -> None:
         super().__init__()
-        #: norm of each term's gradient to the weight of the student's first layer, which all of them share
+        #: norm of each term's gradient to all of the student's parameters
         self.gradient_norms: dict[str, float] = {}
         #: set by the engine where several processes train together; in a list, as it holds this module
         self.parallel: list[DistributedDataParallel] = []
@@ -72,7 +72,7 @@ class TrainingModel(BaseModel):
             assert label is not None
             terms = self.losses(image, label, self.step, index)
             if self.watch_gradients:
-                self.gradient_norms = gradient_norms(terms, shared_weight(self.student))
+                self.gradient_norms = gradient_norms(terms, self.student)
             return terms
         logits = self.student.predict(image)
         return list(logits.argmax(dim=1)) if mode == "predict" else logits
@@ -94,20 +94,18 @@ class TrainingModel(BaseModel):
         return total, OrderedDict(loss=total.detach(), **{k: v.detach() for k, v in losses.items()})
 
 
-def shared_weight(network: nn.Module) -> Tensor:
-    """The first trainable weight (matrix or kernel) of a network: whatever is tapped, its gradient arrives there."""
-    return next(p for p in network.parameters() if p.requires_grad and p.dim() > 1)
+def gradient_norms(terms: Mapping[str, Tensor], network: nn.Module) -> dict[str, float]:
+    """Norm of the gradient of each term to all trainable parameters of ``network``; 0 for a term that reaches none.
 
-
-def gradient_norms(terms: Mapping[str, Tensor], weight: Tensor) -> dict[str, float]:
-    """Norm of the gradient of each term to ``weight``; 0 for a term that does not reach it."""
-    norms = {}
+    All, as a network of several branches has no layer that every tap depends on.
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    norms = dict.fromkeys(terms, 0.0)
     for name, value in terms.items():
-        if not value.requires_grad:
-            norms[name] = 0.0
-            continue
-        (grad,) = torch.autograd.grad(value, weight, retain_graph=True, allow_unused=True)
-        norms[name] = 0.0 if grad is None else float(grad.float().norm())
+        if weights and value.requires_grad:
+            found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+            parts = [grad.float().norm() for grad in found if grad is not None]
+            norms[name] = float(torch.stack(parts).norm()) if parts else 0.0
     return norms
 
 

@@ -102,7 +102,7 @@ class FiniteLossHook(Hook):
 
 
 class GradientWatchHook(Hook):
-    """Every ``interval`` steps, the norm of each term's gradient at the student's first layer, which all of them share.
+    """Every ``interval`` steps, the norm of each term's gradient to all of the student's parameters.
 
     A term that is silent (no gradient at all) or louder than all others together by ``dominance`` is warned about,
     once. Terms whose schedule has them off are not judged.
@@ -133,7 +133,7 @@ class GradientWatchHook(Hook):
         for name, norm in norms.items():
             rest = sum(norms.values()) - norm
             if norm == 0 and float(outputs[name]) != 0:
-                self._warn(name, "silent", "has no gradient at the student's first layer: it teaches nothing there")
+                self._warn(name, "silent", "gives the student no gradient: it teaches nothing")
             elif len(norms) > 1 and norm > self.dominance * rest > 0:
                 self._warn(
                     name, "loud", f"has {norm / rest:.0f} times the gradient of all other terms; lower its weight"

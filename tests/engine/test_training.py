@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from segkd import models
 from segkd.datasets.synthetic import SyntheticStreets
 from segkd.datasets.transforms import TrainTransform
 from segkd.distiller import Distiller
@@ -22,8 +23,9 @@ from segkd.losses import DistillationLoss
 from segkd.losses.cwd import ChannelWise
 from segkd.models import load_weights
 from segkd.models.fast_scnn import FastSCNN
-from segkd.segmentor import Segmentor
+from segkd.segmentor import Segmentor, gradient_norms
 from segkd.supervision import AuxHead
+from segkd.taps import tap
 
 SUPERVISION = dict(main={}, aux=dict(tap="learning_to_downsample", head=dict(type=AuxHead), weight=0.4))
 BIND = dict(student="classifier", teacher="classifier", loss=dict(type=ChannelWise), weight=3.0)
@@ -298,14 +300,39 @@ def test_gradient_norm_is_that_of_the_weighted_term(tmp_path: Path) -> None:
     model.watch_gradients = True
     model.eval()
     model(**batch, mode="loss")
-    weight = model.student.learning_to_downsample[0][0].weight
     terms = model.losses(batch["image"], batch["label"], 0)
     terms["loss_bind_deep"].backward()
-    assert model.gradient_norms["loss_bind_deep"] == pytest.approx(float(weight.grad.norm()), rel=1e-5)
+    grads = torch.cat([p.grad.double().flatten() for p in model.student.parameters() if p.grad is not None])
+    assert model.gradient_norms["loss_bind_deep"] == pytest.approx(float(grads.norm()), rel=1e-5)
+    assert all(p.grad is None for p in model.student.classifier.parameters())  # not reached from the tap
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("bisenetv1", "spatial"), ("bisenetv2", "detail"), ("contextnet", "context"), ("icnet", "detail")],
+)
+def test_a_term_on_a_branch_of_its_own_is_not_silent(name: str, path: str) -> None:
+    network = models.create(name, num_classes=11)
+    with tap(network, [path]) as features:
+        network.predict(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    norms = gradient_norms({"branch": features[path].square().mean()}, network)
+    assert norms["branch"] > 0
+
+
+def test_gradient_norms_of_frozen_parts_are_left_out() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1))
+    network[0].requires_grad_(False)
+    value = network(torch.ones(1, 3)).sum()
+    terms = {"reaches": 2 * value, "constant": value.detach(), "elsewhere": torch.ones(1, requires_grad=True).sum()}
+    norms = gradient_norms(terms, network)
+    hidden = network[0](torch.ones(1, 3))
+    assert norms["reaches"] == pytest.approx(2 * float((hidden.square().sum() + 1).sqrt()), rel=1e-6)
+    assert (norms["constant"], norms["elsewhere"]) == (0, 0)
+    assert gradient_norms(terms, network.requires_grad_(False)) == dict.fromkeys(terms, 0.0)
 
 
 def test_silent_and_loud_terms_are_warned_about(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="loss_bind_own has no gradient"):
+    with pytest.warns(UserWarning, match="loss_bind_own gives the student no gradient"):
         counting(tmp_path, deaf=True)
     with pytest.warns(UserWarning, match="loss_bind_own has .* times the gradient"):
         counting(tmp_path / "loud", weight=1e6)
