@@ -105,7 +105,8 @@ class GradientWatchHook(Hook):
     """Every ``interval`` steps, the norm of each term's gradient to all of the student's parameters.
 
     A term that is silent (no gradient at all) or louder than all others together by ``dominance`` is warned about,
-    once. Terms whose schedule has them off are not judged.
+    once. One whose value is 0, too, is silent the second time in a row: a batch may lack the labels that it needs.
+    Terms whose schedule has them off are not judged, nor is supervision loud while no bind is heard.
 
     Args:
         record: takes {"step": ..., "gradients": {term: norm}}.
@@ -116,6 +117,7 @@ class GradientWatchHook(Hook):
     def __init__(self, record: Callable[[Mapping[str, Any]], None], interval: int, dominance: float = 100.0) -> None:
         self.record, self.interval, self.dominance = record, interval, dominance
         self.warned: set[tuple[str, str]] = set()
+        self.idle: set[str] = set()  # terms that were on, of value 0 and without gradient, the last time
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         bare(runner.model).watch_gradients = runner.iter % self.interval == 0
@@ -130,11 +132,24 @@ class GradientWatchHook(Hook):
             return
         norms = model.gradient_norms
         self.record({"step": runner.iter + 1, "gradients": norms})
+        binds = {f"loss_bind_{name}": bind.is_on(runner.iter) for name, bind in model.terms().items()}
+        on = {name: norm for name, norm in norms.items() if binds.get(name, True)}
+        self._judge_silent({name: float(outputs[name]) for name, norm in on.items() if norm == 0})
+        if not binds or any(on.get(name, 0.0) > 0 for name in binds):
+            self._judge_loud(on)
+
+    def _judge_silent(self, values: Mapping[str, float]) -> None:
+        """``values`` of the terms that are on and have no gradient."""
+        for name, value in values.items():
+            if value != 0 or name in self.idle:
+                self._warn(name, "silent", "gives the student no gradient: it teaches nothing")
+        self.idle = {name for name, value in values.items() if value == 0}
+
+    def _judge_loud(self, norms: Mapping[str, float]) -> None:
+        """``norms`` of the terms that are on."""
         for name, norm in norms.items():
             rest = sum(norms.values()) - norm
-            if norm == 0 and float(outputs[name]) != 0:
-                self._warn(name, "silent", "gives the student no gradient: it teaches nothing")
-            elif len(norms) > 1 and norm > self.dominance * rest > 0:
+            if norm > self.dominance * rest > 0:
                 self._warn(
                     name, "loud", f"has {norm / rest:.0f} times the gradient of all other terms; lower its weight"
                 )

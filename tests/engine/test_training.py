@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +338,33 @@ def test_silent_and_loud_terms_are_warned_about(tmp_path: Path) -> None:
         counting(tmp_path, deaf=True)
     with pytest.warns(UserWarning, match="loss_bind_own has .* times the gradient"):
         counting(tmp_path / "loud", weight=1e6)
+
+
+def watched(binds: dict[str, Any], steps: int = 3, aux: float = 0.4) -> list[str]:
+    """What a run that watches the gradients at each step warns of."""
+    cfg = config("distilled", schedule=dict(steps=steps, val_interval=steps), engine=dict(gradient_interval=1))
+    cfg["model"] |= dict(binds=binds, supervision=dict(SUPERVISION, aux=dict(SUPERVISION["aux"], weight=aux)))
+    cfg["data"]["batch_size"] = 2
+    with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("always")
+        train(cfg, Path(folder) / "run")
+    return [str(warning.message) for warning in caught if "the term" in str(warning.message)]
+
+
+RKD = dict(student="fusion", teacher="fusion", loss=dict(type="rkd", samples="batch"))  # 2 samples: value always 0
+
+
+def test_a_term_that_is_always_zero_is_silent_and_supervision_is_not_loud_for_it() -> None:
+    said = watched(dict(own=RKD), aux=1e-9)
+    assert said == ["the term loss_bind_own gives the student no gradient: it teaches nothing"]
+
+
+def test_a_term_of_zero_is_judged_the_second_time_and_while_it_is_on() -> None:
+    assert watched(dict(own=RKD), steps=1) == []
+    assert watched(dict(own=dict(RKD, schedule=dict(stop=1)))) == []
+    assert watched(dict(own=dict(RKD, weight=0.0))) == []
+
+
+def test_supervision_that_drowns_a_bind_is_loud() -> None:
+    faint = dict(DEEP, weight=1e-9)
+    assert any("times the gradient of all other terms" in text for text in watched(dict(own=faint, none=RKD)))
