@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +71,10 @@ class Bind(nn.Module):
         self.lr_factor = float(lr_factor)
         self.schedule: WeightSchedule = construct(WeightSchedule, schedule or {})
         self.loss: DistillationLoss = LOSSES.build(loss)
-        one_each = [connector] * len(self.student_paths)
-        self.connectors = nn.ModuleList([CONNECTORS.build(c) if c is not None else nn.Identity() for c in one_each])
+        self.connectors = nn.ModuleList()
+        for number in range(len(self.student_paths)):
+            with drawn_apart(f"connector {number}"):
+                self.connectors.append(nn.Identity() if connector is None else CONNECTORS.build(connector))
         self.shapes: list[Meeting] = []
         self.first_stage = None if first_stage is None else dict(first_stage)
         if self.first_stage is None and self.first_learner():
@@ -89,9 +93,10 @@ class Bind(nn.Module):
         at_student = read_taps(student, self.student_paths, probe["student"])
         at_teacher = read_taps(teacher, self.teacher_paths, probe["teacher"])
         pairs = [(at_student[s], at_teacher[t]) for s, t in zip(self.student_paths, self.teacher_paths, strict=True)]
-        for connector, (s, t) in zip(self.connectors, pairs, strict=True):
+        for number, (connector, (s, t)) in enumerate(zip(self.connectors, pairs, strict=True)):
             if isinstance(connector, Connector):
-                connector.prepare(tuple(s.shape), tuple(t.shape))
+                with drawn_apart(f"connector {number}"):
+                    connector.prepare(tuple(s.shape), tuple(t.shape))
         with evaluating(self.connectors):
             met = [self._meet(c(s), t) for c, (s, t) in zip(self.connectors, pairs, strict=True)]
         self.shapes = [
@@ -211,6 +216,18 @@ class Meeting:
     teacher_raw: tuple[int, ...]
     student_met: tuple[int, ...]
     teacher_met: tuple[int, ...]
+
+
+@contextmanager
+def drawn_apart(name: str) -> Iterator[None]:
+    """Inside, torch draws other numbers (on the CPU) for every name, and the same ones again from the same state.
+
+    The state itself is left as it was, so that what is made afterwards does not depend on what is made here.
+    """
+    with torch.random.fork_rng(devices=[]):
+        seed = int(torch.randint(2**62, ())) + zlib.crc32(name.encode())
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def one_or_all(features: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:

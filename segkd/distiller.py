@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segkd.binding import Bind, one_or_all, resize_feature
+from segkd.binding import Bind, drawn_apart, one_or_all, resize_feature
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import construct
@@ -59,7 +59,8 @@ class Distiller(TrainingModel):
         probes = {name: probe_input(network, probe_size) for name, network in self.teachers.items()}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
-            self.binds[name] = self._make_bind(name, cfg, student_probe, probes)
+            with drawn_apart(f"bind {name}"):
+                self.binds[name] = self._make_bind(name, cfg, student_probe, probes)
 
     @property
     def teacher(self) -> Network:

@@ -310,3 +310,27 @@ def test_warmup_scales_the_term():
     values = [float(model.losses(image, label, step)["loss_bind_logits"].detach()) for step in (0, 3, 10)]
     assert values[0] == pytest.approx(values[1] / 4)
     assert values[1] == values[2]
+
+
+def test_connectors_of_equal_shape_start_apart_and_follow_seed_and_name() -> None:
+    one = dict(BINDS["stem"])
+    both = dict(one, student=["stem", "norm"], teacher=["stem", "norm"], loss=dict(type="fsp"))
+    given = dict(one, connector=dict(type="conv1x1", in_channels=8, out_channels=12))
+    weights: list[dict[str, Tensor]] = []
+    for binds in (dict(a=one, b=one, c=both, d=given), dict(e=given, c=both, a=one)):
+        model = distiller(Tiny(width=12).requires_grad_(False), binds=binds)
+        state = model.binds.state_dict()
+        weights.append({name: value for name, value in state.items() if "connectors" in name})
+    first, second = weights
+    assert len(first) == 5
+    for name, value in first.items():
+        assert not any(torch.equal(value, other) for key, other in first.items() if key != name), name
+    assert all(torch.equal(second[name], first[name]) for name in first if name[0] in "ac")
+
+
+def test_making_binds_leaves_the_random_stream() -> None:
+    after = []
+    for binds in (dict(a=BINDS["logits"]), BINDS):
+        distiller(Tiny(width=12), binds=binds)
+        after.append(torch.rand(3))
+    assert torch.equal(*after)
