@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from segkd.errors import UserError
 
@@ -21,13 +22,13 @@ class WeightSchedule:
     def __init__(self, warmup: int = 0, decay: str = "constant", stop: int | None = None) -> None:
         if decay not in DECAYS:
             raise UserError(f"schedule: decay {decay!r} is not one of {', '.join(DECAYS)}")
-        if warmup < 0 or (stop is not None and stop < 1):
-            raise UserError(f"schedule: warmup must be 0 or more and stop 1 or more, got {warmup} and {stop}")
+        warmup = _whole("warmup", warmup, least=0)
+        stop = None if stop is None else _whole("stop", stop, least=1)
         if decay != "constant" and stop is None:
             raise UserError(f"schedule: a {decay} decay needs the step at which it ends, stop=...")
         if stop is not None and stop <= warmup:
             raise UserError(f"schedule: it stops at step {stop}, before its warm-up of {warmup} steps ends")
-        self.warmup, self.decay, self.stop = int(warmup), decay, stop
+        self.warmup, self.decay, self.stop = warmup, decay, stop
 
     def __call__(self, step: int) -> float:
         """The factor at ``step`` (the first is 0)."""
@@ -39,3 +40,11 @@ class WeightSchedule:
             return 1.0
         progress = (step - self.warmup) / (self.stop - self.warmup)
         return 1 - progress if self.decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A number of steps; one written as a float (4e4) becomes an int."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not float(value).is_integer() or value < least:
+        raise UserError(f"schedule: {name} must be a whole number of {least} or more, got {value!r}")
+    return int(value)

@@ -33,13 +33,26 @@ def test_decays_fall_to_zero_at_the_stop():
     assert cosine(10) == 0.0
 
 
+def test_whole_numbers_may_be_written_as_floats():
+    schedule = WeightSchedule(warmup=2e0, stop=1e1)
+    assert (schedule.warmup, schedule.stop) == (2, 10)
+    assert isinstance(schedule.warmup, int)
+    assert isinstance(schedule.stop, int)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (dict(decay="cosin"), "'cosin'"),
         (dict(decay="cosine"), "stop="),
         (dict(warmup=5, stop=5), "before its warm-up"),
-        (dict(warmup=-1), "0 or more"),
+        (dict(warmup=-1), "warmup .* 0 or more, got -1"),
+        (dict(warmup="a"), "warmup must be a whole number of 0 or more, got 'a'"),
+        (dict(warmup=None), "warmup .* got None"),
+        (dict(warmup=True), "warmup .* got True"),
+        (dict(stop=2.5), "stop must be a whole number of 1 or more, got 2.5"),
+        (dict(stop=float("inf")), "stop .* got inf"),
+        (dict(stop=0), "stop .* 1 or more, got 0"),
     ],
 )
 def test_mistakes_are_named(arguments, words):
