@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.registry import Registry
@@ -33,7 +34,8 @@ class Conv1x1(Connector):
     Args:
         in_channels, out_channels: the student's and the teacher's count; None = as probed.
         bias: add a bias.
-        norm: follow with BatchNorm2d.
+        norm: follow with BatchNorm2d. In training, a batch with a single position has no variance: BatchNorm then uses
+            its running statistics.
     """
 
     def __init__(
@@ -65,7 +67,14 @@ class Conv1x1(Connector):
             )
         if feature.dim() != 4 or feature.shape[1] != self.in_channels:
             raise UserError(f"Conv1x1 was made for (N, {self.in_channels}, H, W), got {tuple(feature.shape)}")
-        out: Tensor = self.layers(feature)
+        out: Tensor = self.layers[0](feature)
+        return self._normalise(out) if self.norm else out
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        norm = cast(nn.Sequential, self.layers)[1]
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        out: Tensor = norm(x)
         return out
 
     def extra_repr(self) -> str:

@@ -85,3 +85,17 @@ def test_mistakes_are_named():
         build_connector({"type": Conv1x1}, STUDENT, (2, 10))
     with pytest.raises(UserError, match="'conv1x1'"):
         CONNECTORS.create("conv1x")
+
+
+def test_a_single_position_is_normalised_by_the_running_statistics():
+    connector = build_connector({"type": Conv1x1, "norm": True}, STUDENT, TEACHER).train()
+    connector(torch.randn(4, 6, 5, 5))
+    before = {name: value.clone() for name, value in connector.state_dict().items()}
+    feature = torch.randn(1, 6, 1, 1, requires_grad=True)
+    out = connector(feature)
+    torch.testing.assert_close(out, connector.eval()(feature))
+    assert all(torch.equal(value, before[name]) for name, value in connector.state_dict().items())
+    out.square().sum().backward()
+    assert feature.grad.abs().sum() > 0
+    connector.train()(torch.randn(1, 6, 1, 2))  # two positions have a variance
+    assert not torch.equal(connector.layers[1].running_var, before["layers.1.running_var"])
