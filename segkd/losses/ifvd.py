@@ -79,76 +79,79 @@ def _counted(
 
 
 class _SquaredDifference(torch.autograd.Function):
-    """Sum over counted pixels. Sample by sample, and the gradient by hand: it keeps no map beside the student's."""
+    """Sum over counted pixels. The gradient is by hand: beside the inputs it keeps a few numbers for each pixel."""
 
     @staticmethod
     def forward(
         ctx: FunctionCtx, student: Tensor, teacher: Tensor, label: Tensor, counted: Tensor, classes: int
     ) -> Tensor:
-        prototypes, cosines, differences = [], [], []
-        for n in range(student.shape[0]):
-            inside, own, member = _membership(label[n], counted[n], classes)
-            prototype, cosine = _cosine_to_prototype(_vectors(student[n], inside), own, member)
-            _, aim = _cosine_to_prototype(_vectors(teacher[n], inside), own, member)
-            prototypes.append(prototype)
-            cosines.append(cosine)
-            differences.append(cosine - aim)
-        difference = torch.stack(differences)
-        kept = student, label, counted, torch.stack(prototypes), torch.stack(cosines), difference
-        ctx.save_for_backward(*kept)
+        inside = counted.flatten(1)
+        own = label.flatten(1).masked_fill(~inside, 0)
+        member = _membership(own, inside, classes, student)
+        size = member.sum(2, keepdim=True).clamp_min_(1)
+        length, prototype, cosine = _cosine_to_prototype(student, own, inside, member, size)
+        difference = cosine - _cosine_to_prototype(teacher, own, inside, member, size)[2].to(cosine.dtype)
+        ctx.save_for_backward(student, own, inside, size, length, prototype, cosine, difference)
         return difference.square().sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        student, label, counted, prototypes, cosines, difference = ctx.saved_tensors  # type: ignore[attr-defined]
+        student, own, inside, size, length, prototype, *values = ctx.saved_tensors  # type: ignore[attr-defined]
         with no_autocast(student):
-            out, slope = torch.empty_like(student), 2 * grad * difference
-            for n in range(student.shape[0]):
-                inside, _, member = _membership(label[n], counted[n], prototypes.shape[1])
-                feature = _vectors(student[n], inside)
-                mine = _gradient(feature, member, prototypes[n], cosines[n], slope[n])
-                out[n] = mine.view(out.shape[1:])
-        return out, None, None, None, None
+            cosine, difference = values
+            feature = _finite(raise_precision(student).flatten(2), length, inside)
+            member = _membership(own, inside, size.shape[1], feature)
+            length = length.masked_fill(~inside, 0)
+            out = _gradient(feature, member, size, length, prototype, cosine, 2 * grad * difference)
+            return out.view(student.shape).to(student.dtype), None, None, None, None
 
 
-def _membership(label: Tensor, counted: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(H, W) -> counted (P,), class (P,), 0 where not counted, and membership (K, P) of true and false."""
-    inside = counted.flatten()
-    own = label.flatten().masked_fill(~inside, 0)
-    return inside, own, inside.new_zeros(classes, inside.shape[0]).scatter_(0, own[None], inside[None])
+def _membership(own: Tensor, inside: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Class and whether it counts (N, P) -> membership (N, K, P) of 0 and 1, of at least float32."""
+    counts = raise_precision(inside.to(like.dtype))[:, None]
+    return counts.new_zeros(len(own), classes, own.shape[1]).scatter_(1, own[:, None], counts)
 
 
-def _vectors(feature: Tensor, inside: Tensor) -> Tensor:
-    """(C, H, W) -> (C, P) of at least float32, 0 where not counted."""
-    return raise_precision(feature.flatten(1)).masked_fill(~inside, 0)
+def _finite(feature: Tensor, length: Tensor, inside: Tensor) -> Tensor:
+    """(N, C, P), copied with 0 for the pixels that do not count if one of those is not finite: 0 times it is not 0."""
+    return feature if (length.isfinite() | inside).all() else feature.masked_fill(~inside[:, None], 0)
 
 
-def _lengths(vectors: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def _inverse(length: Tensor) -> tuple[Tensor, Tensor]:
     """1 / length, bounded for faint vectors; and whether it changes with the vector, as a factor."""
-    length = vectors.square().sum(dim).sqrt()  # vector_norm takes seven times as long over the outer dimension
-    return 1 / length.clamp_min(FAINT), (length > FAINT).to(vectors.dtype)
+    return 1 / length.clamp_min(FAINT), (length > FAINT).to(length.dtype)
 
 
-def _cosine_to_prototype(feature: Tensor, own: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Feature (C, P), class (P,), membership (K, P) -> prototypes (K, C) and cosines (P,), 0 where not counted."""
-    member = member.to(feature.dtype)
-    prototype = (member @ feature.T) / member.sum(1, keepdim=True).clamp_min(1)
-    product = (prototype @ feature).gather(0, own[None])[0]
-    return prototype, product * _lengths(feature, 0)[0] * _lengths(prototype, 1)[0][own]
+def _cosine_to_prototype(
+    feature: Tensor, own: Tensor, inside: Tensor, member: Tensor, size: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, C, H, W), classes -> lengths (N, P), prototypes (N, K, C) and cosines (N, P), 0 where not counted.
+
+    Lengths go sample by sample: the squares of the whole batch would be as large as the student's gradient.
+    """
+    feature = raise_precision(feature).flatten(2)
+    squares = feature.new_empty(feature.shape[1:])
+    length = torch.stack([torch.mul(x, x, out=squares).sum(0) for x in feature]).sqrt_()
+    feature, member = _finite(feature, length, inside), member.to(feature.dtype)
+    prototype = (member @ feature.transpose(1, 2)) / size
+    product = (prototype @ feature).gather(1, own[:, None])[:, 0]
+    small = _inverse(torch.linalg.vector_norm(prototype, dim=2))[0].gather(1, own)
+    return length, prototype, (product * _inverse(length)[0] * small).masked_fill_(~inside, 0)
 
 
-def _gradient(feature: Tensor, member: Tensor, prototype: Tensor, cosine: Tensor, slope: Tensor) -> Tensor:
-    """Of ``sum(slope * cosine)`` to the feature (C, P): directly, and through the prototypes."""
-    member = member.to(feature.dtype)
-    short, bends = _lengths(feature, 0)
-    small, turns = _lengths(prototype, 1)
-    weighted = member * (slope * short)
-    direction = prototype * small[:, None]
-    to_prototype = weighted @ feature.T - direction * ((member @ (slope * cosine)) * turns)[:, None]
-    to_prototype *= (small / member.sum(1).clamp_min(1))[:, None]
-    out = feature * (-slope * cosine * short.square() * bends)
-    return out.addmm_(direction.T, weighted).addmm_(to_prototype.T, member)
+def _gradient(
+    feature: Tensor, member: Tensor, size: Tensor, length: Tensor, prototype: Tensor, cosine: Tensor, slope: Tensor
+) -> Tensor:
+    """Of ``sum(slope * cosine)`` to the feature (N, C, P): directly, and through the prototypes."""
+    (short, bends), (small, turns) = _inverse(length), _inverse(torch.linalg.vector_norm(prototype, dim=2))
+    scale, direction = (slope * short)[:, None], prototype * small[..., None]
+    to_prototype = (member * scale) @ feature.transpose(1, 2)
+    to_prototype -= direction * ((direction * to_prototype).sum(2) * turns)[..., None]
+    to_prototype *= small[..., None] / size
+    out = feature * (-slope * cosine * short.square() * bends)[:, None]
+    out.baddbmm_(to_prototype.transpose(1, 2), member)
+    return out.baddbmm_(direction.transpose(1, 2), member.mul_(scale))
 
 
 def published_scale(
