@@ -58,7 +58,9 @@ def factor_transfer(student: Tensor, teacher: Tensor, p: float = 1.0, valid: Ten
         positions = student.new_full((n,), h * w, dtype=torch.int64) if mask is None else mask.flatten(1).sum(1)
         size = (c * positions.clamp_min(1))[:, None]
         f_s, f_t = (_unit_size(x, size, mask) for x in (student, teacher.detach()))
-        total = ((f_s - f_t).abs().pow(p) / size).sum()
+        distance = (f_s - f_t).abs()
+        # no power for p = 1, and the sum before its division: each would write whole factors, and their gradients
+        total = ((distance if p == 1 else distance.pow(p)).sum(1) / size[:, 0]).sum()
         return total / n if mask is None else mean_over(total, (positions > 0).sum())
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from made import Made
 from torch import nn
 
 from segkd.errors import UserError
@@ -51,6 +52,16 @@ def test_golden_of_repdistiller_is_ours_of_collapsed_factors(golden):
     scale = published_scale(N=n, C=c, K=c, H=h, W=w, published="repdistiller")
     g.check(lambda s, t: scale * factor_transfer(s.square().mean(1, keepdim=True), t.square().mean(1, keepdim=True)))
     assert not torch.isclose(scale * factor_transfer(g.student, g.teacher), g.value, rtol=1e-2)
+
+
+def test_fewer_whole_factors_are_made_than_by_the_textbook_form(book):
+    s, t = double(2, 4, 5, 6).requires_grad_(), double(2, 4, 5, 6)
+    made = []
+    for form in (factor_transfer, book.ft):
+        with Made() as seen:
+            form(s, t).backward()
+        made.append(sum(numbers >= s.numel() for _, numbers in seen.tensors))
+    assert made[0] < made[1]
 
 
 def test_textbook_forms_are_the_published_ones(golden, book):

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 import torch
+from made import Made
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from segkd.errors import UserError
 from segkd.losses.ifvd import IntraClassVariation, intra_class_variation, published_scale
@@ -113,20 +113,6 @@ def test_faint_vectors_fade_out():
     value, want = intra_class_variation(faint, t, label, 1), (cosine - aim).square().mean()
     torch.testing.assert_close(value, want)
     torch.testing.assert_close(torch.autograd.grad(value, faint), torch.autograd.grad(want, faint))
-
-
-class Made(TorchDispatchMode):
-    """Notes the size of every new tensor, and the operation that made it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tensors: list[tuple[str, int]] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor) and not func.is_view and not func._schema.is_mutable:
-            self.tensors.append((func.overloadpacket.__name__, out.numel()))
-        return out
 
 
 def test_the_gradient_is_the_one_map_made_and_finite_features_are_not_copied():
