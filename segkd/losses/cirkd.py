@@ -23,7 +23,7 @@ from segkd.losses.base import (
     valid_mask,
 )
 from segkd.losses.memory import ClassQueue
-from segkd.losses.sampling import IGNORE_INDEX, Sampler, gather_rows, generator
+from segkd.losses.sampling import IGNORE_INDEX, Sampler, gather_rows, generator, labelled
 from segkd.losses.similarity import relation_kl, unit
 
 NAME = "CrossImageRelational"
@@ -273,13 +273,11 @@ class CrossImageRelational(DistillationLoss):
             raise UserError(f"{NAME} has no memory yet; call prepare(student_shapes, teacher_shapes, teacher_modules)")
         if label is None or draw is None:
             raise UserError(f"{NAME}: its memory terms need the labels and a draw: loss.sample(...) makes it")
-        counted = valid_mask(label != self.ignore_index, (student.shape[0], *student.shape[2:]), NAME)
+        positions = (student.shape[0], *student.shape[2:])
+        counted = valid_mask(labelled(label, self.num_classes, self.ignore_index, NAME), positions, NAME)
         assert counted is not None
         if valid is not None:
             counted = counted & valid.bool()
-        if bool((label[counted] >= self.num_classes).any()):
-            largest = int(label[counted].max())
-            raise UserError(f"{NAME}: a label is {largest}, but num_classes={self.num_classes}; set it in the loss")
         s = unit(self.head(raise_precision(student)).permute(0, 2, 3, 1)[counted], NOISE)
         t = unit(raise_precision(teacher).permute(0, 2, 3, 1)[counted])
         terms = []

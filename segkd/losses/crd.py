@@ -25,7 +25,7 @@ from segkd.losses.base import (
     valid_mask,
 )
 from segkd.losses.gram import gram
-from segkd.losses.sampling import IGNORE_INDEX, Sampler, gather_rows, generator
+from segkd.losses.sampling import IGNORE_INDEX, Sampler, gather_rows, generator, labelled
 from segkd.losses.similarity import unit
 
 NAME = "ContrastiveRepresentation"
@@ -247,9 +247,10 @@ class ContrastiveRepresentation(DistillationLoss):
         if index is None or draw is None:
             raise UserError(f"{NAME} needs index=, the samples' numbers in the data set, and a draw: loss.sample(...)")
         index, draw = index.to(s.device), draw.to(s.device)
-        if bool((index < 0).any() | (index >= self.n_data).any()):
+        wrong = index[(index < 0) | (index >= self.n_data)]
+        if len(wrong):
             raise UserError(
-                f"{NAME}: sample {int(index.max())} is not below n_data={self.n_data}; set n_data in the loss"
+                f"{NAME}: sample {int(wrong[0])} is not from 0 to below n_data={self.n_data}; set n_data in the loss"
             )
         with no_autocast(s):
             rows_s, rows_t, place, classes = self._samples(s, t, label, valid)
@@ -276,10 +277,7 @@ class ContrastiveRepresentation(DistillationLoss):
             return rows[0], rows[1], place, torch.zeros_like(place)
         if label is None:
             raise UserError(f"{NAME} of class regions needs the labels; or take samples='batch'")
-        counted = label != self.ignore_index
-        if bool((label[counted] >= self.num_classes).any()):
-            largest = int(label[counted].max())
-            raise UserError(f"{NAME}: a label is {largest}, but num_classes={self.num_classes}; set it in the loss")
+        labelled(label, self.num_classes, self.ignore_index, NAME)
         found = self._sampler(student, teacher, label, valid=valid)
         return found.student, found.teacher, found.image, found.label
 

@@ -23,7 +23,7 @@ from segkd.losses.base import (
     single,
     valid_mask,
 )
-from segkd.losses.sampling import IGNORE_INDEX
+from segkd.losses.sampling import IGNORE_INDEX, labelled
 
 NAME = "DecoupledKD"
 
@@ -80,15 +80,9 @@ def counted_pixels(student: Tensor, label: Tensor, ignore_index: int, valid: Ten
     positions, classes = (student.shape[0], *student.shape[2:]), student.shape[1]
     if tuple(label.shape) != positions:
         raise UserError(f"{NAME}: the label is {tuple(label.shape)}, its positions are {positions}; resize it first")
-    labelled = label != ignore_index
-    wrong = labelled & ((label < 0) | (label >= classes))
-    if bool(wrong.any()):
-        raise UserError(
-            f"{NAME}: a label is {int(label[wrong][0])}, but the logits have {classes} classes; map it to one of them "
-            f"or to ignore_index={ignore_index}"
-        )
+    counted = labelled(label, classes, ignore_index, NAME, cure=f"the logits have {classes} classes: tap others")
     mask = valid_mask(valid, positions, NAME)
-    return labelled if mask is None else labelled & mask
+    return counted if mask is None else counted & mask
 
 
 def _decoupled(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from segkd.losses.base import (
     single,
     valid_mask,
 )
-from segkd.losses.sampling import IGNORE_INDEX
+from segkd.losses.sampling import IGNORE_INDEX, labelled
 
 NAME = "IntraClassVariation"
 FAINT = 1e-4  # pixels and prototypes shorter than this fade out instead of being blown up to unit length
@@ -70,12 +70,9 @@ def _counted(
     positions = (student.shape[0], *student.shape[2:])
     if tuple(label.shape) != positions:
         raise UserError(f"{NAME}: the label is {tuple(label.shape)}, its positions are {positions}; resize it first")
-    labelled = label != ignore_index
-    wrong = labelled & ((label < 0) | (label >= num_classes))
-    if bool(wrong.any()):
-        raise UserError(f"{NAME}: a label is {int(label[wrong][0])}, but num_classes={num_classes}; set it in the loss")
+    counted = labelled(label, num_classes, ignore_index, NAME)
     mask = valid_mask(valid, positions, NAME)
-    return labelled if mask is None else labelled & mask
+    return counted if mask is None else counted & mask
 
 
 class _SquaredDifference(torch.autograd.Function):

@@ -118,12 +118,24 @@ class Sampler:
         return Samples(means[0], means[1], image, classes)
 
 
+def labelled(label: Tensor, num_classes: int, ignore_index: int, name: str, cure: str = "set it in the loss") -> Tensor:
+    """Where a label is not ``ignore_index``; a UserError if one of these is no class 0..num_classes - 1."""
+    found = label != ignore_index
+    wrong = found & ((label < 0) | (label >= num_classes))
+    if bool(wrong.any()):
+        raise UserError(
+            f"{name}: a label is {int(label[wrong][0])}, but num_classes={num_classes}; {cure}, or map the label to "
+            f"ignore_index={ignore_index}"
+        )
+    return found
+
+
 def class_members(
     label: Tensor, num_classes: int, dtype: torch.dtype, ignore_index: int = IGNORE_INDEX, valid: Tensor | None = None
 ) -> Tensor:
     """Label (N, H, W) -> membership (N, H * W, K) of 0 and 1; rows of ignored or invalid pixels are all 0."""
     flat = label.flatten(1)
-    taking_part = flat != ignore_index
+    taking_part = labelled(flat, num_classes, ignore_index, "samples of class regions")
     if valid is not None:
         taking_part = taking_part & valid.flatten(1).bool()
     one_hot = F.one_hot(flat.masked_fill(~taking_part, 0), num_classes).to(dtype)

@@ -426,8 +426,9 @@ def test_mistakes_are_named():
         make()(s, t, label)
     with pytest.raises(UserError, match="labels and a draw"):
         run(make(), s, t, None)
-    with pytest.raises(UserError, match="label is 7"):
-        run(make(), s, t, label.masked_fill(label == 2, 7))
+    for wrong in (7, -1):
+        with pytest.raises(UserError, match=f"label is {wrong}, but num_classes"):
+            run(make(), s, t, label.masked_fill(label == 2, wrong))
     with pytest.raises(UserError, match="one N, H and W"):
         minibatch_pixel(s, t[:, :, 1:])
     with pytest.raises(UserError, match="valid mask is"):

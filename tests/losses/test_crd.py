@@ -370,12 +370,14 @@ def test_mistakes_are_named():
         unprepared.sample((3, 4, 3, 5), seed=0)
     with pytest.raises(UserError, match="index="):
         make()(s, t, label)
-    with pytest.raises(UserError, match="sample 20 is not below n_data=20"):
-        run(make(), s, t, label, index + 1)
+    for wrong in (20, -1):
+        with pytest.raises(UserError, match=f"sample {wrong} is not from 0 to below n_data=20"):
+            run(make(), s, t, label, torch.tensor([3, wrong, 4]))
     with pytest.raises(UserError, match="needs the labels"):
         run(make(), s, t, None, index)
-    with pytest.raises(UserError, match="label is 7"):
-        run(make(), s, t, label.masked_fill(label == 2, 7), index)
+    for wrong in (7, -1):
+        with pytest.raises(UserError, match=f"label is {wrong}, but num_classes"):
+            run(make(), s, t, label.masked_fill(label == 2, wrong), index)
     with pytest.raises(UserError, match="valid mask is"):
         run(make(), s, t, label, index, valid=label[:, 1:])
     with pytest.raises(UserError, match="'regions'"):

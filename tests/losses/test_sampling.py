@@ -9,6 +9,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from segkd.errors import UserError
+from segkd.losses import create
 from segkd.losses.sampling import Sampler, gather_rows, generator
 
 LABEL = torch.tensor([[[0, 0, 2], [255, 2, 2]], [[1, 1, 1], [255, 255, 1]]])
@@ -26,6 +27,18 @@ def test_regions_are_the_mean_of_each_class_in_each_image():
     for row, (n, k) in enumerate([(0, 0), (0, 2), (1, 1)]):
         torch.testing.assert_close(got.student[row], student[n][:, LABEL[n] == k].mean(1))
         torch.testing.assert_close(got.teacher[row], teacher[n][:, LABEL[n] == k].mean(1))
+
+
+@pytest.mark.parametrize("wrong", [3, 7, -1])
+def test_a_label_that_is_no_class_is_named(wrong):
+    label = LABEL.clone()
+    label[1, 0, 0] = wrong
+    with pytest.raises(UserError, match=f"a label is {wrong}, but num_classes=3"):
+        Sampler("regions", num_classes=3)(*maps(), label)
+    names = {"sp", "rkd", "pkt", "cc"}
+    for loss in (create(name, samples="regions", num_classes=3) for name in names):
+        with pytest.raises(UserError, match=f"a label is {wrong}, but num_classes=3"):
+            loss(*maps(), label)
 
 
 def test_regions_leave_invalid_pixels_out():
