@@ -269,6 +269,8 @@ class ContrastiveRepresentation(DistillationLoss):
         self, student: Tensor, teacher: Tensor, label: Tensor | None, valid: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features -> rows (M, C) of both sides, each one's image in this batch, and its class."""
+        if student.dim() == 2 and valid is not None and valid.dim() > 1:
+            raise UserError(f"{NAME}: a pooled tap (N, C) has no positions to leave out; give its bind masked=False")
         valid = valid_mask(valid, (student.shape[0], *student.shape[2:]), NAME)
         if not self.regions:
             counted = student.new_ones(student.shape[0], 1) if valid is None else valid.reshape(valid.shape[0], -1)

@@ -380,6 +380,8 @@ def test_mistakes_are_named():
             run(make(), s, t, label.masked_fill(label == 2, wrong), index)
     with pytest.raises(UserError, match="valid mask is"):
         run(make(), s, t, label, index, valid=label[:, 1:])
+    with pytest.raises(UserError, match=r"a pooled tap .* has no positions .* masked=False"):
+        run(make("batch"), s.mean((2, 3)), t.mean((2, 3)), None, index, valid=label >= 0)
     with pytest.raises(UserError, match="'regions'"):
         make("region")
     with pytest.raises(UserError, match="at least 2"):
