@@ -18,6 +18,7 @@ from segkd.losses.base import (
     positive,
     published_factor,
     raise_precision,
+    resized_mask,
     same_shape,
     valid_mask,
 )
@@ -128,17 +129,12 @@ class ActivationBoundaries(DistillationLoss):
         if valid is not None:
             valid = valid_mask(valid, (students[0].shape[0], *students[0].shape[2:]), NAME)
         terms = [
-            activation_boundaries(s, t, self.margin, _at_size(valid, s))
+            activation_boundaries(
+                s, t, self.margin, None if valid is None else resized_mask(valid, s.shape[0], s.shape[2:], NAME)
+            )
             for s, t in zip(students, teachers, strict=True)
         ]
         return torch.stack(terms).mean()
 
     def extra_repr(self) -> str:
         return f"margin={self.margin:g}"
-
-
-def _at_size(valid: Tensor | None, feature: Tensor) -> Tensor | None:
-    """The mask (N, H, W), nearest-exact at the height and width of ``feature``."""
-    if valid is None or valid.shape[1:] == feature.shape[2:]:
-        return valid
-    return F.interpolate(valid[:, None].float(), size=feature.shape[2:], mode="nearest-exact")[:, 0] > 0.5

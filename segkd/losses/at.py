@@ -17,6 +17,7 @@ from segkd.losses.base import (
     no_autocast,
     published_factor,
     raise_precision,
+    resized_mask,
 )
 
 NAME = "AttentionTransfer"
@@ -46,7 +47,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: float = 2.0, valid: 
         raise UserError(f"{NAME} takes features (N, C, H, W) with one N on both sides, got {shapes}")
     size = common_size(student.shape, teacher.shape)
     with no_autocast(student):
-        mask = None if valid is None else _resize_mask(valid, student.shape[0], size)
+        mask = None if valid is None else resized_mask(valid, student.shape[0], size, NAME).flatten(1)
         a_s, a_t = attention(student, size, p, mask), attention(teacher.detach(), size, p, mask)
         total = (a_s - a_t).square().sum()
         return total / student.shape[0] if mask is None else mean_over(total, mask.any(1).sum())
@@ -78,16 +79,6 @@ def _energy(feature: Tensor, p: float) -> Tensor:
     power = feature.square() if p == 2 else feature.abs().pow(p)
     # sum, then divide the small map: the gradient of mean(1) would write a divided copy of the whole feature
     return power.sum(1) / feature.shape[1]
-
-
-def _resize_mask(valid: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
-    """(N, H, W) -> boolean (N, h * w), nearest-exact."""
-    if valid.dim() != 3 or valid.shape[0] != samples:
-        raise UserError(f"{NAME}: the valid mask must be (N, H, W) with N = {samples}, got {tuple(valid.shape)}")
-    mask = valid.bool()
-    if tuple(mask.shape[-2:]) != size:
-        mask = F.interpolate(mask[:, None].float(), size=size, mode="nearest-exact")[:, 0] > 0.5
-    return mask.flatten(1)
 
 
 def published_scale(

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
 from segkd.registry import Registry
@@ -117,6 +118,15 @@ def valid_mask(valid: Tensor | None, shape: tuple[int, ...], name: str) -> Tenso
     if valid is not None and tuple(valid.shape) != shape:
         raise UserError(f"{name}: the valid mask is {tuple(valid.shape)}, its positions are {shape}")
     return None if valid is None else valid.bool()
+
+
+def resized_mask(valid: Tensor, samples: int, size: Sequence[int], name: str) -> Tensor:
+    """``valid`` (N, H, W) as a boolean mask (N, h, w), nearest-exact: for taps of several sizes, which share one."""
+    if valid.dim() != 3 or valid.shape[0] != samples:
+        raise UserError(f"{name}: the valid mask must be (N, H, W) with N = {samples}, got {tuple(valid.shape)}")
+    if tuple(valid.shape[1:]) == tuple(size):
+        return valid.bool()
+    return F.interpolate(valid[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0] > 0.5
 
 
 def positive(value: float, argument: str, name: str) -> float:

@@ -17,6 +17,7 @@ from segkd.losses.base import (
     no_autocast,
     published_factor,
     raise_precision,
+    resized_mask,
     same_shape,
 )
 from segkd.losses.gram import gram
@@ -48,7 +49,7 @@ def flow_of_solution(student: Pair, teacher: Pair, valid: Tensor | None = None) 
     """
     _check(student, teacher)
     n = student[0].shape[0]
-    mask = None if valid is None else _mask(valid, n, _size(*student))
+    mask = None if valid is None else resized_mask(valid, n, _size(*student), NAME).flatten(1)
     with no_autocast(student[0]):
         g_s = fsp_matrix(_finite_gradient(student[0]), _finite_gradient(student[1]), mask)
         g_t = fsp_matrix(raise_precision(teacher[0].detach()), raise_precision(teacher[1].detach()), mask)
@@ -70,16 +71,6 @@ def fsp_matrix(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Ten
 def _size(first: Tensor, second: Tensor) -> tuple[int, int]:
     """(H, W) where a pair meets: the smaller height and the smaller width."""
     return min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
-
-
-def _mask(valid: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
-    """(N, H, W) -> boolean (N, h * w), nearest-exact."""
-    if valid.dim() != 3 or valid.shape[0] != samples:
-        raise UserError(f"{NAME}: the valid mask must be (N, H, W) with N = {samples}, got {tuple(valid.shape)}")
-    mask = valid.bool()
-    if tuple(mask.shape[-2:]) != size:
-        mask = F.interpolate(mask[:, None].float(), size=size, mode="nearest-exact")[:, 0] > 0.5
-    return mask.flatten(1)
 
 
 def _finite_gradient(x: Tensor) -> Tensor:

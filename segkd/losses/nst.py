@@ -16,6 +16,7 @@ from segkd.losses.base import (
     no_autocast,
     published_factor,
     raise_precision,
+    resized_mask,
     valid_mask,
 )
 from segkd.losses.gram import gram
@@ -164,14 +165,22 @@ class NeuronSelectivity(DistillationLoss):
         draw: Any = None,
         valid: Tensor | None = None,
     ) -> Tensor:
-        """Feature(s) (N, C, H, W) of both sides -> scalar; ``label``, ``image`` and ``draw`` are not used."""
+        """Feature(s) (N, C, H, W) of both sides -> scalar; ``label``, ``image`` and ``draw`` are not used.
+
+        ``valid`` (N, H, W) is of the first tap's size; for other sizes it is resized, nearest-exact.
+        """
         students = (student,) if isinstance(student, Tensor) else student
         teachers = (teacher,) if isinstance(teacher, Tensor) else teacher
         if len(students) != len(teachers):
             taps = f"{len(students)} and {len(teachers)}"
             raise UserError(f"{NAME} takes as many taps of the teacher as of the student, got {taps}")
-        pairs = zip(students, teachers, strict=True)
-        return torch.stack([neuron_selectivity(s, t, self.degree, self.c, valid) for s, t in pairs]).mean()
+        if valid is not None:
+            valid = valid_mask(valid, (students[0].shape[0], *students[0].shape[2:]), NAME)
+        terms = []
+        for s, t in zip(students, teachers, strict=True):
+            mask = None if valid is None else resized_mask(valid, s.shape[0], s.shape[2:], NAME)
+            terms.append(neuron_selectivity(s, t, self.degree, self.c, mask))
+        return torch.stack(terms).mean()
 
     def extra_repr(self) -> str:
         return f"degree={self.degree}, c={self.c:g}"

@@ -122,6 +122,14 @@ def test_several_taps_are_averaged():
     torch.testing.assert_close(NeuronSelectivity()(s, t), want)
 
 
+def test_taps_of_several_sizes_share_the_mask_as_a_bind_gives_it():
+    s, t = (tuple(torch.randn(2, 3, n, n, dtype=torch.float64) for n in (8, 4)) for _ in range(2))
+    valid = torch.ones(2, 8, 8, dtype=torch.bool)
+    valid[0, 4:] = False
+    want = [neuron_selectivity(s[0], t[0], valid=valid), neuron_selectivity(s[1], t[1], valid=valid[:, ::2, ::2])]
+    torch.testing.assert_close(NeuronSelectivity()(s, t, valid=valid), torch.stack(want).mean())
+
+
 def test_mistakes_are_named():
     f = torch.randn(2, 3, 4, 6)
     with pytest.raises(UserError, match="as many taps"):
