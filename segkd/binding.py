@@ -84,10 +84,13 @@ class Bind(nn.Module):
             )
         self._for_critic: dict[str, Any] | None = None
 
-    def prepare(self, student: nn.Module, teacher: nn.Module, probe: Mapping[str, Tensor]) -> None:
+    def prepare(
+        self, student: nn.Module, teacher: nn.Module, probe: Mapping[str, Tensor], averaged: bool = False
+    ) -> None:
         """Make connectors and the loss's own parts, from the shapes that one probe batch gives at the taps.
 
-        ``probe`` holds each network's preprocessed input under "student" and "teacher". Channels that cannot meet are a
+        ``probe`` holds each network's preprocessed input under "student" and "teacher". With ``averaged``, ``teacher``
+        is the first of several whose features are averaged: no module gives these. Channels that cannot meet are a
         UserError.
         """
         at_student = read_taps(student, self.student_paths, probe["student"])
@@ -104,7 +107,7 @@ class Bind(nn.Module):
             for paths, raw, m in zip(zip(self.student_paths, self.teacher_paths, strict=True), pairs, met, strict=True)
         ]
         self._check_channels()
-        modules = [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
+        modules = [] if averaged else [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
         self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
 
     def forward(

@@ -73,7 +73,8 @@ class Distiller(TrainingModel):
         try:
             bind: Bind = construct(Bind, cfg)
             first, *others = self._sources(bind)
-            bind.prepare(self.student, self.teachers[first], {"student": student_probe, "teacher": probes[first]})
+            probe = {"student": student_probe, "teacher": probes[first]}
+            bind.prepare(self.student, self.teachers[first], probe, averaged=bool(others))
             for other in others:
                 self._check_alike(bind, first, other, probes)
         except UserError as error:

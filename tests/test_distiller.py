@@ -16,6 +16,7 @@ from segkd.errors import UserError
 from segkd.losses.at import AttentionTransfer
 from segkd.losses.cwd import ChannelWise
 from segkd.losses.kd import PixelwiseKD
+from segkd.losses.ofd import Overhaul
 from segkd.models import Network, Preprocess
 from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import Segmentor
@@ -279,6 +280,23 @@ def test_binds_choose_among_several_teachers_or_average_them():
     torch.testing.assert_close(taught["both"]["classifier"], (logits["a"] + logits["b"]) / 2)
     assert {"loss_bind_first", "loss_bind_second", "loss_bind_both"} < set(terms)
     assert not any(key.startswith("teachers") for key in model.state_dict())
+
+
+def test_margins_of_several_averaged_teachers_are_estimated_from_their_mean():
+    teachers = dict(a=Tiny(), b=Tiny())
+    torch.nn.init.constant_(teachers["b"].norm.bias, 5)  # the first one's BatchNorm alone would give about -0.8
+    bind = dict(student="norm", teacher="norm", loss=dict(type=Overhaul), of="average")
+    model = Distiller(Tiny(), binds=dict(both=bind), teachers=teachers, probe_size=(48, 64))
+    image, label = batch()
+    mean = torch.stack([read_taps(net, ["norm"], net.preprocess(image))["norm"] for net in teachers.values()]).mean(0)
+    model.losses(image, label, 0)
+    loss = model.terms()["both"].loss
+    loss.after_step()
+    want = mean.clamp_max(0).sum((0, 2, 3)) / (mean < 0).sum((0, 2, 3)).clamp_min(1)
+    torch.testing.assert_close(loss.margin, want)
+    bind["loss"] = dict(type=Overhaul, margin="bn")
+    with pytest.raises(UserError, match="mean of several teachers'"):
+        Distiller(Tiny(), binds=dict(both=bind), teachers=teachers, probe_size=(48, 64))
 
 
 def test_mistakes_with_several_teachers_are_named():

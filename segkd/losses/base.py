@@ -40,7 +40,10 @@ class DistillationLoss(nn.Module):
         teacher_shapes: Sequence[tuple[int, ...]],
         teacher_modules: Sequence[nn.Module],
     ) -> None:
-        """Make all parameters and buffers, from shapes probed with one batch, before optimisers exist."""
+        """Make all parameters and buffers, from shapes probed with one batch, before optimisers exist.
+
+        ``teacher_modules`` are the tapped layers; none where the features are the mean of several teachers'.
+        """
 
     def sample(self, *shapes: tuple[int, ...], seed: int, index: Sequence[int] | None = None) -> Any:
         """The random draw of one step (``None`` for a loss without randomness), from generators of its own.

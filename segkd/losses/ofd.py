@@ -151,10 +151,11 @@ class Overhaul(DistillationLoss):
 
     Margins are the teacher's mean negative responses per channel, a buffer. Where the tapped layer is a BatchNorm, or a
     sequence that ends in one, they follow from its weight and bias (tap its output). Where there is none, as at the
-    ReLU behind a residual sum (``layer4.2.relu@input#-1``), they are the mean over all batches so far, this one
-    included, at valid positions; in eval, of what training has seen (of this batch, if nothing). The published code
-    takes a residual block's last BatchNorm for it, whose statistics are not the sum's. A teacher tapped behind its ReLU
-    has no negative response: its margins are 0. A batch repeated twice and a map tiled 2 x 2 give the same value.
+    ReLU behind a residual sum (``layer4.2.relu@input#-1``) or for the mean of several teachers, they are the mean over
+    all batches so far, this one included, at valid positions; in eval, of what training has seen (of this batch, if
+    nothing). The published code takes a residual block's last BatchNorm for it, whose statistics are not the sum's. A
+    teacher tapped behind its ReLU has no negative response: its margins are 0. A batch repeated twice and a map tiled
+    2 x 2 give the same value.
 
     Args:
         margin: "auto" as described, "bn" (an error without a BatchNorm) or "estimate" (from responses in any case).
@@ -181,14 +182,15 @@ class Overhaul(DistillationLoss):
         if len(teacher_shapes) != 1:
             raise UserError(f"{NAME} takes one tap a side, got {len(teacher_shapes)}")
         channels = teacher_shapes[0][1]
-        norm = None if self.source == "estimate" else batch_norm_of(teacher_modules[0])
+        tapped = teacher_modules[0] if teacher_modules else None
+        norm = None if tapped is None or self.source == "estimate" else batch_norm_of(tapped)
         if norm is not None and norm.num_features != channels:
             norm = None
         if norm is None and self.source == "bn":
-            kind = type(teacher_modules[0]).__name__
+            found = "mean of several teachers'" if tapped is None else f"a {type(tapped).__name__}"
             raise UserError(
-                f"{NAME}: the teacher's tap is a {kind}, not a BatchNorm of {channels} channels; tap one, or leave "
-                'margin="bn" out'
+                f"{NAME}: the teacher's tap is {found}, not a BatchNorm of {channels} channels; tap one, or leave "
+                'margin="bn" out: margins are then estimated from the responses'
             )
         self.register_buffer("margin", torch.zeros(channels) if norm is None else margin_of(norm))
         self.register_buffer("seen", torch.zeros(channels, dtype=torch.int64) if norm is None else None)
