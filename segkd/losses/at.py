@@ -21,7 +21,7 @@ from segkd.losses.base import (
 )
 
 NAME = "AttentionTransfer"
-EPS = 1e-12  # energies below it count as zero: their map fades out instead of blowing noise up to unit norm
+FAINT = 1e-4  # features below it fade out: their gradient would be more than half precision holds
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, p: float = 2.0, valid: Tensor | None = None) -> Tensor:
@@ -37,7 +37,8 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: float = 2.0, valid: 
             side. A sample without any valid position is not counted; with none at all the value is 0.
 
     Returns:
-        A scalar of at least float32, between 0 and 2. It is 0 where both attend alike, whatever their magnitude.
+        A scalar of at least float32, between 0 and 2. It is 0 where both attend alike, whatever their magnitude; a map
+        whose energy is nowhere above ``1e-4^p`` fades out.
 
     Raises:
         UserError: not four dimensions, another number of samples, or p below 1.
@@ -59,7 +60,7 @@ def common_size(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) 
 
 
 def attention(feature: Tensor, size: tuple[int, int], p: float = 2.0, mask: Tensor | None = None) -> Tensor:
-    """(N, C, H, W) -> attention (N, h * w) of unit norm; a map without energy gives zeros."""
+    """(N, C, H, W) -> attention (N, h * w) of unit norm; a map without energy gives zeros, faint ones fade out."""
     energy = _energy(raise_precision(feature), p)
     if tuple(energy.shape[-2:]) != size:
         energy = F.adaptive_avg_pool2d(energy, size)
@@ -67,7 +68,7 @@ def attention(feature: Tensor, size: tuple[int, int], p: float = 2.0, mask: Tens
     if mask is not None:
         energy = energy.masked_fill(~mask, 0)
     # A does not change with the scale of e: a constant factor keeps the squares below from overflow and underflow
-    energy = energy / energy.detach().amax(dim=1, keepdim=True).clamp_min(EPS)
+    energy = energy / energy.detach().amax(dim=1, keepdim=True).clamp_min(FAINT**p)
     norm: Tensor = torch.linalg.vector_norm(energy, dim=1, keepdim=True)
     return energy / norm.clamp_min(0.5)
 

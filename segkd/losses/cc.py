@@ -37,7 +37,7 @@ def correlation_congruence(
         kernel: "gaussian" or "bilinear".
         gamma, max_p: of the Gaussian: its sharpness, above 0, and the order of the expansion, at least 1.
         normalize: divide the rows by their norms; False takes them as they are, for rows of unit length already. A row
-            shorter than 1e-6 has no direction: it becomes zero, without gradient.
+            shorter than 1e-4 has no direction: it becomes zero, without gradient.
 
     Returns:
         A scalar of at least float32. It is 0 where the products are alike, as for one sample alone.

@@ -26,6 +26,7 @@ from segkd.losses.dkd import DecoupledKD, counted_pixels
 NAME = "LogitStandardization"
 EPS = 1e-7  # the published one, added to the deviation
 CONSTANT = 1e-5  # logits whose deviation is below this share of their root mean square are constant
+FAINT = 1e-4  # and so are those of a smaller deviation: their gradient would be more than half precision holds
 
 
 def standardize(logits: Tensor) -> Tensor:
@@ -35,7 +36,8 @@ def standardize(logits: Tensor) -> Tensor:
         logits: (N, K, H, W) or (N, K).
 
     Returns:
-        As the input, in at least float32. 0 without gradient where all classes have one logit, and for K = 1.
+        As the input, in at least float32. 0 without gradient where all classes have one logit, up to a
+        deviation of 1e-4, and for K = 1.
     """
     with no_autocast(logits):
         x = raise_precision(logits)
@@ -43,8 +45,9 @@ def standardize(logits: Tensor) -> Tensor:
         size = x.detach().square().sum(1, keepdim=True)
         x = x - x.mean(1, keepdim=True)
         squares = x.square().sum(1, keepdim=True)
-        varies = squares > CONSTANT**2 * size
-        deviation = torch.where(varies, squares / max(classes - 1, 1), 1).sqrt()
+        variance = squares / max(classes - 1, 1)
+        varies = (squares > CONSTANT**2 * size) & (variance > FAINT**2)
+        deviation = torch.where(varies, variance, 1).sqrt()
         return torch.where(varies, x, 0) / (EPS + deviation)
 
 

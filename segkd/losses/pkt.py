@@ -11,9 +11,9 @@ from segkd.losses.base import LOSSES, no_autocast, positive, published_factor, r
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
+from segkd.losses.similarity import FAINT
 
 NAME = "ProbabilisticTransfer"
-SHORTEST = 1e-6  # vectors shorter than it have no direction
 
 
 def probabilistic_transfer(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
@@ -21,7 +21,7 @@ def probabilistic_transfer(student: Tensor, teacher: Tensor, eps: float = 1e-7) 
 
     ``p_ij = k_ij / sum over j of k_ij`` with the kernel ``k_ij = (1 + cos(x_i, x_j)) / 2``: how probable sample j is as
     a neighbour of sample i. The sum over i and j is the paper's; like its authors' code, it takes a sample as its own
-    neighbour too. A vector without direction (shorter than 1e-6) has cosine 0 with every one, and no gradient.
+    neighbour too. A vector without direction (shorter than 1e-4) has cosine 0 with every one, and no gradient.
 
     Args:
         student, teacher: a row for each sample, (M, D) with M >= 1, any D on either side; the teacher is detached.
@@ -63,7 +63,7 @@ class _Divergence(torch.autograd.Function):
 def _neighbours(rows: Tensor, eps: float) -> Tensor:
     """(M, D) -> probabilities (M, M), each row of sum 1."""
     norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    unit = rows * torch.where(norm > SHORTEST, 1 / (norm + eps), 0)
+    unit = rows * torch.where(norm > FAINT, 1 / (norm + eps), 0)
     twice = gram(unit[None])[0].add_(1).relu_()  # rounding may take a cosine below -1
     return twice / twice.sum(1, keepdim=True)
 

@@ -18,6 +18,7 @@ from segkd.losses.sampling import IGNORE_INDEX
 
 NAME = "RelationalKD"
 LEAST = 3  # samples: two have one distance, which is its own mean, and no angle
+FAINT = 1e-3  # nearer samples coincide, too: their gradient would be more than half precision holds
 COINCIDENT = 1e-8  # of the mean squared distance: samples nearer to each other than that are one
 ROUNDING = 16  # units of the last place that the coordinates of one and the same sample may differ by
 BLOCK = {"cpu": 2**17, "other": 2**24}  # angles held at a time; on a CPU, as many as its cache holds
@@ -31,8 +32,8 @@ def relational_kd(student: Tensor, teacher: Tensor, w_d: float = 25.0, w_a: floa
     h(a_ijk(student) - a_ijk(teacher))``, with ``a_ijk = cos of the angle at x_i between x_j and x_k``. h is the Huber
     loss of threshold 1. Equal indices count in both means, as 0, like the publication's.
 
-    Samples nearer than 1e-4 of the root mean square distance, or than rounding tells apart, coincide: their distance is
-    0, angles at them with each other have cosine 0, and neither has a gradient there.
+    Samples nearer than 1e-4 of the root mean square distance, than 1e-3, or than rounding tells apart, coincide: their
+    distance is 0, angles at them with each other have cosine 0, and neither has a gradient there.
 
     Args:
         student, teacher: a row for each sample, (M, D), any D on either side; the teacher is detached.
@@ -80,7 +81,9 @@ def _geometry(rows: Tensor) -> Geometry:
     own = gram.diagonal()
     squared = own[:, None] + own[None] - 2 * gram
     with torch.no_grad():
-        least = torch.maximum(COINCIDENT * squared.mean(), rounding**2 * exact.square().sum(1).mean())
+        least = torch.maximum(COINCIDENT * squared.mean(), rounding**2 * exact.square().sum(1).mean()).clamp_min(
+            FAINT**2
+        )
         apart = squared > least
         apart.fill_diagonal_(False)
     return Geometry(gram, squared.where(apart, 1.0), apart)

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from segkd.losses.sampling import gather_rows
 
-EPS = 1e-6
+FAINT = 1e-4  # shorter vectors count as zero: a gradient by 1 / length would be more than half precision holds
 BLOCK = {"cpu": 2**18, "other": 2**24}  # similarities held at a time
 
 
-def unit(rows: Tensor, shortest: float = EPS) -> Tensor:
+def unit(rows: Tensor, shortest: float = FAINT) -> Tensor:
     """(M, D) -> rows of unit length; zero, without gradient, where a row is shorter and so has no direction."""
     norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows * torch.where(norm > shortest, 1 / norm.clamp_min(shortest), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from segkd.errors import UserError
@@ -9,10 +10,10 @@ from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_preci
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
-from segkd.losses.similarity import unit
+from segkd.losses.similarity import FAINT, unit
 
 NAME = "SimilarityPreserving"
-TINY = 1e-12  # features none of which is greater count as zero
+ROUNDING = 1e-6  # products, of rows whose largest number is 1, that are shorter are none
 
 
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
@@ -24,8 +25,8 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
         student, teacher: a row for each sample, (M, D) with M >= 1, any D on either side; the teacher is detached.
 
     Returns:
-        A scalar of at least float32, between 0 and 4. A sample that resembles none (a zero vector) has a zero row, and
-        gets no gradient from it. One sample alone resembles itself: the value is 0.
+        A scalar of at least float32, between 0 and 4. A sample that resembles none (a vector shorter than 1e-4) has a
+        zero row, and gets no gradient from it. One sample alone resembles itself: the value is 0.
 
     Raises:
         UserError: not two dimensions, or unequal numbers of samples.
@@ -41,8 +42,9 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
 def _similarity(rows: Tensor) -> Tensor:
     """(M, D) -> (M, M) with rows of unit length."""
     # a common factor leaves the result as it is, and keeps products and their squares from overflow and underflow
-    rows = rows / rows.detach().abs().amax().clamp_min(TINY)
-    return unit(gram(rows[None])[0])
+    rows = rows.where(torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > FAINT, 0)
+    rows = rows / rows.detach().abs().amax().clamp_min(FAINT / rows.shape[1] ** 0.5)
+    return unit(gram(rows[None])[0], ROUNDING)
 
 
 def published_scale(

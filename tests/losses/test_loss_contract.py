@@ -274,15 +274,15 @@ def test_golden_values_are_the_collections_own():
     assert {key.split("/")[0] for key in ours.files} == set(described)
 
 
-FILLS = st.sampled_from([0.0, 1.0, -1e4, 1e4, 1e-8, "noise", "spikes", "one hot"])
+FILLS = st.sampled_from([0.0, 1.0, -1e4, 1e4, 1e-8, "noise", "faint", "spikes", "one hot"])
 
 
 def fill(kind: float | str, shape: tuple[int, ...], seed: int) -> Tensor:
     """A map of the named kind, magnitude at most 1e4."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(shape, generator=generator)
-    if kind == "noise":
-        return noise
+    if kind in ("noise", "faint"):
+        return noise if kind == "noise" else 1e-6 * noise
     if kind == "spikes":
         return 1e4 * noise.sign()
     if kind == "one hot":
@@ -319,6 +319,24 @@ def test_finite_for_any_shape_and_input(name, kinds, shape, dtype, share, channe
     assert value.isfinite()
     assert value >= t.lowest - 1e-3
     assert all(g.isfinite().all() for g in grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_gradients_of_faint_features_are_finite(name):
+    t = trait(name)
+    for magnitude in (1e-3, 1e-4, 1e-5, 1e-6, 3e-7):
+        for shape in ((1, 4, 2, 3), (2, 8, 4, 4)):
+            size = tuple(
+                -(-max(x, low) // by) * by for x, low, by in zip(shape, t.smallest, (1, *t.divisible), strict=True)
+            )
+            given = case(name, size[0], seed=1)
+            student = tuple((magnitude * fill("noise", size, k)).half() for k in range(len(t.shapes)))
+            teacher = tuple(fill("noise", (size[0], t.channels or size[1], *size[2:]), 9).half() for _ in t.shapes)
+            label = None if given.label is None else torch.arange(size[2] * size[3]).reshape(1, *size[2:]) % t.classes
+            label = None if label is None else label.expand(size[0], -1, -1)
+            value, grad = value_and_gradient(name, given._replace(student=student, teacher=teacher, label=label))
+            assert value.isfinite()
+            assert all(g.isfinite().all() for g in grad), (magnitude, size)
 
 
 def test_mean_over_nothing_is_zero():
