@@ -1,4 +1,5 @@
-"""Knowledge adaptation for efficient semantic segmentation (He et al., CVPR 2019, arXiv 1903.04688)."""
+"""Knowledge adaptation for efficient semantic segmentation (He et al., CVPR 2019, arXiv 1903.04688), sections
+3.1 (knowledge translation and adaptation) and 3.2 (affinity distillation module)."""
 
 from __future__ import annotations
 
@@ -109,6 +110,9 @@ class KnowledgeAdaptation(DistillationLoss):
     What differs from published code: torchdistill's affinity compares, channel by channel, the products of positions of
     maps normalised over space, and takes the Frobenius norm without its square; the paper's, built here, is of cosines
     of the positions' vectors. Its codes divided by bare norms are NaN for zeros; here small ones fade out.
+    Its adapters keep the student's size (stride 1), and behind the convolution of C_f stand BatchNorm and ReLU (C_a has
+    none, as here): the code, and so what C_f has to give, has both signs, and BatchNorm would mix in the positions that
+    ``valid`` leaves out, and fail for a single position.
 
     The value is not 0 for student = teacher, whose codes come from different networks. A batch repeated twice gives the
     same value; a map tiled 2 x 2 differs by the convolutions' borders. With ``valid``, features count as 0 at positions

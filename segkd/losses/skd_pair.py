@@ -187,6 +187,9 @@ class PairWise(DistillationLoss):
     CIRKD         ("kernel", 2)     False        its trainer's
     ============= ================= ============ ====================================================
 
+    The default is no row of the table: equation 2 over all pixels, as cvpr_19, with the lengths as constants in the
+    gradient, as master. It needs no choice of cells that suits the map's size.
+
     These are three losses: half the map as a cell leaves 2 x 2 to 3 x 3 nodes, CIRKD's port a quarter of the pixels. In
     the published code a vector of zeros gives NaN (cvpr_19) or gradients up to 1e8; here vectors below 1e-4 fade out.
 

@@ -160,3 +160,12 @@ def test_mistakes_are_named():
             PairWise(pool)
     assert PairWise(["kernel", 2]).pool == ("kernel", 2)
     assert PairWise.any_channels
+
+
+def test_default_is_cvpr_19_in_value_and_takes_lengths_as_constants_like_master():
+    s, t = (torch.randn(2, 4, 3, 5, dtype=torch.float64) for _ in range(2))
+    s.requires_grad_()
+    default, journal = PairWise()(s, t), PairWise(pool=None, detach_norm=False)(s, t)
+    torch.testing.assert_close(default, journal)
+    (constant,), (whole,) = torch.autograd.grad(default, s), torch.autograd.grad(journal, s)
+    assert (whole * s).sum(1).abs().max() < 1e-12 < (constant * s).sum(1).abs().max()
