@@ -1,4 +1,5 @@
-"""Distillation of activation boundaries (Heo et al., AAAI 2019, arXiv 1811.03233)."""
+"""Distillation of activation boundaries (Heo et al., AAAI 2019, arXiv 1811.03233): the piecewise
+differentiable approximation of the paper's activation transfer loss."""
 
 from __future__ import annotations
 

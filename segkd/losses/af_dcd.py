@@ -1,4 +1,5 @@
-"""Augmentation-free dense contrastive distillation (Fan et al., NeurIPS 2023)."""
+"""Augmentation-free dense contrastive distillation (Fan et al., NeurIPS 2023, arXiv 2312.04168): masked feature
+mimicking and omni-contrasting, over space and channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention transfer from activations (Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928)."""
+"""Attention transfer from activations (Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928, section 3.1)."""
 
 from __future__ import annotations
 
@@ -103,6 +103,9 @@ def published_scale(
 @LOSSES.register("at")
 class AttentionTransfer(DistillationLoss):
     """``attention_transfer`` with its exponent; taps: one or several pairs of features, raw, without a connector.
+
+    Published taps: the ends of the groups of residual blocks (the paper and RepDistiller, one pair for each); for
+    segmentation the feature behind ASPP, before the classifier (CIRKD).
 
     Several pairs are averaged (publications add them up: multiply the weight by their number). RepDistiller weighs by
     1000, CIRKD by 10000, both on a mean over positions: ``published_scale`` converts. A batch repeated twice and a map

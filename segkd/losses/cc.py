@@ -1,4 +1,5 @@
-"""Correlation congruence by a kernel (Peng et al., ICCV 2019, arXiv 1904.01802)."""
+"""Correlation congruence by a kernel (Peng et al., ICCV 2019, arXiv 1904.01802): the correlation congruence loss, with
+the Taylor expansion of the Gaussian kernel."""
 
 from __future__ import annotations
 

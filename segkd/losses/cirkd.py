@@ -1,4 +1,5 @@
-"""Cross-image relational knowledge distillation (Yang et al., CVPR 2022, arXiv 2204.06986)."""
+"""Cross-image relational knowledge distillation (Yang et al., CVPR 2022, arXiv 2204.06986): its mini-batch-based
+pixel-to-pixel, memory-based pixel-to-pixel and memory-based pixel-to-region distillation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Channel-wise knowledge distillation for dense prediction (Shu et al., ICCV 2021, arXiv 2011.13256)."""
+"""Channel-wise knowledge distillation for dense prediction (Shu et al., ICCV 2021, arXiv 2011.13256): the KL divergence
+of channels normalised by a softmax over positions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Distillation by correlation: "Knowledge Distillation from A Stronger Teacher" (Huang et al., NeurIPS 2022, arXiv
-2205.10536), called DIST."""
+2205.10536), called DIST: inter-class and intra-class relations, by Pearson correlation."""
 
 from __future__ import annotations
 

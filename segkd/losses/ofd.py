@@ -1,4 +1,5 @@
-"""Overhaul of feature distillation: margin ReLU and partial L2 distance (Heo et al., ICCV 2019, arXiv 1904.01866)."""
+"""Overhaul of feature distillation (Heo et al., ICCV 2019, arXiv 1904.01866): the paper's distillation loss, of margin
+ReLU (the teacher's transform), partial L2 distance and the position before the ReLU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Holistic distillation by a conditional critic (SKD: Liu et al., CVPR 2019 and TPAMI 2020, arXiv 1903.04197)."""
+"""Holistic distillation by a conditional critic (SKD: Liu et al., CVPR 2019 and TPAMI 2020, arXiv 1903.04197,
+section 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Similarity-preserving distillation (Tung and Mori, ICCV 2019, arXiv 1907.09682)."""
+"""Similarity-preserving distillation (Tung and Mori, ICCV 2019, arXiv 1907.09682): the loss between the
+row-normalised similarity matrices of a batch."""
 
 from __future__ import annotations
 

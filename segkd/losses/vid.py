@@ -1,4 +1,5 @@
-"""Variational information distillation (Ahn et al., CVPR 2019, arXiv 1904.05835)."""
+"""Variational information distillation (Ahn et al., CVPR 2019, arXiv 1904.05835): the variational lower bound
+of the mutual information, by a Gaussian of one variance per channel."""
 
 from __future__ import annotations
 
