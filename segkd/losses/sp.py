@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
@@ -37,7 +38,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
         raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
     with no_autocast(student):
         s, t = raise_precision(student), raise_precision(teacher.detach())
-        return (_similarity(s) - _similarity(t)).square().sum() / len(s)
+        return F.mse_loss(_similarity(s), _similarity(t), reduction="sum") / len(s)
 
 
 def _similarity(rows: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def ifvd(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> Tensor:
-    """The published order: every pixel's prototype in a map of the feature's size; pixels of no class keep their own.
+    """The published order: masks and every pixel's prototype in maps of the feature's size; no class, no change.
 
     Mean over all pixels, those of no class (which add 0) as well.
     """
@@ -16,7 +16,7 @@ def ifvd(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> Tenso
     for feature in (student, teacher):
         prototype = feature.clone()
         for k in range(classes):
-            inside = (label == k)[:, None].to(feature.dtype)
+            inside = (label[:, None].expand_as(feature) == k).to(feature.dtype)
             size = inside.flatten(2).sum(2)[..., None, None]
             mean = (feature * inside).flatten(2).sum(2)[..., None, None] / (size + 1e-6)
             prototype = (1 - inside) * prototype + inside * mean
