@@ -135,7 +135,7 @@ class GradientWatchHook(Hook):
         binds = {f"loss_bind_{name}": bind.is_on(runner.iter) for name, bind in model.terms().items()}
         on = {name: norm for name, norm in norms.items() if binds.get(name, True)}
         self._judge_silent({name: float(outputs[name]) for name, norm in on.items() if norm == 0})
-        if not binds or any(on.get(name, 0.0) > 0 for name in binds):
+        if any(on.get(name, 0.0) > 0 for name in binds):
             self._judge_loud(on)
 
     def _judge_silent(self, values: Mapping[str, float]) -> None:

@@ -124,4 +124,4 @@ def test_blocks_need_channels_that_can_be_split(refused: Refused) -> None:
 
 def test_each_block_keeps_its_channels() -> None:
     rows = bench_blocks.measure(16, (32, 32), batch=1, repeats=2)
-    assert len(rows) == 24
+    assert len(rows) == 25
