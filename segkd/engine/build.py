@@ -65,7 +65,7 @@ def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, sta
 
 
 def build_eval_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset) -> Loader:
-    """The split in order, at native size; of several processes, each takes every so manieth image."""
+    """The split in order, at native size; of several processes, each takes its own share of the images."""
     workers = min(int(cfg["data"].get("workers", 0)), 1)
     return eval_loader(dataset, batch_size=1, workers=workers, rank=rank(), world_size=world_size())
 
