@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights, resize_to
 from segkd.models.blocks import DownConcat, convolution
 from segkd.models.fusion import crop_to
 
@@ -166,6 +166,7 @@ class ENet(Network):
     """ENet: 0.36 M parameters, bottlenecks at strides 4 and 8 (dilated, asymmetric), a short decoder.
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). PReLU in the encoder, ReLU in the decoder.
+    Images are RGB in 0..1, no mean taken off.
     Initialised as torch does by default; but the classifier as the authors' Torch 7 does, by its inputs. (That draws
     the scales of BatchNorm between 0 and 1, too; here they start from 1.)
 
@@ -198,7 +199,7 @@ class ENet(Network):
         for what, value, known in (("upsampling", upsampling, UPSAMPLING), ("variant", variant, VARIANTS)):
             if value not in known:
                 raise UserError(f"ENet has no {what} {value!r}; {nearest(value, known)}")
-        super().__init__(num_classes)
+        super().__init__(num_classes, Preprocess((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
         port, unpool = variant == "port", upsampling == "unpool"
         fine, deep = Style(port, "prelu", 0.01), Style(port, "prelu", 0.1)
         decoder = Style(port, "relu", 0.1 if port else 0.0)

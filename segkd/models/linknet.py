@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights
 from segkd.models.blocks import ConvNormAct, TransposedNormAct
+from segkd.models.cgnet import CITYSCAPES_MEAN
 from segkd.models.fusion import crop_to
 from segkd.models.resnet import DEPTHS, ResNetTrunk, imagenet_weights, load_trunk
 
@@ -39,6 +41,11 @@ class LinkDecoder(nn.Module):
         return F.relu(out) if self.act else out
 
 
+def less_mean(mean: Sequence[float]) -> Preprocess:
+    """(RGB - mean) / 255."""
+    return Preprocess([value / 255 for value in mean], (1.0, 1.0, 1.0))
+
+
 def he_by_outputs(part: nn.Module) -> None:
     """Weights of all convolutions from N(0, 2 / (kernel height x width x outputs)), as in the authors' code."""
     for m in part.modules():
@@ -52,13 +59,14 @@ class LinkNet(Network):
 
     Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). Where a doubled map is one row or column too
     large, it is cut at the bottom or right. Convolutions start from He's normal distribution by
-    their outputs.
+    their outputs. Images are RGB less ``mean``, over 255; with ``pretrained`` normalised as its weights need.
 
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
         pretrained: download torchvision's ImageNet weights of the encoder (published: with such an encoder); nothing is
             downloaded otherwise.
+        mean: of the training images' red, green and blue in 0..255; takes no part with ``pretrained``.
         variant: "paper": a ReLU after the sums, biases in the decoder's convolutions and its BatchNorms with eps 1e-3,
             but for the head's first, as the authors have it. "port": the form of Efficient-Segmentation-Networks,
             without these.
@@ -75,11 +83,12 @@ class LinkNet(Network):
         num_classes: int,
         weights: str | Path | None = None,
         pretrained: bool = False,
+        mean: Sequence[float] = CITYSCAPES_MEAN,
         variant: str = "paper",
     ) -> None:
         if variant not in VARIANTS:
             raise UserError(f"LinkNet has no variant {variant!r}; {nearest(variant, VARIANTS)}")
-        super().__init__(num_classes)
+        super().__init__(num_classes, Preprocess() if pretrained else less_mean(mean))
         own = variant == "paper"
         eps = 1e-3 if own else 1e-5
         self.encoder = ResNetTrunk(DEPTHS["resnet18"])

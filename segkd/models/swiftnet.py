@@ -9,16 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.models.base import (
-    NETWORKS,
-    FeatureInfo,
-    Network,
-    Preprocess,
-    Result,
-    kaiming_init,
-    load_weights,
-    resize_to,
-)
+from segkd.errors import UserError, nearest
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights, resize_to
 from segkd.models.blocks import ConvNormAct, NormActConv, convolution
 from segkd.models.resnet import DEPTHS, WIDTHS, ResNetTrunk, imagenet_weights, load_trunk, refuse_one_value
 
@@ -26,6 +18,7 @@ MEAN, STD = (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)  # of Cityscapes, in RGB
 WIDTH = 128
 GRIDS = (8, 4, 2)
 LEVELS = 3
+VARIANTS = ("authors", "paper")
 PAPER = "Orsic, Kreso, Bevandic, Segvic, CVPR 2019, arXiv:1903.08469"
 
 
@@ -56,6 +49,14 @@ class SpatialPyramidPooling(nn.Module):
         return out
 
 
+def fan_out_init(network: nn.Module, but: nn.Module) -> None:
+    """He et al. (2015) normal init of every convolution by its fan-out, but for those in ``but``."""
+    kept = set(but.modules())
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module not in kept:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 class Blend(nn.Module):
     """The ladder's step up: coarse map resized, plus the skip connection, then BatchNorm, ReLU and a 3x3."""
 
@@ -73,21 +74,31 @@ class Blend(nn.Module):
 class SwiftNetRN18(Network):
     """SwiftNetRN-18, single scale: ResNet-18, spatial pyramid pooling, a light ladder up to stride 4.
 
-    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). Skip connections leave the ResNet before the
-    ReLU of each stage's last sum. Convolutions start from He's normal distribution by fan-in.
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). Convolutions start from He's normal
+    distribution by fan-out, the classifier as torch draws it.
 
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
         pretrained: download torchvision's ImageNet weights of the ResNet; nothing is downloaded otherwise.
+        variant: where the maps for the ladder leave the ResNet: "paper": before the ReLU of each stage's last sum.
+            "authors": after it, which their code comes to, as that ReLU works in place.
     """
 
     paper = PAPER
     results = (Result("cityscapes", "test", 75.5, 39.9, "GTX 1080Ti", (1024, 2048)),)
 
-    def __init__(self, num_classes: int, weights: str | Path | None = None, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        weights: str | Path | None = None,
+        pretrained: bool = False,
+        variant: str = "authors",
+    ) -> None:
+        if variant not in VARIANTS:
+            raise UserError(f"SwiftNetRN18 has no variant {variant!r}; {nearest(variant, VARIANTS)}")
         super().__init__(num_classes, Preprocess(MEAN, STD, scale=1.0))
-        self.trunk = ResNetTrunk(DEPTHS["resnet18"], presum=True)
+        self.trunk = ResNetTrunk(DEPTHS["resnet18"], presum=variant == "paper")
         self.pooling = SpatialPyramidPooling(WIDTHS[-1])
         self.skip4, self.skip8, self.skip16 = (NormActConv(width, WIDTH) for width in WIDTHS[:3])
         self.up4, self.up8, self.up16 = (Blend() for _ in range(3))
@@ -98,7 +109,7 @@ class SwiftNetRN18(Network):
             *(FeatureInfo(f"up{stride}", WIDTH, stride) for stride in (16, 8, 4)),
             FeatureInfo("classifier", num_classes, 4),
         )
-        kaiming_init(self)
+        fan_out_init(self, but=self.classifier)
         if pretrained:
             load_trunk(self.trunk, imagenet_weights("resnet18"))
         if weights is not None:
@@ -183,12 +194,14 @@ def level_keys(key: str) -> list[str]:
 class SwiftNetRN18Pyramid(Network):
     """SwiftNetRN-18 pyramid: one ResNet-18 on the image, its half and its quarter, a ladder from stride 128 up to 4.
 
-    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). The levels share all convolutions but not the
-    BatchNorm after them. Their maps of equal stride against the image are summed into one skip connection. Here the
-    levels' sizes round up, as every stride's map does, so that those maps have equal sizes at any H and W.
+    Input (N, 3, H, W) for any H, W >= 32, logits (N, num_classes, H, W). The levels share all convolutions but not
+    the BatchNorm after them. Their maps leave the ResNet before the ReLU of each stage's last sum; those of equal
+    stride against the image are summed into one skip connection. Here the levels' sizes round up, as every stride's
+    map does, so that those maps have equal sizes at any H and W.
 
-    As in the authors' code, and unlike the paper's 12.9 M: 12.06 M parameters at 19 classes. No result of it is listed:
-    the paper's are of its own network, and the repository names none.
+    Convolutions start as in ``swiftnet_rn18``. As in the authors' code, and unlike the paper's 12.9 M: 12.06 M
+    parameters at 19 classes. No result of it is listed: the paper's are of its own network, and the repository
+    names none.
 
     Args:
         num_classes: number of classes.
@@ -207,7 +220,7 @@ class SwiftNetRN18Pyramid(Network):
             *(FeatureInfo(f"up{stride}", WIDTH, stride) for stride in (32, 16, 8, 4)),
             FeatureInfo("classifier", num_classes, 4),
         )
-        kaiming_init(self)
+        fan_out_init(self, but=self.classifier)
         if pretrained:
             self.trunk.load_imagenet(imagenet_weights("resnet18"))
         if weights is not None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.errors import UserError
+from segkd.errors import UserError, nearest
+
+FANS = ("fan_in", "fan_out")
 
 
 class AuxHead(nn.Module):
@@ -21,6 +25,9 @@ class AuxHead(nn.Module):
         norm_first: BN and ReLU before the first convolution too (DDRNet, PIDNet).
         bias: of the first convolution.
         classifier_bias: of the 1x1 convolution (STDC has none).
+        init: weights from the normal distribution of He et al. (2015) by "fan_in" or "fan_out"; None for torch's own,
+            from which biases always are.
+        slope: that ``init`` assumes of a leaky ReLU: 0 for variance 2 / fan, 1 for 1 / fan.
     """
 
     def __init__(
@@ -33,8 +40,12 @@ class AuxHead(nn.Module):
         norm_first: bool = False,
         bias: bool = False,
         classifier_bias: bool = True,
+        init: Literal["fan_in", "fan_out"] | None = None,
+        slope: float = 0.0,
     ) -> None:
         super().__init__()
+        if init not in (None, *FANS):
+            raise UserError(f"{type(self).__name__} has no init {init!r}; {nearest(str(init), FANS)}")
         if kernel % 2 == 0:
             raise UserError(f"{type(self).__name__}: kernel must be odd, got {kernel}")
         width = max(in_channels // 2, 1) if middle is None else middle
@@ -45,6 +56,9 @@ class AuxHead(nn.Module):
             self.norm = nn.BatchNorm2d(width)
             self.dropout = nn.Dropout((0.0 if norm_first else 0.1) if dropout is None else dropout)
         self.classifier = nn.Conv2d(width or in_channels, num_classes, 1, bias=classifier_bias)
+        if init is not None:
+            for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+                nn.init.kaiming_normal_(conv.weight, a=slope, mode=init)
 
     def forward(self, feature: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, K, h, w)."""
@@ -62,7 +76,7 @@ class BoundaryHead(AuxHead):
     Args:
         in_channels: channels of the tap; filled in by ``Supervision``.
         num_classes: takes no part; every head is given it.
-        middle, kernel, dropout, norm_first, bias, classifier_bias: see ``AuxHead``; without dropout by default.
+        middle, kernel, dropout, norm_first, bias, classifier_bias, init, slope: see ``AuxHead``; no dropout by default.
     """
 
     def __init__(
@@ -75,5 +89,7 @@ class BoundaryHead(AuxHead):
         norm_first: bool = False,
         bias: bool = False,
         classifier_bias: bool = True,
+        init: Literal["fan_in", "fan_out"] | None = None,
+        slope: float = 0.0,
     ) -> None:
-        super().__init__(in_channels, 1, middle, kernel, dropout, norm_first, bias, classifier_bias)
+        super().__init__(in_channels, 1, middle, kernel, dropout, norm_first, bias, classifier_bias, init, slope)

@@ -94,7 +94,10 @@ def test_pretrained_encoder_is_torchvisions(monkeypatch: pytest.MonkeyPatch) -> 
     theirs = torchvision.models.resnet18().eval()
     tensors = {k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
     monkeypatch.setattr(linknet, "imagenet_weights", lambda arch: tensors if arch == "resnet18" else {})
-    encoder = LinkNet(5, pretrained=True).eval().encoder
+    network = LinkNet(5, pretrained=True).eval()
+    torch.testing.assert_close(network.preprocess.mean, torch.tensor((0.485, 0.456, 0.406)))
+    torch.testing.assert_close(network.preprocess.std, torch.tensor((0.229, 0.224, 0.225)))
+    encoder = network.encoder
     x = torch.randn(1, 3, 50, 70)
     with torch.no_grad():
         want = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))

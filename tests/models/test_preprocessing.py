@@ -16,7 +16,8 @@ LOADERS = {
     ("fanet18", "fanet34", "fasterseg", "fasterseg_teacher", "pspnet"): ("RGB", 1 / 255, *IMAGENET),
     ("bisenetv1", "bisenetv2"): ("RGB", 1 / 255, (0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)),
     ("swiftnet_rn18", "swiftnet_rn18_pyramid"): ("RGB", 1, (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)),
-    ("erfnet",): ("RGB", 1 / 255, (0, 0, 0), ONE),
+    ("erfnet", "enet"): ("RGB", 1 / 255, (0, 0, 0), ONE),
+    ("linknet",): ("RGB", 1 / 255, (0.28689, 0.32513, 0.28389), ONE),  # over the training images, as it computes it
     ("cgnet",): ("RGB", 1, (72.39, 82.91, 73.16), ONE),  # blue's mean is taken from red, and red's from blue
     ("dabnet",): ("RGB", 1, (73.16, 82.91, 72.39), ONE),
     ("icnet",): ("BGR", 1, (103.939, 116.779, 123.68), ONE),
@@ -45,3 +46,12 @@ def test_camvid_has_its_own_mean(name: str, mean: tuple[float, float, float]) ->
     got = network.preprocess(torch.tensor([10.0, 120.0, 240.0]).view(1, 3, 1, 1)).flatten()
     want = torch.tensor([10.0, 120.0, 240.0]) - torch.tensor(mean)
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_linknets_mean() -> None:
+    """CamVid's training images, as counted."""
+    config = load_config("students/camvid/linknet")["model"]["network"]
+    assert config["mean"] == pytest.approx((104.954, 108.371, 110.204), abs=5e-3)
+    pixel = torch.tensor([10.0, 120.0, 240.0]).view(1, 3, 1, 1)
+    got = NETWORKS.build(config).preprocess(pixel).flatten()
+    torch.testing.assert_close(got, torch.tensor([10.0 - 104.95, 120.0 - 108.37, 240.0 - 110.2]) / 255)

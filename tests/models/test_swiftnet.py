@@ -89,14 +89,29 @@ def test_blend_against_its_definition() -> None:
     torch.testing.assert_close(blend(fine, coarse), pre_act(fine + resize(coarse, (7, 9)), blend.blend))
 
 
-def test_ladder_of_the_single_scale() -> None:
-    """The decoder from the trunk's sums, at an odd size."""
+@pytest.mark.parametrize("network_type", [SwiftNetRN18, SwiftNetRN18Pyramid])
+def test_initial_variance(network_type: type[SwiftNetRN18 | SwiftNetRN18Pyramid]) -> None:
+    """2 / fan-out, for the 1x1 that projects too; the classifier's weights are uniform up to 1 / sqrt(fan-in)."""
     torch.manual_seed(0)
-    network = SwiftNetRN18(5).double().eval()
+    network = network_type(150)
+    for layer in (network.up4.blend, network.trunk):
+        conv = next(m for m in layer.modules() if isinstance(m, nn.Conv2d))
+        fan_out = conv.out_channels * conv.kernel_size[0] ** 2
+        assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)
+    weight = network.classifier[2].weight
+    assert isinstance(weight, Tensor)
+    assert weight.abs().max().item() == pytest.approx(128**-0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("variant", ["authors", "paper"])
+def test_ladder_of_the_single_scale(variant: str) -> None:
+    """The decoder from the trunk's sums (rectified in the authors' code), at an odd size."""
+    torch.manual_seed(0)
+    network = SwiftNetRN18(5, variant=variant).double().eval()
     randomise(network)
     x = torch.randn(1, 3, 70, 101, dtype=torch.float64)
     first, second, third, fourth = network.trunk(x)
-    assert (first < 0).any(), "skip connections leave before the ReLU"
+    assert bool((first < 0).any()) is (variant == "paper")
     ladder = network.pooling(fourth)
     for skip, feature, up in (
         (network.skip16, third, network.up16),

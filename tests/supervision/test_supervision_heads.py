@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from segkd.engine.config import load_config
 from segkd.errors import UserError
 from segkd.supervision import AuxHead, BoundaryHead
 
@@ -67,3 +68,40 @@ def test_published_heads_have_their_parameters(head: nn.Module, count: int) -> N
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(UserError, match="odd, got 4"):
         AuxHead(8, 5, kernel=4)
+
+
+@pytest.mark.parametrize(
+    ("head", "variance"),
+    [
+        (AuxHead(64, 19, middle=128, init="fan_out"), (2 / (128 * 9), 2 / 19)),
+        (AuxHead(64, 19, middle=128, init="fan_in"), (2 / (64 * 9), 2 / 128)),
+        (BoundaryHead(64, 19, middle=128, init="fan_in", slope=1.0), (1 / (64 * 9), 1 / 128)),
+        (AuxHead(64, 19, middle=128), (1 / 3 / (64 * 9), 1 / 3 / 128)),  # torch: uniform up to 1 / sqrt(fan-in)
+    ],
+)
+def test_initial_variance(head: AuxHead, variance: tuple[float, float]) -> None:
+    assert head.conv.weight.var().item() == pytest.approx(variance[0], rel=0.05)
+    assert head.classifier.weight.var().item() == pytest.approx(variance[1], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("config", "init"),
+    [
+        ("students/cityscapes/ddrnet23", ("fan_out", 0.0)),
+        ("students/cityscapes/ddrnet23_slim", ("fan_out", 0.0)),
+        ("students/cityscapes/pidnet_s", ("fan_out", 0.0)),
+        ("students/cityscapes/pidnet_m", ("fan_out", 0.0)),
+        ("students/cityscapes/pidnet_l", ("fan_out", 0.0)),
+        ("students/cityscapes/stdc1", ("fan_in", 1.0)),
+        ("students/cityscapes/stdc2", ("fan_in", 1.0)),
+        ("students/cityscapes/fasterseg", ("fan_in", 0.0)),
+        ("teachers/cityscapes/fasterseg_teacher", ("fan_in", 0.0)),
+        ("students/cityscapes/bisenetv1", ("fan_in", 0.0)),
+        ("teachers/cityscapes/pspnet50", (None, 0.0)),
+    ],
+)
+def test_configs_start_their_heads_as_the_authors_do(config: str, init: tuple[str | None, float]) -> None:
+    """As in the authors' model files (DDRNet, PIDNet, STDC) and training scripts (TorchSeg's family)."""
+    heads = [t["head"] for t in load_config(config)["model"]["supervision"].values() if "head" in t]
+    assert heads
+    assert {(head.get("init"), head.get("slope", 0.0)) for head in heads} == {init}

@@ -6,7 +6,7 @@ always kept (here of the valid ones). Auxiliary logits are resized without align
 
 from segkd.supervision import OHEM, AuxHead
 
-_auxiliary = dict(head=dict(type=AuxHead, middle=256, dropout=0.0), loss=dict(type=OHEM, threshold=0.7))
+_auxiliary = dict(head=dict(type=AuxHead, middle=256, dropout=0.0, init="fan_in"), loss=dict(type=OHEM, threshold=0.7))
 supervision = dict(
     main=dict(loss=dict(type=OHEM, threshold=0.7)),
     aux16=dict(tap="context.up16", **_auxiliary),

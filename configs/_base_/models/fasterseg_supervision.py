@@ -9,6 +9,10 @@ from segkd.supervision import OHEM, AuxHead
 _ohem = dict(type=OHEM, threshold=0.7, min_kept=1 / 16)
 supervision = dict(
     main=dict(loss=dict(**_ohem)),
-    aux16=dict(tap="joined16", head=dict(type=AuxHead, middle=192, dropout=0.0), loss=dict(**_ohem), weight=0.2),
-    aux32=dict(tap="deep32", head=dict(type=AuxHead, middle=256, dropout=0.0), loss=dict(**_ohem), weight=0.2),
+    aux16=dict(
+        tap="joined16", head=dict(type=AuxHead, middle=192, dropout=0.0, init="fan_in"), loss=dict(**_ohem), weight=0.2
+    ),
+    aux32=dict(
+        tap="deep32", head=dict(type=AuxHead, middle=256, dropout=0.0, init="fan_in"), loss=dict(**_ohem), weight=0.2
+    ),
 )

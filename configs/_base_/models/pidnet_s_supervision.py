@@ -16,13 +16,13 @@ supervision = dict(
     main=dict(loss=dict(**_ohem)),
     detail=dict(
         tap="detail4@input",
-        head=dict(type=AuxHead, middle=128, norm_first=True),
+        head=dict(type=AuxHead, middle=128, norm_first=True, init="fan_out"),
         loss=dict(type=CrossEntropy, divide_by="pixels"),
         weight=0.4,
     ),
     boundary=dict(
         tap="boundary5@input",
-        head=dict(type=BoundaryHead, middle=32, norm_first=True),
+        head=dict(type=BoundaryHead, middle=32, norm_first=True, init="fan_out"),
         loss=dict(type=BoundaryBCE, width=4, border=6),
         weight=20.0,
     ),

@@ -2,8 +2,8 @@
 
 Its encoder starts from ImageNet: --set model.network.pretrained=True with a network (torchvision downloads it). The
 authors weigh the classes by 1 / ln(1.02 + frequency / highest frequency) and use whole images of 768x576 in a split of
-their own; here random crops of 480x360. The steps down are those of their options; their code as it stands multiplies
-by 1e-7.
+their own, here of 480x360; they are not augmented. They subtract the mean image, here its mean. The steps down are
+those of their options; their code as it stands multiplies by 1e-7.
 """
 
 from mmengine.config import read_base
@@ -21,11 +21,11 @@ from segkd.supervision import CrossEntropy
 
 model = dict(
     type=Segmentor,
-    network=dict(type=LinkNet, num_classes=11, pretrained=False),
+    network=dict(type=LinkNet, num_classes=11, pretrained=False, mean=(104.95, 108.37, 110.20)),
     supervision=dict(main=dict(loss=dict(type=CrossEntropy, class_weight=camvid_weights_linknet))),
 )
 data.update(
-    augment=dict(type=TrainTransform, crop_size=(352, 480), scale=None, flip=0.5, photometric=False),
+    augment=dict(type=TrainTransform, crop_size=(360, 480), scale=None, flip=0.0, photometric=False),
     batch_size=8,
 )
 schedule = dict(steps=13800, val_interval=460, policy="step", milestones=[4600, 9200], gamma=0.1)

@@ -3,7 +3,7 @@
 Classes are weighted by 1 / ln(1.02 + frequency). The steps down are those of the authors' options; their code as it
 stands multiplies by 1e-7. They train the encoder as long before, and then the decoder on it; here both from the start.
 They shrink the images to 512x256 for training and test; here images keep the size at which they are scored, in random
-crops.
+crops; no other augmentation.
 """
 
 from mmengine.config import read_base
@@ -25,7 +25,7 @@ model = dict(
     supervision=dict(main=dict(loss=dict(type=CrossEntropy, class_weight=cityscapes_weights_enet))),
 )
 data.update(
-    augment=dict(type=TrainTransform, crop_size=(512, 1024), scale=None, flip=0.5, photometric=False),
+    augment=dict(type=TrainTransform, crop_size=(512, 1024), scale=None, flip=0.0, photometric=False),
     batch_size=10,
 )
 schedule = dict(steps=89400, val_interval=2980, policy="step", milestones=[29800, 59600], gamma=0.1)

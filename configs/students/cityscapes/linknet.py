@@ -25,7 +25,7 @@ model = dict(
     supervision=dict(main=dict(loss=dict(type=CrossEntropy, class_weight=cityscapes_weights_linknet))),
 )
 data.update(
-    augment=dict(type=TrainTransform, crop_size=(512, 1024), scale=None, flip=0.5, photometric=False),
+    augment=dict(type=TrainTransform, crop_size=(512, 1024), scale=None, flip=0.0, photometric=False),
     batch_size=8,
 )
 schedule = dict(steps=111600, val_interval=3720, policy="step", milestones=[37200, 74400], gamma=0.1)
