@@ -135,7 +135,7 @@ def _stages(network: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
     from segkd.inspection import describe_layers
     from segkd.segmentor import probe_input
 
-    taps = {info.path for info in network.feature_info}
+    taps = {info.path: info.stride for info in network.feature_info}
     layers = [x for x in describe_layers(network, probe_input(network, size)) if len(x.shape) == 4 and x.shape[1]]
     shown = [x for x in layers if x.path in taps or (x.path.count(".") == 0 and x.path not in ("", "preprocess"))]
     return [
@@ -143,7 +143,7 @@ def _stages(network: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
             "path": x.path,
             "type": x.type,
             "parameters": count_parameters(network.get_submodule(x.path.partition("#")[0].partition(":")[0])),
-            "stride": "" if x.stride is None else f"{x.stride:g}",
+            "stride": "" if x.stride is None else f"{taps.get(x.path, x.stride):g}",
             "shape": x.shape,
             "tap": "*" if x.path in taps else "",
         }

@@ -15,15 +15,15 @@ Row = Mapping[str, Any]
 
 
 def networks_table(rows: Sequence[Row]) -> Table:
-    """One network a row: parameters, MACs at both sizes, strides of the taps, published mIoU and FPS, arXiv number."""
+    """One network a row: parameters, MACs at both sizes, strides of the taps, published mIoU and FPS, paper."""
     table = Table(box=None, pad_edge=False)
     table.add_column("network", no_wrap=True)
     for title in ("params\n(M)", *(f"GMACs\n{size}" for size in rows[0]["macs"])):
         table.add_column(title, justify="right", no_wrap=True)
-    for title in ("tap\nstrides", "published mIoU", "published FPS", "arXiv"):
+    for title in ("tap\nstrides", "published mIoU", "published FPS", "paper"):
         table.add_column(title, overflow="fold")
     for row in rows:
-        cells = [row["name"], *numbers(row), strides(row), *published(row, ", "), arxiv(row["paper"])]
+        cells = [row["name"], *numbers(row), strides(row), *published(row, ", "), short_paper(row["paper"])]
         table.add_row(*map(escape, cells))
     return table
 
@@ -96,10 +96,10 @@ def _size(size: Sequence[int] | None) -> str:
     return f" at {size[0]}x{size[1]}" if size else ""
 
 
-def arxiv(paper: str) -> str:
-    """The number alone."""
+def short_paper(paper: str) -> str:
+    """Its number on arXiv alone; without one, where it appeared."""
     found = re.search(r"arXiv:(\S+)", paper)
-    return found[1] if found else NOTHING
+    return found[1] if found else paper.rpartition(", ")[2] or NOTHING
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from segkd.cli import bench_blocks
 from segkd.cli.models import configs_of
 from segkd.models import names
 from segkd.models.catalogue import WRAPPERS, Entry, catalogue
+from segkd.report.networks import short_paper
 
 FEW = ("fast_scnn", "espnet")
 
@@ -49,6 +50,21 @@ def test_one_network_is_drawn_with_its_shapes(segkd: Run) -> None:
     lines = [line.split() for line in result.out.splitlines()]
     assert ["fusion", "FeatureFusion", "26,752", "8", "128", "x", "8", "x", "12", "*"] in lines
     assert "1,137,019 parameters, input 64x96 (HxW), 11 classes" in result.out
+
+
+def test_strides_of_the_taps_are_the_declared_ones(segkd: Run, tmp_path: Path) -> None:
+    """Also where the image is padded first: of 100 rows and columns a stride of 16 gives 8 there."""
+    out = tmp_path / "stages.json"
+    assert segkd("models", "light_fpn_poolformer_s12", "--size", "100x100", "--json", out).code == 0
+    strides = {stage["path"]: stage["stride"] for stage in json.loads(out.read_text())["stages"] if stage["tap"]}
+    declared = catalogue()["light_fpn_poolformer_s12"].on_meta(19).feature_info
+    assert strides == {tap.path: str(tap.stride) for tap in declared}
+
+
+def test_a_paper_without_a_number_is_named_by_its_venue() -> None:
+    assert short_paper("Romera, Alvarez, Bergasa, Arroyo, IEEE T-ITS 2018") == "IEEE T-ITS 2018"
+    assert short_paper("Paszke et al., 2016, arXiv:1606.02147") == "1606.02147"
+    assert short_paper("") == "–"
 
 
 def test_markdown_names_taps_and_configs(segkd: Run, few: None, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The schedule, the scales and the loss are those of the one config that the authors published (FANet-18, another data
 set); its crops of 384 x 384 belong to smaller images, so the crop here is this project's. Their warm-up is exponential,
-from 1e-5, and they also rotate by up to 5 degrees. They start from ImageNet weights: model.network.pretrained=True.
+from 1e-5, their colours vary by up to half (here by 0.3, and in hue), and they also rotate by up to 5 degrees. They
+start from ImageNet weights: model.network.pretrained=True.
 """
 
 from mmengine.config import read_base
