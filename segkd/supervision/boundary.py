@@ -130,14 +130,19 @@ class DetailLoss(nn.Module):
 
 
 class BoundaryWeightedCE(nn.Module):
-    """Cross entropy with a larger factor the nearer a pixel is to where classes meet (SwiftNet's, with pyramid).
+    """Cross entropy with a larger factor the nearer a pixel is to another class (SwiftNet's, with pyramid).
 
-    ``sum(alpha(distance) * exp(gamma * (1 - p)) * ce) / count(valid)``; ``p`` is the true class's probability.
+    ``sum(alpha(distance) * exp(gamma * (1 - p)) * ce) / count(valid)``; ``p`` is the true class's probability. The
+    distance is that of ``cv2.distanceTransform`` with a 5x5 mask, computed without it on the label's device: 1 beside
+    another class.
 
     Args:
-        distances: increasing limits, in pixels, between which the factor is constant.
+        distances: increasing limits, in pixels, between which the factor is constant; a pixel at a limit has the
+            farther one's.
         factors: one more than limits, from the nearest pixels to the farthest.
         gamma: how much harder pixels count more; 0 for not at all.
+        void_is_class: as the authors have it: next to void a pixel is beside another class. Void pixels take no part
+            all the same, but padding with void then makes a boundary.
         ignore_index: the label that takes no part.
     """
 
@@ -146,6 +151,7 @@ class BoundaryWeightedCE(nn.Module):
         distances: Sequence[int] = (4, 16, 64, 128),
         factors: Sequence[float] = (8.0, 6.0, 4.0, 2.0, 1.0),
         gamma: float = 0.5,
+        void_is_class: bool = False,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
@@ -153,7 +159,8 @@ class BoundaryWeightedCE(nn.Module):
             raise UserError(
                 f"BoundaryWeightedCE: increasing distances and one more factor, got {distances} and {factors}"
             )
-        self.distances, self.gamma, self.ignore_index = tuple(distances), gamma, ignore_index
+        self.distances, self.gamma = tuple(distances), gamma
+        self.void_is_class, self.ignore_index = void_is_class, ignore_index
         self.register_buffer("factors", torch.tensor(factors, dtype=torch.float32), persistent=False)
 
     factors: Tensor
@@ -166,8 +173,9 @@ class BoundaryWeightedCE(nn.Module):
         return (weight * loss)[valid].sum() / count.clamp(min=1.0)
 
     def pixel_factors(self, label: Tensor) -> Tensor:
-        """Label (N, H, W) -> factors (N, H, W) by the distance to where classes meet."""
-        distance = boundary_distance(label, label != self.ignore_index, self.distances[-1])
+        """Label (N, H, W) -> factors (N, H, W) by the distance to another class."""
+        valid = torch.ones_like(label, dtype=torch.bool) if self.void_is_class else label != self.ignore_index
+        distance = boundary_distance(label, valid, self.distances[-1])
         return self.factors[torch.bucketize(distance, distance.new_tensor(self.distances), right=True)]
 
 

@@ -70,6 +70,18 @@ def opencv_boundary(label: Tensor, width: int = 4, border: int = 6) -> Tensor:
     return torch.from_numpy(np.stack(maps))
 
 
+def opencv_distance(label: Tensor, void_is_class: bool) -> Tensor:
+    """OpenCV's distance transform of each class's mask, on its pixels; void that is no class is in every mask."""
+    maps = []
+    for ids in label.numpy():
+        distance = np.zeros(ids.shape, np.float32)
+        for k in np.unique(ids):
+            mask = (ids == k) | ((ids == VOID) & (not void_is_class))
+            distance[ids == k] = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)[ids == k]
+        maps.append(distance)
+    return torch.from_numpy(np.stack(maps))
+
+
 def balanced_bce(logit: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Mean over valid pixels of binary cross entropy, each kind weighted by the other one's part."""
     logit, target = logit[valid], target[valid].double()

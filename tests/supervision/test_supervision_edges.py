@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from plain import VOID, details, draw_label, opencv_boundary
+from plain import VOID, details, draw_label, opencv_boundary, opencv_distance
 from torch import Tensor
 
 from segkd.supervision.edges import boundary_distance, boundary_target, canny, detail_target
@@ -84,7 +84,7 @@ def test_void_makes_no_edge() -> None:
     assert boundary_target(label, everywhere(label)).any()
     assert not detail_target(label, valid, **STDC)[:, 3:-3, 3:-3].any()
     assert detail_target(label, everywhere(label), **STDC)[:, 3:-3, 3:-3].any()
-    assert (boundary_distance(label, valid, 16) == 16).all()
+    assert (boundary_distance(label, valid, 16)[valid] == 16).all()
 
 
 def test_edges_far_from_void_do_not_see_it() -> None:
@@ -98,21 +98,28 @@ def test_edges_far_from_void_do_not_see_it() -> None:
     torch.testing.assert_close(after[:, :, 16:], before[:, :, 16:])
 
 
-def test_distances_are_euclidean() -> None:
-    """Each pixel against every pixel that shares a side with another class; limits below and beyond the map's size."""
+@pytest.mark.parametrize("void_is_class", [False, True])
+@pytest.mark.parametrize("void", [0.0, 0.1, 0.6])
+def test_distances_are_those_of_opencv(void: float, void_is_class: bool) -> None:
+    """Regions, large regions and noise; limits below and beyond the map's size. OpenCV rounds in its own way."""
     torch.manual_seed(0)
-    label = draw_label(2, 23, 31, classes=3)
-    y, x = torch.meshgrid(torch.arange(23.0), torch.arange(31.0), indexing="ij")
-    for i, ids in enumerate(label.tolist()):
-        seeds = torch.tensor([(y, x) for y in range(23) for x in range(31) if touches(ids, y, x)])
-        want = ((y[..., None] - seeds[:, 0]) ** 2 + (x[..., None] - seeds[:, 1]) ** 2).amin(2).sqrt()
-        assert want.max() > 5
-        for limit in (4, 15, 40, 200):
-            got = boundary_distance(label, label != VOID, limit)[i]
-            torch.testing.assert_close(got, want.clamp(max=limit))
+    noise = torch.where(torch.rand(2, 50, 41) < 0.01, torch.randint(0, 5, (2, 50, 41)), 3)
+    large = draw_label(2, 6, 8, classes=3, void=0.0).repeat_interleave(9, 1).repeat_interleave(9, 2)
+    farthest = 0.0
+    for label in (draw_label(2, 23, 31, classes=3, void=0.0), draw_label(3, 64, 9, void=0.0), noise, large):
+        label[torch.rand(label.shape) < void] = VOID
+        known = label != VOID
+        want = opencv_distance(label, void_is_class)
+        assert want[known].min() == 1
+        farthest = max(farthest, want[known].max().item())
+        for limit in (1, 4, 15, 40, 200):
+            got = boundary_distance(label, known | void_is_class, limit)
+            torch.testing.assert_close(got[known], want[known].clamp(max=limit), rtol=0, atol=1e-3)
+    assert void_is_class or farthest > 15
 
 
-def touches(ids: list[list[int]], y: int, x: int) -> bool:
-    around = [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
-    near = {ids[a][b] for a, b in around if 0 <= a < len(ids) and 0 <= b < len(ids[0])}
-    return ids[y][x] != VOID and bool(near - {ids[y][x], VOID})
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 30), (30, 1), (2, 2)])
+def test_distances_on_the_smallest_maps(height: int, width: int) -> None:
+    label = torch.arange(height * width).reshape(1, height, width) // 12
+    want = opencv_distance(label, True).clamp(max=20)
+    torch.testing.assert_close(boundary_distance(label, everywhere(label), 20), want, rtol=0, atol=1e-3)

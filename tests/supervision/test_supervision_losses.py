@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from plain import (
@@ -18,6 +19,7 @@ from plain import (
     ohem_bisenet,
     ohem_pidnet,
     opencv_boundary,
+    opencv_distance,
     true_class,
 )
 from torch import Tensor, distributed, multiprocessing, nn
@@ -269,7 +271,7 @@ def test_boundary_weights_fall_with_the_distance() -> None:
     label[:, 0] = VOID
     loss = BoundaryWeightedCE((2, 5, 12), (8, 4, 2, 1), gamma=0.5)
     column = torch.arange(40)
-    distance = torch.where(column < 20, 19 - column, column - 20)
+    distance = torch.where(column < 20, 20 - column, column - 19)
     factor = sum(
         (distance >= low) * (distance < high) * f for low, high, f in ((0, 2, 8), (2, 5, 4), (5, 12, 2), (12, 99, 1))
     )
@@ -277,6 +279,28 @@ def test_boundary_weights_fall_with_the_distance() -> None:
     logits = draw_logits(label, 2)
     p, _ = true_class(logits, label)
     want = (factor.expand(5, 40).flatten() * (0.5 * (1 - p)).exp() * -p.log()).mean()
+    torch.testing.assert_close(loss(logits, label), want)
+
+
+@pytest.mark.parametrize("void_is_class", [True, False])
+def test_swiftnets_config_is_its_authors_loss(void_is_class: bool) -> None:
+    """Large regions with void in them: 8 nearer than 16 pixels, 4 nearer than 64, 2 nearer than 128, 1 beyond."""
+    given = copy.deepcopy(load_config("students/cityscapes/swiftnet_rn18_pyramid")["model"]["supervision"]["main"])
+    assert given["loss"]["void_is_class"]
+    given["loss"]["void_is_class"] = void_is_class
+    loss = build(given["loss"], "loss")
+    assert not BoundaryWeightedCE().void_is_class
+    label = torch.zeros(2, 150, 420, dtype=torch.long)
+    label[0, 20:60, 40:90], label[0, :, 330:], label[1, 100:, 200:] = 5, 18, 11
+    label[:, 140:150, 100:110] = VOID
+    distance, known = opencv_distance(label, void_is_class), label != VOID
+    factor = np.array([8.0, 4.0, 2.0, 1.0])[np.digitize(distance, (16, 64, 128))]
+    assert all((factor[known.numpy()] == f).any() for f in (8, 4, 2, 1))
+    assert (distance[known] == 16).any()
+    torch.testing.assert_close(loss.pixel_factors(label)[known], torch.from_numpy(factor).float()[known])
+    logits = draw_logits(label, 19)
+    p, _ = true_class(logits, label)
+    want = (torch.from_numpy(factor)[known] * (0.5 * (1 - p)).exp() * -p.log()).mean()
     torch.testing.assert_close(loss(logits, label), want)
 
 
