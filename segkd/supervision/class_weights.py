@@ -13,8 +13,8 @@ def inverse_log_weights(pixels: Sequence[float], offset: float = 1.02) -> list[f
     """``1 / ln(offset + frequency)`` with ``frequency = pixels / sum(pixels)``; a rare class gets a large factor.
 
     Args:
-        pixels: K numbers of pixels. Void is counted nowhere; where a publication counts it as a class (ERFNet), give
-            its pixels last and drop the last factor.
+        pixels: K numbers of pixels. Void is counted nowhere, as in CGNet; where a publication counts it as a class
+            (ERFNet), give its pixels last and drop the last factor.
         offset: bounds the factors to [1 / ln(offset + 1), 1 / ln(offset)]: 1.02 in ENet (Paszke et al. 2016,
             arXiv:1606.02147), which gives 1.4 to 50.5; 1.10 in ESPNet and ERFNet, which gives 1.3 to 10.5.
     """

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from published import GOLDEN, difference, gmacs, on_meta
 from torch import nn
 from torch.nn import functional as F
@@ -16,6 +19,17 @@ from segkd.models.erfnet import ERFNet, FactorisedResidual, down
 from segkd.supervision import inverse_log_weights
 
 NAME = "ERFNet[official pytorch]"
+
+# Class weights on Cityscapes, as ERFNet's authors print them.
+PRINTED = (
+    2.81492, 6.98500, 3.78904, 9.94281, 9.77021, 9.51109, 10.31136, 10.02646, 4.63230, 9.56081, 7.86982, 9.51687,
+    10.37373, 6.66160, 10.26049, 10.28789, 10.28980, 10.40536, 10.13810,
+)  # fmt: skip
+
+# Pixels of CamVid's 367 training labels, of each class and of void.
+CAMVID_PIXELS = (
+    10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967, 2503995,
+)  # fmt: skip
 
 
 def test_parameters_and_cost() -> None:
@@ -89,12 +103,16 @@ def test_decoder_cuts_at_the_bottom_and_right() -> None:
         torch.testing.assert_close(network(x), network.classifier(out)[..., :45, :67])
 
 
+def class_weights(config: str) -> list[float]:
+    weights: list[float] = load_config(config)["model"]["supervision"]["main"]["loss"]["class_weight"]
+    return weights
+
+
 @pytest.mark.parametrize(("data", "void"), [("cityscapes", 0.1146), ("camvid", 0.0395)])
 def test_class_weights_of_the_configs_belong_together(data: str, void: float) -> None:
     """1 / ln(offset + f): the frequencies behind ERFNet's list make those of ENet and LinkNet, too."""
     lists = {
-        name: load_config(f"students/{data}/{name}")["model"]["supervision"]["main"]["loss"]["class_weight"]
-        for name in ("erfnet", "espnet", "espnet_c", "enet", "linknet")
+        name: class_weights(f"students/{data}/{name}") for name in ("erfnet", "espnet", "espnet_c", "enet", "linknet")
     }
     assert lists["espnet"] == lists["espnet_c"] == lists["erfnet"]
     frequencies = [math.exp(1 / weight) - 1.10 for weight in lists["erfnet"]]
@@ -106,7 +124,23 @@ def test_class_weights_of_the_configs_belong_together(data: str, void: float) ->
 
 
 def test_published_class_weights() -> None:
-    """Road, sidewalk and motorcycle as ERFNet's authors print them."""
-    cfg = load_config("students/cityscapes/erfnet")
-    weights = cfg["model"]["supervision"]["main"]["loss"]["class_weight"]
-    assert [weights[k] for k in (0, 1, 17)] == pytest.approx([2.81492, 6.98500, 10.40536], rel=1e-4)
+    """ERFNet's as its authors print them; CGNet's of the same frequencies relative to all but void."""
+    assert class_weights("students/cityscapes/erfnet") == pytest.approx(PRINTED, rel=1e-4)
+    pixels = [math.exp(1 / weight) - 1.10 for weight in PRINTED]
+    want = [1 / math.log(1.10 + n / sum(pixels)) for n in pixels]
+    assert class_weights("students/cityscapes/cgnet") == pytest.approx(want, abs=1e-4)
+
+
+def test_class_weights_are_counted_on_camvid() -> None:
+    every = [1 / math.log(1.10 + n / sum(CAMVID_PIXELS)) for n in CAMVID_PIXELS[:-1]]
+    known = [1 / math.log(1.10 + n / sum(CAMVID_PIXELS[:-1])) for n in CAMVID_PIXELS[:-1]]
+    assert class_weights("students/camvid/erfnet") == pytest.approx(every, rel=1e-4)
+    assert class_weights("students/camvid/dabnet") == class_weights("students/camvid/erfnet")
+    assert class_weights("students/camvid/cgnet") == pytest.approx(known, abs=6e-5)
+
+
+def test_pixels_of_camvids_training_labels(camvid_root: Path) -> None:
+    files = sorted((camvid_root / "labels" / "train").glob("*.png"))
+    counts = sum(np.bincount(np.asarray(Image.open(file)).ravel(), minlength=256) for file in files)
+    assert (*counts[:11], counts[255]) == CAMVID_PIXELS
+    assert counts.sum() == sum(CAMVID_PIXELS) == 367 * 480 * 360

@@ -1,7 +1,8 @@
 """DABNet alone on CamVid, as published: 1,000 epochs of Adam at batch 16 on crops of 360 x 480, weighted classes.
 
 The authors train on train and val (66.72 on test), at one of the scales 0.75, 1, 1.25, .. 2; here it is train alone.
-Their table of weights has void in bicyclist's count (7.55 for 10.21 here): its histogram puts 11 into the last bin.
+The table of class weights that they ship was counted on both, with void in the total, as here, and in bicyclist's count
+as well (7.55 for 10.21 here); their code as it stands would leave void out.
 """
 
 from mmengine.config import read_base
