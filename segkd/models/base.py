@@ -16,6 +16,8 @@ from segkd.registry import Registry
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+#: how torch's BatchNorm complains in training of one value per channel
+ONE_VALUE = "Expected more than 1 value per channel"
 
 
 class FeatureInfo(NamedTuple):
@@ -104,6 +106,19 @@ class Network(nn.Module):
         self.num_classes = num_classes
         self.preprocess = preprocess or Preprocess()
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """``forward`` and its hooks; of a batch too small to train with, a UserError.
+
+        Only the forward pass knows: that depends on sizes, layers and on which BatchNorms are in eval.
+        """
+        try:
+            out: Tensor = super().__call__(x)
+        except ValueError as error:
+            if ONE_VALUE not in str(error):
+                raise
+            raise one_value_error(self, x) from error
+        return out
+
     def predict(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB -> logits (N, K, H, W)."""
         logits: Tensor = self(self.preprocess(image))
@@ -148,13 +163,18 @@ def norms_after_global_pooling(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
                 yield from (m for m in child.modules() if isinstance(m, nn.BatchNorm2d))
 
 
-def refuse_batch_of_one(network: nn.Module, x: Tensor) -> None:
-    """A clear error before BatchNorm meets the one value per channel that global pooling leaves of one sample."""
-    if network.training and x.shape[0] == 1 and any(norm.training for norm in norms_after_global_pooling(network)):
-        raise UserError(
-            f"{type(network).__name__} cannot train with batch size 1: it normalises globally pooled features, "
-            "one value per channel; use batch_size >= 2 per process (and drop_last), or its BatchNorm in eval"
+def one_value_error(network: nn.Module, x: Tensor) -> UserError:
+    """The error for a BatchNorm of ``network`` that met one value per channel, which has no variance."""
+    name = f"{type(network).__name__} cannot train with batch size 1"
+    if any(norm.training for norm in norms_after_global_pooling(network)):
+        return UserError(
+            f"{name}: it normalises globally pooled features, one value per channel; use batch_size >= 2 per process "
+            "(and drop_last), or its BatchNorm in eval"
         )
+    return UserError(
+        f"{name} on {x.shape[-2]}x{x.shape[-1]}: one of its maps has one value per channel to normalise; use "
+        "batch_size >= 2 per process (and drop_last), larger crops, or its BatchNorm in eval"
+    )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -17,7 +17,6 @@ from segkd.models.base import (
     Preprocess,
     Result,
     load_weights,
-    refuse_batch_of_one,
     resize_corners,
     resize_to,
 )
@@ -187,7 +186,6 @@ class BiSeNetV1(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         spatial = self.spatial(x)
         *_, middle, deep = self.trunk(x)
         context = self.context(middle, deep, spatial.shape[-2:])

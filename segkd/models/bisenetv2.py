@@ -15,7 +15,6 @@ from segkd.models.base import (
     Preprocess,
     Result,
     load_weights,
-    refuse_batch_of_one,
     resize_to,
 )
 from segkd.models.bisenetv1 import MEAN, STD
@@ -180,7 +179,6 @@ class BiSeNetV2(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         fused = self.aggregation(self.detail(x), self.semantic(x))
         return resize_to(self.classifier(self.dropout(self.head(fused))), x.shape[-2:])
 

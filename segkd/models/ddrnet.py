@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights, refuse_batch_of_one, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights, resize_to
 from segkd.models.blocks import ConvNormAct, NormActConv, ResidualBasic, ResidualBottleneck
 from segkd.models.fusion import AddSkip
 
@@ -153,7 +153,6 @@ class DDRNet(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         shared = F.relu(self.stage2(F.relu(self.stage1(self.stem(x)))))
         detail, context = self.detail3(shared), self.context3(shared)
         # Each branch gets what the other one was before the exchange.

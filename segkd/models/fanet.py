@@ -18,7 +18,7 @@ from segkd.models.base import (
 )
 from segkd.models.blocks import ConvNormAct
 from segkd.models.fusion import FastAttention
-from segkd.models.resnet import DEPTHS, WIDTHS, ResNetTrunk, imagenet_weights, load_trunk, refuse_one_value
+from segkd.models.resnet import DEPTHS, WIDTHS, ResNetTrunk, imagenet_weights, load_trunk
 
 ACT = "leaky_relu"
 STRIDES = (8, 16, 32, 64)
@@ -107,7 +107,6 @@ class FANet(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_one_value(self, x, STRIDES[-1])
         first, second, third, fourth = self.trunk(x)
         fused32 = self.fuse32(third, self.up64(self.fuse64(fourth)))
         fused16 = self.fuse16(second, self.up32(fused32))

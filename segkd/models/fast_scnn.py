@@ -13,7 +13,6 @@ from segkd.models.base import (
     Result,
     kaiming_init,
     load_weights,
-    refuse_batch_of_one,
     resize_to,
 )
 from segkd.models.blocks import ConvNormAct, DepthwiseSeparable, InvertedResidual
@@ -86,7 +85,6 @@ class FastSCNN(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         detail = self.learning_to_downsample(x)
         fused = self.fusion(detail, self.global_features(detail))
         return resize_to(self.classifier(self.dropout(self.head(fused))), x.shape[-2:])

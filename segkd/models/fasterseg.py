@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.errors import UserError
 from segkd.models.base import (
     NETWORKS,
     FeatureInfo,
@@ -90,18 +89,8 @@ class Zoomed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[-2:]
         half = resize_corners(x, [(length + 1) // 2 for length in size])
-        refuse_single_value(self, half)
         out: Tensor = self.body(half)
         return F.relu(resize_corners(out, size) if self.stride == 1 else out)
-
-
-def refuse_single_value(module: nn.Module, x: Tensor) -> None:
-    """A clear error before BatchNorm meets the one value per channel that halving leaves of a small image."""
-    if x[:, 0].numel() == 1 and any(m.training for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
-        raise UserError(
-            "FasterSeg cannot train with batch size 1 on images of at most 64 x 64: a zoomed convolution would "
-            "normalise one value per channel; use batch_size >= 2 per process, or larger crops"
-        )
 
 
 def double_conv(cin: int, cout: int, stride: int = 1) -> nn.Sequential:

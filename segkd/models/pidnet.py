@@ -18,7 +18,6 @@ from segkd.models.base import (
     Network,
     Result,
     load_weights,
-    refuse_batch_of_one,
     resize_corners,
     resize_to,
 )
@@ -158,7 +157,6 @@ class PIDNet(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         shared = F.relu(self.stage2(F.relu(self.stage1(self.stem(x)))))
         context = F.relu(self.context3(shared))
         detail = self.to_detail3(self.detail3(shared), context)

@@ -14,7 +14,6 @@ from segkd.models.base import (
     Network,
     Result,
     load_weights,
-    refuse_batch_of_one,
     resize_corners,
 )
 from segkd.models.blocks import ConvNormAct, ResidualBasic, ResidualBottleneck
@@ -102,7 +101,6 @@ class PSPNet(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         deep = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return resize_corners(self.classifier(self.dropout(self.pooling(deep))), x.shape[-2:])
 

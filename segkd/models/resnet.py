@@ -9,7 +9,6 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.errors import UserError
 from segkd.models.blocks import ConvNormAct, ResidualBasic
 from segkd.models.wrapping import fetch_error
 
@@ -93,15 +92,3 @@ def load_trunk(trunk: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     That is the projection beside the first stage where this one has stride 2. A tensor without its place is an error.
     """
     trunk.load_state_dict({**trunk.state_dict(), **{our_key(key): value for key, value in tensors.items()}})
-
-
-def refuse_one_value(network: nn.Module, x: Tensor, stride: int) -> None:
-    """A clear error before BatchNorm meets the one value per channel that ``stride`` leaves of one small sample."""
-    if not network.training or x.shape[0] > 1 or max(x.shape[-2:]) > stride:
-        return
-    if any(isinstance(module, nn.BatchNorm2d) and module.training for module in network.modules()):
-        raise UserError(
-            f"{type(network).__name__} cannot train with batch size 1 on {x.shape[-2]}x{x.shape[-1]}: at stride "
-            f"{stride} that is one value per channel to normalise; use batch_size >= 2 per process, crops larger than "
-            f"{stride}x{stride}, or its BatchNorm in eval"
-        )

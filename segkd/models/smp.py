@@ -11,7 +11,7 @@ import timm
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, refuse_batch_of_one, resize_to
+from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, resize_to
 from segkd.models.wrapping import (
     check_size,
     describe,
@@ -159,7 +159,6 @@ class SmpModel(Network):
         self.feature_info = describe(outputs, [*stages, "decoder", logits], height)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         height, width = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple, self.least)
         check_size(padded, self.only_size)

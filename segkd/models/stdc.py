@@ -13,7 +13,6 @@ from segkd.models.base import (
     Network,
     Result,
     load_weights,
-    refuse_batch_of_one,
     resize_corners,
 )
 from segkd.models.bisenetv1 import AttentionFusion, ContextPath, he_init, squeeze_gate
@@ -100,7 +99,6 @@ class STDC(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         detail = self.stage3(self.stem(x))
         middle = self.stage4(detail)
         context = self.context(middle, self.stage5(middle), detail.shape[-2:])

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from segkd.errors import UserError, nearest
 from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights, resize_to
 from segkd.models.blocks import ConvNormAct, NormActConv, convolution
-from segkd.models.resnet import DEPTHS, WIDTHS, ResNetTrunk, imagenet_weights, load_trunk, refuse_one_value
+from segkd.models.resnet import DEPTHS, WIDTHS, ResNetTrunk, imagenet_weights, load_trunk
 
 MEAN, STD = (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)  # of Cityscapes, in RGB of 0..255
 WIDTH = 128
@@ -116,7 +116,6 @@ class SwiftNetRN18(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_one_value(self, x, 32)
         first, second, third, fourth = self.trunk(x)
         ladder = self.up16(self.skip16(third), self.pooling(fourth))
         ladder = self.up8(self.skip8(second), ladder)
@@ -227,7 +226,6 @@ class SwiftNetRN18Pyramid(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_one_value(self, x, 32 * 2 ** (LEVELS - 1))
         levels = [self.trunk(shrink(x, 2**level), level) for level in range(LEVELS)]
         fine, *skips = reversed(sum_by_stride(levels))
         for skip, blend in zip(skips, (self.up64, self.up32, self.up16, self.up8, self.up4), strict=True):

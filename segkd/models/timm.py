@@ -16,7 +16,6 @@ from segkd.models.base import (
     Preprocess,
     kaiming_init,
     load_weights,
-    refuse_batch_of_one,
     resize_to,
 )
 from segkd.models.blocks import ConvNormAct, DepthwiseSeparable
@@ -117,7 +116,6 @@ class PyramidNetwork(Network):
         self.feature_info = describe(outputs, [*stages, "decoder", "classifier"], size[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         height, width = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple)
         check_size(padded, self.only_size)

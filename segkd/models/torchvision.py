@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, load_weights, refuse_batch_of_one, resize_to
+from segkd.models.base import NETWORKS, Network, load_weights, resize_to
 from segkd.models.wrapping import describe, fetch_error, last_per_shape, probe
 
 
@@ -63,6 +63,5 @@ class TorchvisionModel(Network):
             load_weights(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_batch_of_one(self, x)
         features = self.backbone(x)
         return resize_to(self.classifier(features if self.takes_all else features["out"]), x.shape[-2:])

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from segkd.errors import UserError
 from segkd.models import Network, create
 from segkd.models.catalogue import Entry, catalogue
 
@@ -55,6 +57,19 @@ def image(height: int, width: int, batch: int = 1) -> Tensor:
     """uint8 noise (batch, 3, height, width)."""
     generator = torch.Generator().manual_seed(height)
     return torch.randint(0, 256, (batch, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def refused_where_torch_fails(network: Network, size: tuple[int, int]) -> bool:
+    """Whether one image of ``size`` is refused in training, which must be exactly where ``forward`` fails in torch."""
+    x = torch.randn(1, 3, *size)
+    try:
+        network.forward(x)
+    except ValueError:
+        with pytest.raises(UserError, match=f"^{type(network).__name__} cannot train with batch size 1"):
+            network(x)
+        return True
+    assert network(x).shape == (1, network.num_classes, *size)
+    return False
 
 
 def results() -> dict[str, dict[str, Any]]:

@@ -133,7 +133,7 @@ def test_what_is_fused_and_what_the_heads_see() -> None:
 
 def test_one_small_image_is_refused_in_training() -> None:
     network = FasterSeg(num_classes=5)
-    with pytest.raises(UserError, match="cannot train with batch size 1 on images of at most 64 x 64"):
+    with pytest.raises(UserError, match="FasterSeg cannot train with batch size 1 on 64x64"):
         network(torch.randn(1, 3, 64, 64))
     assert network(torch.randn(1, 3, 64, 65)).shape == (1, 5, 64, 65)
     assert network.eval()(torch.randn(1, 3, 64, 64)).shape == (1, 5, 64, 64)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import CLASSES, NAMED, STUDENTS, build, image, results
+from networks import CLASSES, NAMED, STUDENTS, build, image, refused_where_torch_fails, results
 from torch import Tensor, nn
 
 from segkd.deploy.onnx import export_onnx
@@ -103,12 +103,19 @@ def test_image_and_sample_do_not_leak_into_others(network: Network) -> None:
 
 
 def test_batch_of_one_trains_or_says_why_not(label: str) -> None:
-    network, refusal, shape = build(label).train(), "", None
-    try:
-        shape = network.predict(image(64, 64)).shape
-    except UserError as error:
-        refusal = str(error)
-    assert shape == (1, CLASSES, 64, 64) or "cannot train with batch size 1" in refusal
+    network = build(label).train()
+    for size in [(32, 32), (32, 64), (64, 64)]:
+        refused_where_torch_fails(network, size)
+    assert network.eval().predict(image(32, 32)).shape == (1, CLASSES, 32, 32)
+
+
+def test_another_error_of_a_network_stays_as_it_is() -> None:
+    class Fails(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match=r"^of its own$"):
+        Fails(num_classes=3)(torch.randn(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("label", NAMED, scope="module")

@@ -90,7 +90,7 @@ def test_pretrained_weights_are_in_the_network(
 def test_one_small_sample_is_refused_in_training(network: Callable[..., nn.Module], stride: int) -> None:
     built = network(5)
     small, large = torch.randn(1, 3, stride, stride), torch.randn(1, 3, stride, stride + 1)
-    with pytest.raises(UserError, match=rf"cannot train with batch size 1 on {stride}x{stride}: at stride {stride}"):
+    with pytest.raises(UserError, match=rf"cannot train with batch size 1 on {stride}x{stride}: "):
         built(small)
     assert built(large).shape == (1, 5, stride, stride + 1)
     assert built(torch.cat([small, small])).shape == (2, 5, stride, stride)

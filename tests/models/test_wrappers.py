@@ -10,13 +10,13 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
+from networks import refused_where_torch_fails
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from segkd.errors import UserError
 from segkd.models import create
-from segkd.models.base import norms_after_global_pooling
 from segkd.models.smp import SmpModel
 from segkd.models.timm import PyramidDecoder, TimmModel
 from segkd.models.torchvision import TorchvisionModel
@@ -108,20 +108,36 @@ def test_stages_beyond_the_depth_are_dropped() -> None:
     assert network(torch.randn(2, 3, 64, 64)).shape == (2, 3, 64, 64)
 
 
-@pytest.mark.parametrize("arch", ["unet", "deeplabv3plus", "pan"])
-def test_batch_of_one_is_refused_exactly_where_torch_fails(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = SmpModel(arch, "resnet18", num_classes=3).train()
-    x = torch.randn(1, 3, 128, 128)
-    refused = any(True for _ in norms_after_global_pooling(network))
-    if refused:
-        with pytest.raises(UserError, match="SmpModel cannot train with batch size 1"):
-            network(x)
-    monkeypatch.setattr("segkd.models.smp.refuse_batch_of_one", lambda network, x: None)
-    if refused:
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
-            network(x)
-    else:
-        assert network(x).shape == (1, 3, 128, 128)
+@pytest.mark.parametrize(
+    ("arch", "encoder", "smallest", "larger"),
+    [
+        ("unet", "resnet18", True, False),
+        ("unet", "mit_b0", False, False),  # nothing is normalised over the batch at stride 32
+        ("manet", "mit_b0", True, False),
+        ("fpn", "resnet18", True, False),
+        ("linknet", "resnet18", True, False),
+        ("unetplusplus", "resnet18", True, False),
+        ("deeplabv3plus", "resnet18", True, True),
+        ("pan", "resnet18", True, True),
+    ],
+)
+def test_batch_of_one_is_refused_exactly_where_torch_fails(
+    arch: str, encoder: str, smallest: bool, larger: bool
+) -> None:
+    network = SmpModel(arch, encoder, num_classes=3).train()
+    assert refused_where_torch_fails(network, (32, 32)) == smallest
+    assert refused_where_torch_fails(network, (32, 33)) == larger
+
+
+def test_batch_of_one_says_what_helps() -> None:
+    small = torch.randn(1, 3, 32, 32)
+    network = SmpModel("unet", num_classes=3).train()
+    with pytest.raises(UserError, match=r"batch size 1 on 32x32: .*batch_size >= 2 .*larger crops, or its BatchNorm"):
+        network(small)
+    network.encoder.eval()
+    assert network(small).shape == (1, 3, 32, 32)
+    with pytest.raises(UserError, match=r"batch size 1: .*pooled .*\(and drop_last\), or its BatchNorm in eval$"):
+        SmpModel("deeplabv3plus", num_classes=3).train()(small)
 
 
 @pytest.mark.parametrize("arch", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"])
