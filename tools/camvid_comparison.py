@@ -1,0 +1,87 @@
+"""Fast-SCNN on CamVid, alone and with one loss at a time from the published ESPNet: one schedule, one seed.
+
+    python tools/camvid_comparison.py --data ../shared/data/camvid --teacher espnet_p_2_q_8_camvid.pth
+
+Trains from the shipped configs (``students/camvid/fast_scnn`` and ``distill/camvid/fast_scnn_LOSS``), each with its
+shipped weight, and scores the last weights on the test split. Finished trainings are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from segkd.cli import measure
+from segkd.cli.common import console, read_json
+from segkd.cli.train import train_with_progress
+from segkd.engine.build import build_dataset
+from segkd.engine.config import load_config
+from segkd.engine.environment import environment
+from segkd.report.tables import write_json
+
+LOSSES = ("kd", "cwd", "at", "skd", "cirkd", "dist", "af_dcd")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="CamVid's folder")
+    parser.add_argument("--teacher", required=True, help="the published ESPNet weights")
+    parser.add_argument("--losses", nargs="*", default=LOSSES, help="names after distill/camvid/fast_scnn_")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", default="work/camvid_comparison", help="run folders go here")
+    parser.add_argument("--json", default="configs/distill/camvid/comparison.json")
+    args = parser.parse_args()
+    rows: dict[str, dict[str, Any]] = {}
+    for name in ("alone", *args.losses):
+        cfg, run = config(name, args), Path(args.out) / name
+        trained = train(cfg, run, name)
+        models = {"last": measure.open_model(cfg, run / "student_last.pth", args.threads)}
+        if name != "alone" and "teacher" not in rows:
+            teacher = {"teacher": measure.open_teacher(cfg, args.threads)}
+            rows["teacher"] = {f"{split}_miou": score(cfg, teacher, split)["teacher"] for split in ("test", "val")}
+        rows[name] = {
+            "test_miou": score(cfg, models, "test")["last"],
+            "val_miou": round(trained["val_last"]["mIoU"], 2),
+        }
+        rows[name] |= {"trained_with": trained["git_commit"], "val_curve": curve(run)}
+    batch = load_config("students/camvid/fast_scnn")["data"]["batch_size"]
+    content = {"steps": args.steps, "batch_size": batch, "seed": 0, "checkpoint": "last", "rows": rows}
+    write_json(args.json, content | environment(0))
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["test_miou"]):
+        console.print(f"| {name} | {row['test_miou']:.2f} | {row['val_miou']:.2f} |")
+
+
+def config(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    overrides = [
+        f"data.dataset.root={args.data}",
+        f"schedule.steps={args.steps}",
+        "schedule.val_interval=300",
+        f"engine.threads={args.threads}",
+    ]
+    if name == "alone":
+        return load_config("students/camvid/fast_scnn", overrides)
+    return load_config(f"distill/camvid/fast_scnn_{name}", [*overrides, f"model.teacher.weights={args.teacher}"])
+
+
+def train(cfg: dict[str, Any], run: Path, title: str) -> dict[str, Any]:
+    if (run / "metrics.json").is_file():
+        return read_json(run / "metrics.json")
+    return train_with_progress(cfg, run, resume=(run / "state.pth").is_file(), title=title)
+
+
+def score(cfg: dict[str, Any], models: dict[str, Any], split: str) -> dict[str, float]:
+    scores = measure.score(cfg, models, build_dataset(cfg, split))
+    return {name: round(scores[name].miou, 2) for name in models}
+
+
+def curve(run: Path) -> dict[str, float]:
+    """mIoU on val by step."""
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return {str(r["step"]): round(r["val"]["mIoU"], 2) for r in records if "val" in r}
+
+
+if __name__ == "__main__":
+    main()
