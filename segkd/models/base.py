@@ -96,6 +96,8 @@ class Network(nn.Module):
     #: authors, venue and arXiv number of the paper, and its results
     paper: str = ""
     results: Sequence[Result] = ()
+    #: share of the pixels that rounding alone may change, where the network chooses between nearly equal values
+    unstable: float = 0.0
     #: matches a tensor's name that only the files of its authors' code have, where those can be imported
     authors_name: str = ""
 

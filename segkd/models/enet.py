@@ -170,6 +170,9 @@ class ENet(Network):
     Initialised as torch does by default; but the classifier as the authors' Torch 7 does, by its inputs. (That draws
     the scales of BatchNorm between 0 and 1, too; here they start from 1.)
 
+    Of two nearly equal values, rounding decides which one's place is kept for the unpooling. Such a flip changed up to
+    3 % of the pixels of 192x128, about 0.1 % of those of 512x1024, so an export is compared in 95 % of the pixels.
+
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict.
@@ -219,6 +222,7 @@ class ENet(Network):
             self.classifier = nn.ConvTranspose2d(16, num_classes, 2, 2)
             draw_by_inputs(self.classifier)
         self.feature_info = describe(num_classes)
+        self.unstable = 0.05 if unpool else 0.0
         if weights is not None:
             load_weights(self, weights)
 

@@ -136,6 +136,10 @@ def test_wrong_file_and_failing_exporter_leave_the_earlier_file(tmp_path: Path) 
             export_onnx(network, path, (32, 40))
         assert "\n" not in str(caught.value)
         assert isinstance(caught.value, UserError)
+    unstable = Drifting()
+    unstable.unstable = 0.05
+    with pytest.raises(ExportError, match="differs from the network"):
+        export_onnx(unstable, path, (32, 40))
     assert path.read_bytes() == b"earlier"
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
 
@@ -168,10 +172,21 @@ def test_class_names_must_fit(tmp_path: Path) -> None:
         export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40), class_names=CLASSES)
 
 
+def test_only_what_chooses_by_rounding_is_left_out() -> None:
+    """Max unpooling; measured for ENet."""
+    from segkd.models.enet import ENet
+
+    assert ENet(2).unstable == 0.05
+    assert ENet(2, upsampling="bilinear").unstable == 0
+
+
 def test_comparison_by_hand() -> None:
     expected = torch.tensor([[[[1.0, -4.0]], [[0.0, 2.0]]]])
     got = torch.tensor([[[[1.0, -4.0]], [[1.5, 2.0]]]])
     parity = compare_logits(expected, got)
     assert (parity.relative_difference, parity.argmax_agreement) == (1.5 / 4, 0.5)
+    half = compare_logits(expected, got, unstable=0.5)  # the pixel that differs is left out
+    assert (half.relative_difference, half.argmax_agreement, half.compared) == (0, 1, 0.5)
+    assert compare_logits(expected, got, unstable=0.49) == parity
     assert compare_logits(expected, got[:, :1]).argmax_agreement == 0
     assert compare_logits(expected, got * torch.nan).relative_difference == float("inf")
