@@ -99,6 +99,8 @@ def test_the_first_stage_by_hand():
     want = (nn.functional.mse_loss(made, t, reduction="sum") + 1e-7 * code.abs().sum()) / (2 * 6 * 5 * 8)
     torch.testing.assert_close(loss.first_stage_loss(t), want)
     torch.testing.assert_close(loss.first_stage_loss((t,)), want)
+    sparsity = (loss.first_stage_loss(t) - nn.functional.mse_loss(made, t)) * t.numel() / code.abs().sum()
+    assert float(sparsity.detach()) == pytest.approx(1e-7, rel=1e-3)
 
 
 def test_the_first_stage_learns_and_trains_the_autoencoder_alone():
