@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ def over_processes(values: Mapping[str, torch.Tensor]) -> dict[str, float]:
         return {}
     means = distributed.mean(torch.stack([value.detach().double().reshape(()) for value in values.values()]))
     return dict(zip(values, means.tolist(), strict=True))
+
+
+def add(sums: dict[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
+    """Add named scalars to their sums, in place."""
+    for name, value in values.items():
+        sums[name] = sums[name] + value.detach() if name in sums else value.detach().clone()
 
 
 class StepSeedHook(Hook):
@@ -82,21 +89,36 @@ class ParallelHook(Hook):
 
 
 class FiniteLossHook(Hook):
-    """Stops at a term that is not finite, and names it."""
+    """Stops at a term that is not finite, and names it.
+
+    It looks every ``interval`` steps, at all steps since the last look, and whenever ``check`` is called: before
+    anything is kept of a run.
+    """
+
+    priority = "HIGH"
 
     def __init__(self, interval: int = 20) -> None:
         self.interval = interval
+        self._sums: dict[str, torch.Tensor] = {}  # of what was not looked at yet: inf and NaN stay in them
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
     ) -> None:
-        if outputs is None or not self.every_n_train_iters(runner, self.interval):
-            return
-        means = over_processes(outputs)  # so that all of them stop
-        bad = [name for name, value in means.items() if not math.isfinite(value) and name != "loss"]
-        if bad or not math.isfinite(means["loss"]):
+        add(self._sums, outputs or {})
+        if self.every_n_train_iters(runner, self.interval):
+            self.check(runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        self.check(runner.iter)
+
+    def check(self, step: int) -> None:
+        """Raise a UserError if a term was not finite in a step up to this one; every process must call it."""
+        sums, self._sums = over_processes(self._sums), {}  # over all processes, so that all of them stop
+        bad = [name for name, value in sums.items() if not math.isfinite(value)]
+        if bad:
+            terms = [name for name in bad if name != "loss"]
             raise UserError(
-                f"step {runner.iter + 1}: not finite: {', '.join(bad) or 'the sum of the losses'}; "
+                f"up to step {step}: not finite: {', '.join(terms) or 'the sum of the losses'}; "
                 "lower the learning rate, or that term's weight"
             )
 
@@ -169,18 +191,27 @@ class RunFilesHook(Hook):
     Args:
         run: the folder.
         interval: steps between states.
-        log_interval: steps between log lines.
+        log_interval: steps between log lines, each with the means over the steps since the last.
+        finite: looks at the losses before a state or weights are kept.
         best: the best score so far, of a resumed run.
     """
 
     priority = "LOW"
 
-    def __init__(self, run: Path, interval: int, log_interval: int, best: Mapping[str, Any] | None = None) -> None:
-        self.run, self.interval, self.log_interval = run, interval, log_interval
+    def __init__(
+        self,
+        run: Path,
+        interval: int,
+        log_interval: int,
+        finite: FiniteLossHook,
+        best: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.run, self.interval, self.log_interval, self.finite = run, interval, log_interval, finite
         self.best: dict[str, Any] = dict(best or {})
         self.history: list[dict[str, Any]] = []
         self._sums: dict[str, torch.Tensor] = {}
-        self._since, self._count = time.perf_counter(), 0
+        self._counts: Counter[str] = Counter()  # a term may be in some steps alone
+        self._since, self._timed = time.perf_counter(), 0  # without validations
         self._lr = 0.0
         self._due = False
 
@@ -193,9 +224,9 @@ class RunFilesHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, torch.Tensor] | None = None
     ) -> None:
-        for name, value in (outputs or {}).items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._count += 1
+        add(self._sums, outputs or {})
+        self._counts.update(list(outputs or ()))
+        self._timed += 1
         step = runner.iter + 1
         if step % self.log_interval == 0 or step == runner.max_iters:
             self._log_means(runner, step)
@@ -214,7 +245,7 @@ class RunFilesHook(Hook):
             self._due = True  # the state of this step was saved before its validation
             if runner.iter < runner.max_iters and students(runner.optim_wrapper).should_update():
                 self._save_state(runner)
-        self._since, self._count = time.perf_counter(), 0
+        self._since, self._timed = time.perf_counter(), 0
 
     def after_train(self, runner: Runner) -> None:
         self._save_student(runner, LAST)
@@ -227,21 +258,24 @@ class RunFilesHook(Hook):
         loop._iter = before
 
     def _save_student(self, runner: Runner, name: str) -> None:
+        self.finite.check(runner.iter)
         if distributed.is_main():
             save_student(runner.model, self.run / name)
 
     def _save_state(self, runner: Runner) -> None:
         self._due = False
+        self.finite.check(runner.iter)
         if distributed.is_main():
             save_state(runner, self.run / STATE, self.best)
 
     def _log_means(self, runner: Runner, step: int) -> None:
-        seconds = (time.perf_counter() - self._since) / max(self._count, 1)
+        seconds = (time.perf_counter() - self._since) / max(self._timed, 1)
         record: dict[str, Any] = {"step": step, "lr": self._lr}
-        record |= {name: value / self._count for name, value in over_processes(self._sums).items()}
+        record |= {name: value / self._counts[name] for name, value in over_processes(self._sums).items()}
         record["seconds_per_step"] = round(seconds, 4)
         self.write(record)
-        self._sums, self._count, self._since = {}, 0, time.perf_counter()
+        self._sums, self._timed, self._since = {}, 0, time.perf_counter()
+        self._counts.clear()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a line to the log."""

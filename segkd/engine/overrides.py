@@ -115,9 +115,10 @@ def _fits(old: Any, new: Any) -> bool:
     if _is_text(old):  # a tap may become a list of taps, and back
         return _is_text(new) or (isinstance(new, (list, tuple)) and all(map(_is_text, new)))
     if isinstance(old, (list, tuple)) and old:
-        return (_is_text(old[0]) and _is_text(new)) or (
-            isinstance(new, (list, tuple)) and all(_fits(old[0], x) for x in new)
-        )
+        if not isinstance(new, (list, tuple)):
+            return _is_text(old[0]) and _is_text(new)
+        alike = len(new) == len(old) and all(map(_fits, old, new))  # ("scale", 0.5) and ("kernel", 2)
+        return alike or all(_fits(old[0], x) for x in new)
     return True
 
 

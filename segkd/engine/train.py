@@ -93,7 +93,7 @@ def _train(
             dump_config(cfg, run / "config.py")
         run_first_stages(cfg, run, bare(model), training, on_first_stage, resume, done=state is not None)
         runner, files = _runner(cfg, run, model, train_loader, val_loader, state)
-        for hook in (StepSeedHook(), FiniteLossHook(), AfterStepHook(), files, *_engine_hooks(cfg), *hooks):
+        for hook in (StepSeedHook(), files.finite, AfterStepHook(), files, *_engine_hooks(cfg), *hooks):
             runner.register_hook(hook)
         interval = int(cfg.get("engine", {}).get("gradient_interval", 200))
         if interval:
@@ -159,7 +159,7 @@ def _runner(
         experiment_name=f"segkd_{time.time_ns()}",
     )
     best = state["best"] if state else None
-    return runner, RunFilesHook(run, interval, log_interval, best)
+    return runner, RunFilesHook(run, interval, log_interval, FiniteLossHook(), best)
 
 
 def _engine_hooks(cfg: Mapping[str, Any]) -> list[Hook]:

@@ -6,6 +6,7 @@ import json
 import tempfile
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from segkd.distiller import Distiller
 from segkd.engine.build import build_model, build_student
 from segkd.engine.checkpoint import BEST, LAST, STATE
 from segkd.engine.config import dump_config, load_config, override, textual
+from segkd.engine.hooks import FiniteLossHook, RunFilesHook
 from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.losses import DistillationLoss
 from segkd.losses.cwd import ChannelWise
+from segkd.losses.skd_pair import PairWise
 from segkd.models import load_weights
 from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import Segmentor, gradient_norms
@@ -185,6 +188,43 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) ->
         train(cfg, tmp_path / "run")
 
 
+def test_nothing_is_kept_of_a_run_that_is_not_finite(tmp_path: Path) -> None:
+    """Also between two looks: in its last steps, and before a validation."""
+    cfg = config(schedule=dict(steps=5, val_interval=3, warmup=0))
+    cfg["optim"] = dict(optimizer=dict(type=torch.optim.SGD, lr=1e30))
+    with pytest.raises(UserError, match="up to step 3: not finite: loss_"):
+        train(cfg, tmp_path / "val")
+    with pytest.raises(UserError, match="up to step 5: not finite: loss_"):
+        train(cfg | dict(schedule=dict(steps=5, warmup=0)), tmp_path / "end")
+    assert not list(tmp_path.glob("*/*.pth"))
+
+
+def test_the_log_has_the_means_of_its_steps(tmp_path: Path) -> None:
+    """A validation between two lines takes no step away, nor is the rest of a run lost."""
+    schedule = dict(steps=10, val_interval=6)
+    train(config("distilled", schedule=schedule), tmp_path / "each")
+    train(config("distilled", schedule=schedule, engine=dict(log_interval=4)), tmp_path / "fourth")
+    each = [r for r in _log(tmp_path / "each") if "loss" in r]
+    lines = [r for r in _log(tmp_path / "fourth") if "loss" in r]
+    assert [r["step"] for r in lines] == [4, 8, 10]
+    for line, first in zip(lines, (0, 4, 8), strict=True):
+        steps = each[first : line["step"]]
+        for name in ("loss", "loss_main", "loss_bind_deep"):
+            assert line[name] == pytest.approx(sum(r[name] for r in steps) / len(steps), rel=1e-5)
+
+
+def test_a_term_of_some_steps_is_averaged_over_these(tmp_path: Path) -> None:
+    """As a critic's, whose bind stops between two lines."""
+    hook = RunFilesHook(tmp_path, 100, 4, FiniteLossHook())
+    runner = SimpleNamespace(iter=0, max_iters=9, optim_wrapper=None)
+    for step in range(4):
+        runner.iter = step
+        outputs = {"loss": torch.tensor(float(step))} | ({"critic": torch.tensor(6.0 + step)} if step < 2 else {})
+        hook.after_train_iter(runner, step, outputs=outputs)  # type: ignore[arg-type]
+    (line,) = _log(tmp_path)
+    assert (line["loss"], line["critic"]) == (1.5, 6.5)
+
+
 def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
     wrong = config()
     wrong["model"] = dict(wrong["model"], network=dict(type=FastSCNN, num_classes=7))
@@ -198,6 +238,15 @@ def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
         train(config(), tmp_path / "run")
     with pytest.raises(UserError, match="seed 3, not 4"):
         train(config(seed=4), tmp_path / "run", resume=True)
+
+
+def test_a_pair_of_two_kinds_can_be_overridden() -> None:
+    cfg = config("distilled")
+    cfg["model"]["binds"] = dict(logits=BIND | dict(loss=dict(type=PairWise, pool=("scale", 0.5))))
+    override(cfg, 'model.binds.logits.loss.pool=("kernel", 2)')
+    assert cfg["model"]["binds"]["logits"]["loss"]["pool"] == ("kernel", 2)
+    with pytest.raises(UserError, match="no value of that kind"):
+        override(cfg, "model.binds.logits.loss.pool=(2, 2)")
 
 
 def test_overrides_reach_any_value_and_refuse_unknown_names() -> None:
