@@ -24,6 +24,13 @@ SIZES = ("smaller", "student", "teacher")
 IGNORE_INDEX = 255
 
 
+def _factor(name: str, value: Any) -> float:
+    """A finite number from 0, as a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise UserError(f"a bind's {name} must be a number from 0, got {value!r}")
+    return float(value)
+
+
 class Bind(nn.Module):
     """One term of a distillation.
 
@@ -67,8 +74,8 @@ class Bind(nn.Module):
             raise UserError(f"a bind needs as many student taps as teacher taps, got {student!r} and {teacher!r}")
         if size not in SIZES:
             raise UserError(f"size policy {size!r} is not one of {', '.join(SIZES)}")
-        self.size, self.weight, self.masked, self.of = size, float(weight), masked, of
-        self.lr_factor = float(lr_factor)
+        self.size, self.masked, self.of = size, masked, of
+        self.weight, self.lr_factor = _factor("weight", weight), _factor("lr_factor", lr_factor)
         self.schedule: WeightSchedule = construct(WeightSchedule, schedule or {})
         self.loss: DistillationLoss = LOSSES.build(loss)
         self.connectors = nn.ModuleList()

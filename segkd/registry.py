@@ -109,7 +109,7 @@ def build(cfg: Any, kind: str = "class") -> Any:
 
 
 def construct(cls: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call ``cls(**arguments)``; arguments it does not take, or lacks, are a UserError that names them."""
+    """Call ``cls(**arguments)``; arguments that it does not take, lacks or cannot use are a UserError that says so."""
     try:
         signature = inspect.signature(cls)
     except (TypeError, ValueError):
@@ -124,4 +124,14 @@ def construct(cls: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         signature.bind(**arguments)
     except TypeError as error:
         raise UserError(f"{name}: {error}") from error
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError, OverflowError) as error:  # a value of another kind than the class can use
+        given = ", ".join(f"{key}={_short(value)}" for key, value in arguments.items())
+        raise UserError(f"{name} cannot be built of {given or 'no arguments'}: {_short(str(error))}") from error
+
+
+def _short(value: Any) -> str:
+    """A value's text on one line, cut."""
+    line = " ".join((value if isinstance(value, str) and len(value) > 40 else repr(value)).split())
+    return line if len(line) <= 120 else line[:117] + "..."

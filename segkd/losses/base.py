@@ -34,6 +34,9 @@ class DistillationLoss(nn.Module):
     uses_index: bool = False
     no_weight_decay: Sequence[str] = ()
 
+    def __init__(self) -> None:  # not Module's, which would take any argument
+        super().__init__()
+
     def prepare(
         self,
         student_shapes: Sequence[tuple[int, ...]],

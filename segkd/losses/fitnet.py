@@ -66,7 +66,7 @@ def published_scale(
     published    its reduction                           scale         its weight becomes here
     ============ ======================================= ============= ============================
     repdistiller mean over N, C, H, W                    1             100 (CIFAR, second block)
-    cirkd        mean over N, C, H, W                    1             10 (Cityscapes, backbone end)
+    cirkd        mean over N, C, H, W                    1             10 (Cityscapes, head)
     paper        sum / 2 over C, H, W, mean over N       C * H * W / 2 first stage alone, weight 1
     ============ ======================================= ============= ============================
     """
@@ -78,7 +78,7 @@ class FitNet(DistillationLoss):
     """``hint`` (equation 3 of the paper, there with factor 1/2 and summed); it has no constants.
 
     Taps: one hidden layer a side, the paper's choice is the middle one. The regressor is the bind's connector. For
-    segmentation CIRKD takes the backbone's last feature with ``connector=dict(type=Conv1x1)`` (no bias, no norm) and
+    segmentation CIRKD takes the head's last feature with ``connector=dict(type=Conv1x1)`` (no bias, no norm) and
     weight 10, trained together with everything else; the paper trains student and regressor by the hint alone first
     (``first_stage=dict(...)`` and ``weight=0`` in the bind). RepDistiller's regressor has a normalisation and a ReLU
     behind its convolution. A batch repeated twice and a map tiled 2 x 2 give the same value.

@@ -63,7 +63,7 @@ def published_scale(
     """``published value = published_scale(...) * value`` around kd, on rows of one pixel each (H = W = 1).
 
     1 for "authors", who take T^2 * mean over rows, so that their weight carries over unchanged; 1 / T^2 for
-    "torchdistill", which leaves T^2 out.
+    "torchdistill", which leaves T^2 out unless it is given an alpha.
     """
     torchdistill = kd.published_scale(N=N, C=C, K=K, H=H, W=W, temperature=temperature, published="torchdistill")
     return published_factor({"authors": 1.0, "torchdistill": torchdistill}, published, NAME)

@@ -55,6 +55,9 @@ BUILT_OVERRIDES = [
     ("model.binds.pixel.student=clasifier", "bind 'pixel': FastSCNN has no layer 'clasifier'; did you mean"),
     ("model.binds.pixel.loss.type=kdd", "did you mean 'kd' or 'rkd' or 'dkd'?"),
     ("model.binds.pixel.loss.temperature=-1", "temperature"),
+    ("model.binds.pixel.loss.temperature=abc", "'abc'"),
+    ("model.binds.pixel.loss.type=fitnet", "FitNet has no argument 'temperature'"),
+    ("model.binds.pixel.weight=-1", "weight must be a number from 0, got -1"),
     ("model.binds.pixel.connector.type=conv1", "did you mean 'conv1x1'?"),
     ("model.binds.pixel.student=fusion", "connector=dict(type=Conv1x1)"),
 ]

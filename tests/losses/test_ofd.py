@@ -91,6 +91,11 @@ def test_every_case_by_hand():
     assert (grad.flatten() * 3).tolist() == pytest.approx([2, 0, 1, 0, 3, -3])
 
 
+def test_a_silent_teacher_behind_its_relu_asks_nothing_of_a_negative_student():
+    teacher, student = torch.zeros(1, 1, 1, 2).double(), torch.tensor([[[[-2.0, 3.0]]]]).double()
+    assert float(overhaul(student, teacher, torch.tensor([0.0]))) == 9 / 2
+
+
 def test_margins_are_integrals_of_the_normal_density(book):
     bias = torch.tensor([0.0, 1.0, -2.0, 3.0, -0.3])
     weight = torch.tensor([1.0, 0.5, 0.7, -1.5, 2.0])

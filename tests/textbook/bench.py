@@ -352,7 +352,8 @@ def ifvd() -> Case:
 @case("cirkd")
 def cirkd() -> Case:
     shape = (4, 128, 32, 64)
-    return simple("cirkd", shape, form("cirkd").minibatch_pixel, lambda_memory_pixel=0.0, lambda_memory_region=0.0)
+    own = simple("cirkd", shape, form("cirkd").minibatch_pixel, lambda_memory_pixel=0.0, lambda_memory_region=0.0)
+    return own._replace(shape="x".join(map(str, shape)) + " (mini-batch)")
 
 
 @case("af_dcd")
@@ -362,7 +363,7 @@ def af_dcd() -> Case:
     student, teacher = pair(FEATURE)
     textbook = form("af_dcd").omni_contrast
     return Case(
-        "x".join(map(str, FEATURE)),
+        "x".join(map(str, FEATURE)) + " (contrast)",
         lambda: omni_contrast(student, teacher),
         lambda: textbook(student, teacher, 0.07, 16, 4, 4),
         (student,),

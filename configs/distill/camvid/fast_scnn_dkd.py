@@ -1,6 +1,6 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: decoupled KD on the logits.
 
-Published for classification, with this warm-up.
+Published for classification, with a warm-up of 1 of 100 epochs or 20 of 240; here 100 of 2,750 steps.
 """
 
 from mmengine.config import read_base
