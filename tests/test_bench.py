@@ -33,3 +33,12 @@ def test_the_page_shows_what_was_measured(bench: ModuleType) -> None:
     assert [row["loss"] for row in rows] == list(bench.CASES)  # a row missing: run make bench
     page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
     assert "\n".join(bench.table(rows)) in page  # bench.py --markdown ends with the table
+
+
+def test_the_page_shows_the_comparison_on_camvid() -> None:
+    rows = json.loads((ROOT / "configs" / "distill" / "camvid" / "comparison.json").read_text())["rows"]
+    page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
+    section = page.partition("## On CamVid")[2].partition("##")[0]
+    shown = [line.split(" | ")[1:] for line in section.splitlines() if line.startswith("| ")][1:]
+    scores = sorted(((row["test_miou"], row["val_miou"]) for row in rows.values()), reverse=True)
+    assert [tuple(float(cell.strip("| ")) for cell in cells) for cells in shown] == scores
