@@ -16,6 +16,7 @@ from segkd.errors import UserError
 from segkd.losses.at import AttentionTransfer
 from segkd.losses.cwd import ChannelWise
 from segkd.losses.kd import PixelwiseKD
+from segkd.losses.mgd import MaskedGenerative
 from segkd.losses.ofd import Overhaul
 from segkd.models import Network, Preprocess
 from segkd.models.fast_scnn import FastSCNN
@@ -212,6 +213,25 @@ def test_resizing_averages_areas_and_invents_no_class() -> None:
     label = torch.tensor([0, 7, 255])[torch.randint(0, 3, (2, 37, 50))]
     assert set(resize_label(label, (5, 7)).unique().tolist()) <= {0, 7, 255}
     assert set(shrink_label(label, 4).unique().tolist()) <= {0, 7, 255}
+
+
+def test_labels_shrink_to_the_pixel_nearest_to_each_cells_middle() -> None:
+    """By sizes of 6 to 2: rows and columns 1 and 4, where plain nearest takes 0 and 3."""
+    label = torch.arange(36).view(1, 6, 6)
+    assert resize_label(label, (2, 2)).tolist() == [[[7, 10], [25, 28]]]
+
+
+def test_draws_change_with_the_step_and_the_seed() -> None:
+    bind = dict(student="stem", teacher="stem", connector=dict(type="conv1x1"), loss=dict(type=MaskedGenerative))
+    model = distiller(binds=dict(masked=bind)).eval()  # dropout is off: only the draw can differ
+
+    def value(step: int, seed: int) -> float:
+        model.seed = seed
+        return float(model.losses(*batch(), step)["loss_bind_masked"].detach())
+
+    first = value(0, 0)
+    assert value(0, 0) == first
+    assert len({first, value(1, 0), value(2, 0), value(0, 1)}) == 4
 
 
 def test_ignored_pixels_take_no_part_in_supervision() -> None:
