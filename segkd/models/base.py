@@ -150,6 +150,14 @@ def kaiming_init(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def fan_out_init(network: nn.Module, but: nn.Module | None = None) -> None:
+    """He et al. (2015) normal init of every convolution by its fan-out; biases, and what is in ``but``, stay."""
+    kept = set(but.modules()) if but is not None else set()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module not in kept:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 def norms_after_global_pooling(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
     """Every BatchNorm that follows a pooling to 1x1 in the same ``nn.Sequential``.
 

@@ -12,19 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, load_weights, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, fan_out_init, load_weights, resize_to
 from segkd.models.blocks import ConvNormAct, NormActConv, ResidualBasic, ResidualBottleneck
 from segkd.models.fusion import AddSkip
 
 #: kernel and stride of DAPPM's average pools
 POOLS = ((5, 2), (9, 4), (17, 8))
-
-
-def fan_out_init(network: nn.Module) -> None:
-    """He et al. (2015) normal init of every convolution by its fan-out; biases stay as torch draws them."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def stem(width: int) -> nn.Sequential:

@@ -17,12 +17,13 @@ from segkd.models.base import (
     FeatureInfo,
     Network,
     Result,
+    fan_out_init,
     load_weights,
     resize_corners,
     resize_to,
 )
 from segkd.models.blocks import ConvNormAct, NormActConv, ResidualBasic, convolution
-from segkd.models.ddrnet import DAPPM, AddProjected, bottleneck, fan_out_init, pooled_levels, stage, stem
+from segkd.models.ddrnet import DAPPM, AddProjected, bottleneck, pooled_levels, stage, stem
 
 
 class PixelAttentionFusion(nn.Module):

@@ -13,6 +13,7 @@ from segkd.models.base import (
     FeatureInfo,
     Network,
     Result,
+    fan_out_init,
     load_weights,
     resize_corners,
 )
@@ -103,10 +104,3 @@ class PSPNet(Network):
     def forward(self, x: Tensor) -> Tensor:
         deep = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return resize_corners(self.classifier(self.dropout(self.pooling(deep))), x.shape[-2:])
-
-
-def fan_out_init(network: nn.Module) -> None:
-    """He et al. (2015) normal init of every convolution by its fan-out."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, fan_out_init, load_weights, resize_to
 from segkd.models.blocks import ConvNormAct, NormActConv, convolution
 from segkd.models.resnet import DEPTHS, WIDTHS, ResNetTrunk, imagenet_weights, load_trunk
 
@@ -47,14 +47,6 @@ class SpatialPyramidPooling(nn.Module):
             parts.append(resize_to(level(pooled), (height, width)))
         out: Tensor = self.project(torch.cat(parts, dim=1))
         return out
-
-
-def fan_out_init(network: nn.Module, but: nn.Module) -> None:
-    """He et al. (2015) normal init of every convolution by its fan-out, but for those in ``but``."""
-    kept = set(but.modules())
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module not in kept:
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Blend(nn.Module):
