@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd import arguments
 from segkd.connectors import CONNECTORS, Connector
 from segkd.errors import UserError
 from segkd.losses import LOSSES, DistillationLoss
@@ -22,13 +23,6 @@ from segkd.taps import TapPath, evaluating, read_taps
 
 SIZES = ("smaller", "student", "teacher")
 IGNORE_INDEX = 255
-
-
-def _factor(name: str, value: Any) -> float:
-    """A finite number from 0, as a float."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise UserError(f"a bind's {name} must be a number from 0, got {value!r}")
-    return float(value)
 
 
 class Bind(nn.Module):
@@ -68,14 +62,18 @@ class Bind(nn.Module):
         first_stage: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.student_paths = [student] if isinstance(student, str) else list(student)
-        self.teacher_paths = [teacher] if isinstance(teacher, str) else list(teacher)
-        if len(self.student_paths) != len(self.teacher_paths) or not self.student_paths:
+        self.student_paths, self.teacher_paths = _paths(student, "student"), _paths(teacher, "teacher")
+        if len(self.student_paths) != len(self.teacher_paths):
             raise UserError(f"a bind needs as many student taps as teacher taps, got {student!r} and {teacher!r}")
         if size not in SIZES:
             raise UserError(f"size policy {size!r} is not one of {', '.join(SIZES)}")
-        self.size, self.masked, self.of = size, masked, of
-        self.weight, self.lr_factor = _factor("weight", weight), _factor("lr_factor", lr_factor)
+        for name, value in (("schedule", schedule), ("first_stage", first_stage)):
+            if not isinstance(value, Mapping | None):
+                raise UserError(f"a bind: {name} must be a dict of arguments, got {value!r}")
+        self.size, self.of = size, of
+        self.masked = arguments.flag(masked, "masked", "a bind")
+        self.weight = arguments.number(weight, "weight", "a bind", least=0)
+        self.lr_factor = arguments.number(lr_factor, "lr_factor", "a bind", least=0)
         self.schedule: WeightSchedule = construct(WeightSchedule, schedule or {})
         self.loss: DistillationLoss = LOSSES.build(loss)
         self.connectors = nn.ModuleList()
@@ -214,6 +212,14 @@ class Bind(nn.Module):
                     f"{m.teacher_met[1]}; add connector=dict(type=Conv1x1) to this bind (or, if these are logits, give "
                     "both networks the same num_classes)"
                 )
+
+
+def _paths(taps: Any, side: str) -> list[str]:
+    """One tap path or several as a list."""
+    paths = [taps] if isinstance(taps, str) else list(taps) if isinstance(taps, Sequence) else []
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise UserError(f"a bind: {side} must be a tap path or a list of them, got {taps!r}")
+    return paths
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import flag, whole
 from segkd.errors import UserError
 from segkd.registry import Registry
 
@@ -42,11 +43,12 @@ class Conv1x1(Connector):
         self, in_channels: int | None = None, out_channels: int | None = None, bias: bool = False, norm: bool = False
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.bias, self.norm = bias, norm
+        given = (("in_channels", in_channels), ("out_channels", out_channels))
+        self.in_channels, self.out_channels = (None if n is None else whole(n, name, "Conv1x1") for name, n in given)
+        self.bias, self.norm = flag(bias, "bias", "Conv1x1"), flag(norm, "norm", "Conv1x1")
         self.layers: nn.Sequential | None = None
-        if in_channels is not None and out_channels is not None:
-            self._make(in_channels, out_channels)
+        if self.in_channels is not None and self.out_channels is not None:
+            self._make(self.in_channels, self.out_channels)
 
     def prepare(self, student_shape: Sequence[int], teacher_shape: Sequence[int]) -> None:
         """Make the convolution for features of these shapes; a second call with the same channels changes nothing."""

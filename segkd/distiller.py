@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Distiller(TrainingModel):
         self.supervision = Supervision(supervision, self.student, student_probe)
         if not binds:
             raise UserError("a Distiller needs at least one bind; to train without a teacher use Segmentor")
+        _check_binds(binds)
         named = _named(teacher, teachers)
         # In a dict, nn.Module does not see them: no parameter, no buffer, no train() of a teacher is ever registered.
         self.teachers = {name: build_teacher(cfg, untrained_teacher) for name, cfg in named.items()}
@@ -200,10 +202,25 @@ class Distiller(TrainingModel):
         return learner.first_stage_loss(one_or_all(teachers))
 
 
+def _check_binds(binds: Any) -> None:
+    """A UserError unless they are dicts by names that torch and file names can hold."""
+    if not isinstance(binds, Mapping):
+        raise UserError(f"binds must be a dict {{name: dict(student=..., teacher=..., loss=...)}}, got {binds!r}")
+    for name, cfg in binds.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
+            raise UserError(
+                f"bind {name!r}: choose another name, of letters, digits, _ and -, that is no word of torch's"
+            )
+        if not isinstance(cfg, Mapping):
+            raise UserError(f"bind {name!r} must be a dict(student=..., teacher=..., loss=...), got {cfg!r}")
+
+
 def _named(teacher: Any, teachers: Mapping[str, Any] | None) -> dict[str, Any]:
     """Teachers by name, from either argument."""
     if (teacher is None) == (not teachers):
         raise UserError("a Distiller takes either teacher=... or teachers={name: ...}, and needs one of them")
+    if teachers is not None and not isinstance(teachers, Mapping):
+        raise UserError(f"teachers must be a dict {{name: config}}, got {teachers!r}")
     if teachers and AVERAGE in teachers:
         raise UserError(f"no teacher can be called {AVERAGE!r}: it stands for all of them")
     return dict(teachers) if teachers else {"teacher": teacher}

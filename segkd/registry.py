@@ -62,6 +62,8 @@ class Registry(Generic[T]):
 
     def build(self, cfg: Any) -> T:
         """An instance from a config ``dict(type=..., **arguments)``; a built object passes through."""
+        if cfg is None or isinstance(cfg, str | int | float | list | tuple):
+            raise UserError(f"a {self.kind} is given as dict(type=...), got {cfg!r}")
         if not isinstance(cfg, Mapping):
             return cast(T, cfg)
         arguments = dict(cfg)

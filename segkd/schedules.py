@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from segkd.arguments import whole
 from segkd.errors import UserError
 
 DECAYS = ("constant", "linear", "cosine")
@@ -22,8 +22,8 @@ class WeightSchedule:
     def __init__(self, warmup: int = 0, decay: str = "constant", stop: int | None = None) -> None:
         if decay not in DECAYS:
             raise UserError(f"schedule: decay {decay!r} is not one of {', '.join(DECAYS)}")
-        warmup = _whole("warmup", warmup, least=0)
-        stop = None if stop is None else _whole("stop", stop, least=1)
+        warmup = whole(warmup, "warmup", "schedule", least=0)
+        stop = None if stop is None else whole(stop, "stop", "schedule")
         if decay != "constant" and stop is None:
             raise UserError(f"schedule: a {decay} decay needs the step at which it ends, stop=...")
         if stop is not None and stop <= warmup:
@@ -40,11 +40,3 @@ class WeightSchedule:
             return 1.0
         progress = (step - self.warmup) / (self.stop - self.warmup)
         return 1 - progress if self.decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """A number of steps; one written as a float (4e4) becomes an int."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not float(value).is_integer() or value < least:
-        raise UserError(f"schedule: {name} must be a whole number of {least} or more, got {value!r}")
-    return int(value)

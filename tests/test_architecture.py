@@ -17,10 +17,11 @@ PACKAGE = ROOT / "segkd"
 
 # Room (a file or a folder of segkd/) -> what of segkd it may import besides itself and COMMON. "models" is what the
 # package segkd.models itself offers, "models.base" that file, "models.*" all its files, "*" everything.
-COMMON = {"", "errors", "registry", "files"}  # "" is `import segkd`, for its version
+COMMON = {"", "errors", "arguments", "registry", "files"}  # "" is `import segkd`, for its version
 ROOMS: dict[str, set[str]] = {
     "": set(),  # segkd/__init__.py
     "errors": set(),
+    "arguments": set(),
     "registry": set(),
     "files": set(),
     "losses": set(),

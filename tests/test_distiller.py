@@ -186,12 +186,41 @@ def test_teacher_loads_its_weights_strictly(tmp_path: Path) -> None:
         (dict(student="stem", teacher="stem", loss=dict(type=ChannelWise)), r"8 channels.*12.*Conv1x1"),
         (dict(student=["stem", "norm"]), r"as many student taps"),
         (dict(wieght=1.0), r"no argument 'wieght'.*weight"),
+        (dict(loss="kd"), r"a loss is given as dict\(type=...\), got 'kd'"),
+        (dict(loss=None), r"a loss is given as dict"),
+        (dict(loss=dict(temperature=2)), r"a loss needs a `type`"),
+        (dict(connector="conv1x1"), r"a connector is given as dict\(type=...\), got 'conv1x1'"),
+        (dict(connector=dict(type="conv1x1", norm="yes")), r"norm must be True or False"),
+        (dict(student=None), r"student must be a tap path or a list of them, got None"),
+        (dict(teacher=[3]), r"teacher must be a tap path or a list of them, got \[3\]"),
+        (dict(student=[], teacher=[]), r"student must be a tap path"),
+        (dict(schedule=3), r"schedule must be a dict of arguments, got 3"),
+        (dict(first_stage=3), r"first_stage must be a dict of arguments, got 3"),
+        (dict(masked="no"), r"masked must be True or False, got 'no'"),
+        (dict(weight="1"), r"weight must be a number from 0, got '1'"),
+        (dict(lr_factor=float("nan")), r"lr_factor must be a number from 0, got nan"),
+        (dict(of=3), r"there is no teacher 3"),
     ],
 )  # fmt: skip
 def test_bad_binds_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
     bind = dict(student="classifier", teacher="classifier", loss=dict(type=PixelwiseKD)) | change
     with pytest.raises(UserError, match=message):
         Distiller(Tiny(), Tiny(width=12), dict(b=bind))
+
+
+@pytest.mark.parametrize("name", ["a.b", "items", "train", "", "a b", "a/b", 3])
+def test_a_bind_needs_a_name_that_torch_and_files_can_hold(name: Any) -> None:
+    with pytest.raises(UserError, match=r"bind .*: choose another name"):
+        distiller(binds={name: BINDS["logits"]})
+
+
+def test_binds_and_teachers_are_dicts() -> None:
+    with pytest.raises(UserError, match=r"binds must be a dict \{name: dict\("):
+        distiller(binds=[BINDS["logits"]])
+    with pytest.raises(UserError, match=r"bind 'b' must be a dict\(student="):
+        distiller(binds={"b": "kd"})
+    with pytest.raises(UserError, match=r"teachers must be a dict"):
+        Distiller(Tiny(), binds=BINDS, teachers=[Tiny()])
 
 
 def test_maps_meet_at_the_smaller_of_both_sizes() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 import segkd
+from segkd.arguments import whole
 from segkd.engine.overrides import KEYS, OPTIONAL, override
 from segkd.errors import UserError, nearest
 from segkd.files import replacing
@@ -89,10 +90,7 @@ def check_values(cfg: dict[str, Any], path: Path) -> None:
         node, value = _lookup(cfg, section) if section else cfg, _lookup(cfg, key)
         if value is None:
             continue
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not float(value).is_integer() or value < least:
-            raise UserError(f"{key} must be a whole number of at least {least}, got {value!r}")
-        node[name] = int(value)
+        node[name] = whole(value, key, "config", least)
 
 
 def _lookup(cfg: Mapping[str, Any], key: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.device import get_device
 from torch import Tensor, nn
 
+from segkd.arguments import whole
 from segkd.datasets import SegmentationDataset
 from segkd.distiller import Distiller
 from segkd.engine import distributed
@@ -39,8 +40,7 @@ def check_first_stages(model: TrainingModel) -> None:
     """A UserError, before anything is trained, for a first stage that cannot run."""
     for name, stage in stages(model).items():
         steps, bind = stage.get("steps"), model.terms()[name]
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise UserError(f"bind {name!r}: first_stage.steps must be a whole number from 0, got {steps!r}")
+        whole(steps, "first_stage.steps", f"bind {name!r}", least=0)
         if steps and "optimizer" not in stage:
             raise UserError(f"bind {name!r}: first_stage needs optimizer=dict(type=..., lr=...)")
         if bind.critic_parameters():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import number, positive, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -17,7 +18,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     same_shape,
@@ -43,8 +43,7 @@ class Cut(NamedTuple):
     def check(self) -> Cut:
         """Itself; a UserError unless these are whole numbers, from 2 for the groups and from 1 for the sides."""
         for name, value, least in zip(self._fields, self, (2, 1, 1), strict=True):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"{NAME}: {name} must be a whole number from {least}, got {value!r}")
+            whole(value, name, NAME, least)
         return self
 
 
@@ -189,12 +188,9 @@ class DenseContrastive(DistillationLoss):
         super().__init__()
         self.temperature = positive(temperature, "temperature", NAME)
         self.cut = Cut(groups, pool_size, patch_size).check()
-        if not 0 <= mask_ratio < 1:
-            raise UserError(f"{NAME}: mask_ratio, the share that is hidden, must be from 0 to below 1: {mask_ratio!r}")
-        for name, value in (("lambda_fd", lambda_fd), ("lambda_ocd", lambda_ocd)):
-            if not 0 <= value < float("inf"):
-                raise UserError(f"{NAME}: {name} must be a number from 0, got {value!r}")
-        self.mask_ratio, self.lambda_fd, self.lambda_ocd = float(mask_ratio), float(lambda_fd), float(lambda_ocd)
+        self.mask_ratio = number(mask_ratio, "mask_ratio", NAME, least=0, below=1)
+        self.lambda_fd = number(lambda_fd, "lambda_fd", NAME, least=0)
+        self.lambda_ocd = number(lambda_ocd, "lambda_ocd", NAME, least=0)
         self.generation: nn.Sequential | None = None
 
     def prepare(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segkd.arguments import number
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -122,9 +123,7 @@ class AttentionTransfer(DistillationLoss):
 
     def __init__(self, p: float = 2.0) -> None:
         super().__init__()
-        if not p >= 1:
-            raise UserError(f"{NAME}: p must be at least 1, got {p!r}")
-        self.p = float(p)
+        self.p = number(p, "p", NAME, least=1)
 
     def forward(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -133,13 +132,6 @@ def resized_mask(valid: Tensor, samples: int, size: Sequence[int], name: str) ->
     if tuple(valid.shape[1:]) == tuple(size):
         return valid.bool()
     return F.interpolate(valid[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0] > 0.5
-
-
-def positive(value: float, argument: str, name: str) -> float:
-    """``value`` as a float; a UserError unless it is finite and above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise UserError(f"{name}: {argument} must be a number above 0, got {value!r}")
-    return float(value)
 
 
 def mean_over(total: Tensor, count: Tensor) -> Tensor:

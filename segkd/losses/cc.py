@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor
 
+from segkd.arguments import flag, positive, whole
 from segkd.errors import UserError, nearest
-from segkd.losses.base import LOSSES, no_autocast, positive, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -65,9 +66,8 @@ def _coefficients(kernel: str, gamma: float, max_p: int) -> list[float]:
     if kernel == "bilinear":
         return [1.0]
     positive(gamma, "gamma", NAME)
-    if max_p < 1 or int(max_p) != max_p:
-        raise UserError(f"{NAME}: max_p must be a whole number from 1 up, got {max_p!r}")
-    return [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(1, int(max_p) + 1)]
+    orders = range(1, whole(max_p, "max_p", NAME) + 1)
+    return [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in orders]
 
 
 def _polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
@@ -131,7 +131,8 @@ class CorrelationCongruence(RelationLoss):
     ) -> None:
         super().__init__(samples, count, num_classes, ignore_index)
         _coefficients(kernel, gamma, max_p)
-        self.kernel, self.gamma, self.max_p, self.normalize = kernel, float(gamma), int(max_p), normalize
+        self.kernel, self.gamma, self.max_p = kernel, float(gamma), int(max_p)
+        self.normalize = flag(normalize, "normalize", NAME)
 
     def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
         return correlation_congruence(student, teacher, self.kernel, self.gamma, self.max_p, self.normalize)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import positive, weights, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -17,7 +18,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     single,
@@ -197,20 +197,29 @@ class CrossImageRelational(DistillationLoss):
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
-        weights = (lambda_minibatch_pixel, lambda_memory_pixel, lambda_memory_region)
-        if min(weights) < 0 or max(weights) == 0:
-            raise UserError(f"{NAME}: its three weights must be at least 0, and one above; got {weights}")
-        sizes = (num_classes, pixel_memory_size, region_memory_size, pixel_contrast_size, region_contrast_size)
-        if min(sizes) < 1 or (pool is not None and pool < 1):
-            raise UserError(f"{NAME}: num_classes, memory and contrast sizes and pool must be at least 1")
-        self.num_classes, self.pool, self.ignore_index = num_classes, pool, ignore_index
-        self.minibatch_weight = float(lambda_minibatch_pixel)
+        self.minibatch_weight, pixel_weight, region_weight = weights(
+            NAME,
+            lambda_minibatch_pixel=lambda_minibatch_pixel,
+            lambda_memory_pixel=lambda_memory_pixel,
+            lambda_memory_region=lambda_memory_region,
+        )
+        self.num_classes = whole(num_classes, "num_classes", NAME)
+        self.pool = None if pool is None else whole(pool, "pool", NAME)
+        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
         self.temperature = positive(temperature, "temperature", NAME)
         self.contrast_temperature = positive(contrast_temperature, "contrast_temperature", NAME)
         self.contrast_kd_temperature = positive(contrast_kd_temperature, "contrast_kd_temperature", NAME)
         self.memories = {
-            "pixel": Memory(lambda_memory_pixel, pixel_memory_size, pixel_contrast_size // num_classes + 1),
-            "region": Memory(lambda_memory_region, region_memory_size, region_contrast_size // num_classes + 1),
+            "pixel": Memory(
+                pixel_weight,
+                whole(pixel_memory_size, "pixel_memory_size", NAME),
+                whole(pixel_contrast_size, "pixel_contrast_size", NAME) // self.num_classes + 1,
+            ),
+            "region": Memory(
+                region_weight,
+                whole(region_memory_size, "region_memory_size", NAME),
+                whole(region_contrast_size, "region_contrast_size", NAME) // self.num_classes + 1,
+            ),
         }
         self.memories = {name: memory for name, memory in self.memories.items() if memory.weight > 0}
         self.head: ProjectionHead | None = None
@@ -229,7 +238,6 @@ class CrossImageRelational(DistillationLoss):
             return
         student, teacher = student_shapes[0][1], teacher_shapes[0][1]
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
             self.head = ProjectionHead(student, teacher)
         for name, memory in self.memories.items():
             self.queues[name] = ClassQueue(self.num_classes, memory.size, teacher)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from segkd.arguments import number, positive, whole
 from segkd.errors import UserError, nearest
 from segkd.losses.base import (
     LOSSES,
@@ -18,7 +19,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     single,
@@ -188,14 +188,13 @@ class ContrastiveRepresentation(DistillationLoss):
         if samples not in MODES:
             raise UserError(f"{NAME}: unknown samples {samples!r}; {nearest(samples, MODES)}")
         self.regions = samples == "regions"
-        if min(n_data, feat_dim, nce_k) < 1 or (num_classes if self.regions else n_data) < 2:
-            raise UserError(f"{NAME} needs at least 2 classes (or images, with samples='batch'), and sizes above 0")
-        if not 0 <= momentum < 1:
-            raise UserError(f"{NAME}: momentum must be at least 0 and below 1, got {momentum!r}")
-        self.n_data, self.num_classes, self.feat_dim, self.nce_k = n_data, num_classes, feat_dim, nce_k
-        self.temperature, self.momentum = positive(temperature, "temperature", NAME), float(momentum)
-        self.slots = n_data * num_classes if self.regions else n_data
-        self.ignore_index = ignore_index
+        self.n_data = whole(n_data, "n_data", NAME, least=1 if self.regions else 2)
+        self.num_classes = whole(num_classes, "num_classes", NAME, least=2 if self.regions else 1)
+        self.feat_dim, self.nce_k = whole(feat_dim, "feat_dim", NAME), whole(nce_k, "nce_k", NAME)
+        self.temperature = positive(temperature, "temperature", NAME)
+        self.momentum = number(momentum, "momentum", NAME, least=0, below=1)
+        self.slots = self.n_data * self.num_classes if self.regions else self.n_data
+        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
         self.student_embedding: nn.Linear | None = None
         self.teacher_embedding: nn.Linear | None = None
         self._sampler = Sampler("regions", num_classes=num_classes, ignore_index=ignore_index)
@@ -210,7 +209,6 @@ class ContrastiveRepresentation(DistillationLoss):
         """The embeddings, and banks of random vectors."""
         limit = math.sqrt(3 / self.feat_dim)  # about unit length
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
             self.student_embedding = nn.Linear(student_shapes[0][1], self.feat_dim)
             self.teacher_embedding = nn.Linear(teacher_shapes[0][1], self.feat_dim)
             for name in ("student_bank", "teacher_bank"):

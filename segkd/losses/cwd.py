@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segkd.arguments import positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -16,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     same_shape,

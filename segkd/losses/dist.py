@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segkd.arguments import positive, weights
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -17,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     same_shape,
@@ -177,9 +176,7 @@ class StrongerTeacher(DistillationLoss):
 
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
-        if not (0 <= beta < math.inf and 0 <= gamma < math.inf and beta + gamma > 0):
-            raise UserError(f"{NAME}: beta and gamma must be at least 0, and one above; got {beta!r} and {gamma!r}")
-        self.beta, self.gamma = float(beta), float(gamma)
+        self.beta, self.gamma = weights(NAME, beta=beta, gamma=gamma)
         self.temperature = positive(temperature, "temperature", NAME)
 
     def forward(

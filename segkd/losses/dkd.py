@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segkd.arguments import positive, weights, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -16,7 +16,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     same_shape,
@@ -135,9 +134,8 @@ class DecoupledKD(DistillationLoss):
         self, alpha: float = 1.0, beta: float = 0.5, temperature: float = 1.0, ignore_index: int = IGNORE_INDEX
     ) -> None:
         super().__init__()
-        if not (0 <= alpha < math.inf and 0 <= beta < math.inf and alpha + beta > 0):
-            raise UserError(f"{NAME}: alpha and beta must be at least 0, and one above; got {alpha!r} and {beta!r}")
-        self.alpha, self.beta, self.ignore_index = float(alpha), float(beta), ignore_index
+        self.alpha, self.beta = weights(NAME, alpha=alpha, beta=beta)
+        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
         self.temperature = positive(temperature, "temperature", NAME)
 
     def forward(

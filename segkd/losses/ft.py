@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segkd.arguments import number, positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -21,12 +22,10 @@ from segkd.losses.base import (
     single,
     valid_mask,
 )
-from segkd.losses.sampling import generator
 
 NAME = "FactorTransfer"
 EPS = 1e-4  # a factor of a smaller root mean square fades out with it instead of blowing noise up to unit size
 SLOPE = 0.1  # of the leaky ReLU
-SEED = 1802_04977  # of the parts' start, mixed with the run's seed
 
 
 def factor_transfer(student: Tensor, teacher: Tensor, p: float = 1.0, valid: Tensor | None = None) -> Tensor:
@@ -48,7 +47,7 @@ def factor_transfer(student: Tensor, teacher: Tensor, p: float = 1.0, valid: Ten
     Raises:
         UserError: not four dimensions, unequal shapes, a p below 1, or a mask of another shape.
     """
-    _check_p(p)
+    number(p, "p", NAME, least=1)
     if student.dim() != 4:
         raise UserError(f"{NAME} takes factors (N, C, H, W), got a student of shape {tuple(student.shape)}")
     same_shape(student, teacher, NAME)
@@ -70,11 +69,6 @@ def _unit_size(factor: Tensor, size: Tensor, mask: Tensor | None) -> Tensor:
     x = (x if mask is None else x.masked_fill(~mask[:, None], 0)).flatten(1)
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / (length / size.to(x.dtype).sqrt()).clamp_min(EPS)
-
-
-def _check_p(p: float) -> None:
-    if not 1 <= p < float("inf"):
-        raise UserError(f"{NAME}: p must be a number from 1, got {p!r}")
 
 
 class Paraphraser(nn.Module):
@@ -161,10 +155,8 @@ class FactorTransfer(DistillationLoss):
 
     def __init__(self, k: float = 0.5, p: float = 1.0) -> None:
         super().__init__()
-        _check_p(p)
-        if not 0 < k < float("inf"):
-            raise UserError(f"{NAME}: k, the factor's share of the teacher's channels, must be above 0, got {k!r}")
-        self.k, self.p = float(k), float(p)
+        self.k = positive(k, "k, the factor's share of the teacher's channels,", NAME)
+        self.p = number(p, "p", NAME, least=1)
         self.paraphraser: Paraphraser | None = None
         self.translator: nn.Sequential | None = None
 
@@ -181,7 +173,6 @@ class FactorTransfer(DistillationLoss):
         student, teacher = student_shapes[0][1], teacher_shapes[0][1]
         factors = max(1, round(self.k * teacher))
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(generator(torch.initial_seed(), SEED).initial_seed())
             self.paraphraser, self.translator = Paraphraser(teacher, factors), encoder(student, factors)
 
     def first_stage_parameters(self) -> list[nn.Parameter]:

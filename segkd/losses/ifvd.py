@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from segkd.arguments import whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -189,9 +190,8 @@ class IntraClassVariation(DistillationLoss):
 
     def __init__(self, num_classes: int = 19, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise UserError(f"{NAME}: num_classes must be at least 1, got {num_classes}")
-        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.num_classes = whole(num_classes, "num_classes", NAME)
+        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
 
     def forward(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import number, positive, weights, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -22,13 +23,11 @@ from segkd.losses.base import (
     valid_mask,
 )
 from segkd.losses.ft import factor_transfer
-from segkd.losses.sampling import generator
 from segkd.losses.skd_pair import pair_wise
 
 NAME = "KnowledgeAdaptation"
 SPARSITY = 1e-7  # of the code's L1 norm beside the reconstruction's squared error
 SLOPE = 0.1  # of the leaky ReLU
-SEED = 1903_04688  # of the parts' start, mixed with the run's seed
 
 
 def affinity(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -137,16 +136,11 @@ class KnowledgeAdaptation(DistillationLoss):
         self, k: float = 0.5, stride: int = 2, p: float = 1.0, lambda_adapt: float = 0.1, lambda_affinity: float = 1.0
     ) -> None:
         super().__init__()
-        if not 0 < k < float("inf"):
-            raise UserError(f"{NAME}: k, the code's share of the teacher's channels, must be above 0, got {k!r}")
-        if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
-            raise UserError(f"{NAME}: stride must be a whole number from 1, got {stride!r}")
-        numbers = (("p", p, 1), ("lambda_adapt", lambda_adapt, 0), ("lambda_affinity", lambda_affinity, 0))
-        for name, value, least in numbers:
-            if not least <= value < float("inf"):
-                raise UserError(f"{NAME}: {name} must be a number from {least}, got {value!r}")
-        self.k, self.stride, self.p = float(k), stride, float(p)
-        self.lambda_adapt, self.lambda_affinity = float(lambda_adapt), float(lambda_affinity)
+        self.k = positive(k, "k, the code's share of the teacher's channels,", NAME)
+        self.stride, self.p = whole(stride, "stride", NAME), number(p, "p", NAME, least=1)
+        self.lambda_adapt, self.lambda_affinity = weights(
+            NAME, lambda_adapt=lambda_adapt, lambda_affinity=lambda_affinity
+        )
         self.autoencoder: Autoencoder | None = None
         self.feature_adapter: nn.Conv2d | None = None
         self.affinity_adapter: nn.Conv2d | None = None
@@ -164,7 +158,6 @@ class KnowledgeAdaptation(DistillationLoss):
         student, teacher = student_shapes[0][1], teacher_shapes[0][1]
         codes = max(1, round(self.k * teacher))
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(generator(torch.initial_seed(), SEED).initial_seed())
             self.autoencoder = Autoencoder(teacher, codes, self.stride)
             self.feature_adapter, self.affinity_adapter = (
                 nn.Conv2d(student, codes, kernel_size=3, stride=self.stride, padding=1) for _ in range(2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import number
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -24,7 +25,6 @@ from segkd.losses.base import (
 from segkd.losses.sampling import generator as random_generator
 
 NAME = "MaskedGenerative"
-SEED = 2205_01529  # of the generation block's start, mixed with the run's seed
 
 
 def masked_generative(
@@ -67,7 +67,6 @@ def masked_generative(
 def generation_block(channels: int) -> nn.Sequential:
     """3 x 3 convolution, ReLU, 3 x 3 convolution, keeping the channels; started without moving torch's random state."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(random_generator(torch.initial_seed(), SEED).initial_seed())
         first, last = (nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in range(2))
     return nn.Sequential(first, nn.ReLU(), last)
 
@@ -117,11 +116,7 @@ class MaskedGenerative(DistillationLoss):
 
     def __init__(self, lambda_mgd: float = 0.75) -> None:
         super().__init__()
-        if not 0 <= lambda_mgd < 1:
-            raise UserError(
-                f"{NAME}: lambda_mgd, the share that is hidden, must be from 0 to below 1, got {lambda_mgd!r}"
-            )
-        self.lambda_mgd = float(lambda_mgd)
+        self.lambda_mgd = number(lambda_mgd, "lambda_mgd, the share that is hidden,", NAME, least=0, below=1)
         self.generation: nn.Sequential | None = None
 
     def prepare(

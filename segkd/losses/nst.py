@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segkd.arguments import number, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -101,10 +102,8 @@ def _kernel_mean(products: Tensor, inverse_1: Tensor, inverse_2: Tensor, degree:
 
 
 def _check_kernel(degree: int, c: float) -> None:
-    if isinstance(degree, bool) or not isinstance(degree, int) or degree < 1:
-        raise UserError(f"{NAME}: degree must be a whole number from 1, got {degree!r}")
-    if not 0 <= c < float("inf"):
-        raise UserError(f"{NAME}: c must be a number from 0, got {c!r}")
+    whole(degree, "degree", NAME)
+    number(c, "c", NAME, least=0)
 
 
 def _check(student: Tensor, teacher: Tensor) -> None:
@@ -153,7 +152,7 @@ class NeuronSelectivity(DistillationLoss):
     def __init__(self, degree: int = 2, c: float = 0.0) -> None:
         super().__init__()
         _check_kernel(degree, c)
-        self.degree, self.c = degree, float(c)
+        self.degree, self.c = int(degree), float(c)
 
     def forward(
         self,

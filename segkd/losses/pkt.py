@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from segkd.arguments import positive
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, positive, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX

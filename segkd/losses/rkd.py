@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from segkd.arguments import weights
 from segkd.errors import UserError
 from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
 from segkd.losses.gram import gram as products
@@ -48,7 +48,7 @@ def relational_kd(student: Tensor, teacher: Tensor, w_d: float = 25.0, w_a: floa
     if student.dim() != 2 or teacher.dim() != 2 or len(student) != len(teacher):
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
-    _weights(w_d, w_a)
+    weights(NAME, w_d=w_d, w_a=w_a)
     with no_autocast(student):
         result = torch.promote_types(student.dtype, torch.float32)
         if len(student) < LEAST:
@@ -161,14 +161,6 @@ def _add_gradient(
     grad_gram.diagonal()[block] += rows.sum(1)
 
 
-def _weights(w_d: float, w_a: float) -> None:
-    for argument, weight in (("w_d", w_d), ("w_a", w_a)):
-        if not (math.isfinite(weight) and weight >= 0):
-            raise UserError(f"{NAME}: {argument} must be a number from 0 up, got {weight!r}")
-    if not w_d and not w_a:
-        raise UserError(f"{NAME}: w_d and w_a are both 0, so there is no term left; give one of them a weight")
-
-
 def published_scale(
     N: int,  # noqa: N803
     C: int,  # noqa: N803
@@ -216,8 +208,7 @@ class RelationalKD(RelationLoss):
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__(samples, count, num_classes, ignore_index)
-        _weights(w_d, w_a)
-        self.w_d, self.w_a = float(w_d), float(w_a)
+        self.w_d, self.w_a = weights(NAME, w_d=w_d, w_a=w_a)
 
     def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
         return relational_kd(student, teacher, self.w_d, self.w_a)

@@ -13,6 +13,7 @@ from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from segkd.arguments import whole
 from segkd.errors import UserError, nearest
 from segkd.losses.base import no_autocast, raise_precision
 
@@ -50,11 +51,11 @@ class Sampler:
     ) -> None:
         if mode not in MODES:
             raise UserError(f"unknown samples {mode!r}; {nearest(mode, MODES)}")
-        if count < 1:
-            raise UserError(f"samples: count must be at least 1, got {count}")
-        if mode == "regions" and (num_classes is None or num_classes < 1):
+        if mode == "regions" and num_classes is None:
             raise UserError("samples of class regions need num_classes")
-        self.mode, self.count, self.num_classes, self.ignore_index = mode, count, num_classes or 0, ignore_index
+        self.mode, self.count = mode, whole(count, "count", "samples")
+        self.num_classes = 0 if num_classes is None else whole(num_classes, "num_classes", "samples")
+        self.ignore_index = whole(ignore_index, "ignore_index", "samples", least=None)
 
     def draw(self, shape: Sequence[int], seed: int, index: Sequence[int] | None = None) -> Tensor | None:
         """For pixels of maps (N, C, H, W), a random priority (N, H * W) of each; else None.

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import flag, positive, whole
 from segkd.errors import UserError, nearest
 from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     same_shape,
@@ -28,7 +28,6 @@ from segkd.losses.skd_critic import Critic
 NAME = "Holistic"
 KINDS = ("wgan-gp", "hinge")
 EPS = 1e-12  # under the square root of the penalty: the gradient's norm may be 0
-SEED = 0
 
 
 def generator_term(scores: Tensor) -> Tensor:
@@ -140,9 +139,8 @@ class Holistic(DistillationLoss):
         super().__init__()
         if kind not in KINDS:
             raise UserError(f"{NAME}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-        if conv_dim < 1:
-            raise UserError(f"{NAME}: conv_dim must be at least 1, got {conv_dim}")
-        self.kind, self.conv_dim, self.conditional = kind, conv_dim, conditional
+        self.kind, self.conv_dim = kind, whole(conv_dim, "conv_dim", NAME)
+        self.conditional = flag(conditional, "conditional", NAME)
         self.lambda_gp = positive(lambda_gp, "lambda_gp", NAME)
         self.critic = None
         self.num_classes = 0
@@ -153,12 +151,11 @@ class Holistic(DistillationLoss):
         teacher_shapes: Sequence[tuple[int, ...]],
         teacher_modules: Sequence[nn.Module],
     ) -> None:
-        """The critic, the same whatever was drawn before; the global random state stays as it is."""
+        """The critic; the global random state stays as it is."""
         shape = student_shapes[0]
         if len(student_shapes) != 1 or len(shape) != 4 or shape[1] < 2:
             raise UserError(f"{NAME} takes one tap of logits (N, C, H, W) of at least 2 classes, got {student_shapes}")
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(SEED)
             self.critic = Critic(shape[1] + 3 * self.conditional, self.conv_dim)
         self.num_classes = shape[1]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from segkd.arguments import flag
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -90,7 +91,7 @@ def check_pool(pool: Any) -> tuple[str, float]:
         number = isinstance(size, int | float) and not isinstance(size, bool)
         if kind == "scale" and number and 0 < size <= 1:
             return "scale", float(size)
-        if kind == "kernel" and number and size >= 1 and size == int(size):
+        if kind == "kernel" and number and 1 <= size < float("inf") and size == int(size):
             return "kernel", float(size)
     raise UserError(f'{NAME}: pool is None, ("scale", 0.5) or ("kernel", 2), got {pool!r}')
 
@@ -207,7 +208,7 @@ class PairWise(DistillationLoss):
     def __init__(self, pool: Pool = None, detach_norm: bool = True) -> None:
         super().__init__()
         self.pool: Pool = None if pool is None else check_pool(pool)
-        self.detach_norm = bool(detach_norm)
+        self.detach_norm = flag(detach_norm, "detach_norm", NAME)
 
     def forward(
         self,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import positive, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -18,14 +19,12 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    positive,
     published_factor,
     raise_precision,
     same_shape,
     single,
     valid_mask,
 )
-from segkd.losses.sampling import generator
 
 NAME = "VID"
 
@@ -117,9 +116,7 @@ class VID(DistillationLoss):
 
     def __init__(self, num_mid_channel: int | None = None, init_pred_var: float = 5.0, eps: float = 1e-5) -> None:
         super().__init__()
-        if num_mid_channel is not None and num_mid_channel < 1:
-            raise UserError(f"{NAME}: num_mid_channel must be at least 1, got {num_mid_channel}")
-        self.num_mid_channel = num_mid_channel
+        self.num_mid_channel = None if num_mid_channel is None else whole(num_mid_channel, "num_mid_channel", NAME)
         self.init_pred_var = positive(init_pred_var, "init_pred_var", NAME)
         self.eps = positive(eps, "eps", NAME)
         if not self.init_pred_var > self.eps:
@@ -144,9 +141,10 @@ class VID(DistillationLoss):
         middle = self.num_mid_channel or teacher
         widths = (student, middle, middle, teacher)
         self.in_channels = student
-        # drawn from the run's seed, but not from its stream: what else the run draws stays as it is without this loss
-        stream = generator(torch.initial_seed(), *widths)
-        first, second, third = (_pointwise(i, o, stream) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        with torch.random.fork_rng(devices=[]):  # what else the run draws stays as it is without this loss
+            first, second, third = (
+                nn.Conv2d(*pair, 1, bias=False) for pair in zip(widths[:-1], widths[1:], strict=True)
+            )
         self.regressor = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
         start = self.init_pred_var - self.eps
         # inverse softplus, log(exp(x) - 1), for any x above 0
@@ -186,11 +184,3 @@ class VID(DistillationLoss):
 
     def extra_repr(self) -> str:
         return f"init_pred_var={self.init_pred_var:g}, eps={self.eps:g}"
-
-
-def _pointwise(channels_in: int, channels_out: int, stream: torch.Generator) -> nn.Conv2d:
-    """1 x 1 convolution without bias, from torch's default initialisation, drawn from ``stream`` alone."""
-    with torch.random.fork_rng(devices=[]):
-        conv = nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=False)
-    nn.init.kaiming_uniform_(conv.weight, a=math.sqrt(5), generator=stream)
-    return conv

@@ -104,7 +104,7 @@ def test_mistakes_are_named():
         attention_transfer(f, f[:1])
     with pytest.raises(UserError, match="valid mask"):
         attention_transfer(f, f, valid=torch.ones(1, 4, 6))
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="from 1"):
         AttentionTransfer(p=0.5)
     assert AttentionTransfer.raw_sizes
     assert AttentionTransfer.any_channels

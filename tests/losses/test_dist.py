@@ -194,7 +194,7 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="one tap"):
         StrongerTeacher()((s, s), t)
     for arguments in ({"beta": -1.0}, {"gamma": float("nan")}, {"beta": 0.0, "gamma": 0.0}):
-        with pytest.raises(UserError, match="beta and gamma"):
+        with pytest.raises(UserError, match=r"(beta|gamma)"):
             StrongerTeacher(**arguments)
     with pytest.raises(UserError, match="temperature"):
         StrongerTeacher(temperature=0.0)

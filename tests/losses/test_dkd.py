@@ -168,7 +168,7 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="one tap"):
         DecoupledKD()((s, s), t, label)
     for arguments in ({"alpha": -1.0}, {"beta": float("nan")}, {"alpha": 0.0, "beta": 0.0}):
-        with pytest.raises(UserError, match="alpha and beta"):
+        with pytest.raises(UserError, match=r"(alpha|beta)"):
             DecoupledKD(**arguments)
     with pytest.raises(UserError, match="temperature"):
         DecoupledKD(temperature=0.0)

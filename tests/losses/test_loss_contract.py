@@ -68,6 +68,27 @@ def make(name: str, given: Case) -> DistillationLoss:
     return loss.to(given.student[0].dtype) if given.student[0].dtype == torch.float64 else loss
 
 
+def test_parts_are_drawn_from_torchs_state_which_stays_as_it_was() -> None:
+    """Two binds, or two seeds, start differently; the same seed starts alike; what is made later does not change."""
+    drawn = 0
+    for name in NAMES:
+        given, states = case(name), []
+        for seed in (0, 0, 1):
+            loss = losses.create(
+                name, **(trait(name).kwargs | ({"lambda_memory_pixel": 0.1} if name == "cirkd" else {}))
+            )
+            torch.manual_seed(seed)
+            before = torch.random.get_rng_state()
+            modules = [nn.Identity() for _ in given.teacher]
+            loss.prepare([tuple(x.shape) for x in given.student], [tuple(x.shape) for x in given.teacher], modules)
+            assert torch.equal(torch.random.get_rng_state(), before), name
+            states.append([p.detach().clone() for p in loss.parameters() if p.dim() > 1])
+        assert all(torch.equal(a, b) for a, b in zip(states[0], states[1], strict=True)), name
+        assert not any(torch.equal(a, b) for a, b in zip(states[0], states[2], strict=True)), name
+        drawn += bool(states[0])
+    assert drawn >= 8
+
+
 def evaluate(loss: DistillationLoss, given: Case) -> Tensor:
     draw = loss.sample(*(tuple(x.shape) for x in given.student), seed=5, index=given.index.tolist())
     options: dict[str, Any] = {} if given.valid is None else {"valid": given.valid}

@@ -145,5 +145,5 @@ def test_mistakes_are_named():
         RelationalKD(w_a=-1)
     with pytest.raises(UserError, match="w_d must be"):
         RelationalKD(w_d=math.inf)
-    with pytest.raises(UserError, match="both 0"):
+    with pytest.raises(UserError, match="are all 0"):
         RelationalKD(w_d=0, w_a=0)

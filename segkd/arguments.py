@@ -1,0 +1,64 @@
+"""Arguments as configs give them: each check returns the value in its own type, or says in one line what is wrong."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+from segkd.errors import UserError
+
+
+def number(
+    value: Any,
+    argument: str,
+    owner: str,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float = math.inf,
+) -> float:
+    """``value`` as a float; a UserError unless it is a finite number in the range.
+
+    Args:
+        value: what was given.
+        argument, owner: its name, and the name of what takes it, for the message.
+        above, least, below: the range: above one bound or from the other, and below a third.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    high_enough = is_number and (above is None or value > above) and (least is None or value >= least)
+    if not high_enough or not value < below:
+        bounds = [] if above is None else [f" above {above:g}"]
+        bounds += [] if least is None else [f" from {least:g}"]
+        bounds += [] if below == math.inf else [f" below {below:g}"]
+        raise UserError(f"{owner}: {argument} must be a number{' and'.join(bounds)}, got {value!r}")
+    return float(value)
+
+
+def positive(value: Any, argument: str, owner: str) -> float:
+    """``value`` as a float; a UserError unless it is a finite number above 0."""
+    return number(value, argument, owner, above=0)
+
+
+def whole(value: Any, argument: str, owner: str, least: int | None = 1) -> int:
+    """``value`` as an int; a UserError unless it is a whole number (4e4 is one) of ``least`` or more."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value != int(value) or (least is not None and value < least):
+        bound = "" if least is None else f" from {least}"
+        raise UserError(f"{owner}: {argument} must be a whole number{bound}, got {value!r}")
+    return int(value)
+
+
+def flag(value: Any, argument: str, owner: str) -> bool:
+    """``value`` itself; a UserError unless it is True or False."""
+    if not isinstance(value, bool):
+        raise UserError(f"{owner}: {argument} must be True or False, got {value!r}")
+    return value
+
+
+def weights(owner: str, **values: Any) -> tuple[float, ...]:
+    """The weights of a sum's terms as floats: numbers from 0, one of them above; else a UserError."""
+    found = tuple(number(value, argument, owner, least=0) for argument, value in values.items())
+    if not any(found):
+        raise UserError(f"{owner}: {', '.join(values)} are all 0, so there is no term left; give one of them a weight")
+    return found
