@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> None:
             f"  batch {parity.batch}: logits differ from torch's by {parity.relative_difference:.1e} of the largest, "
             f"{100 * parity.argmax_agreement:.3f} % of the pixels agree"
         )
+        if parity.rounding:
+            say(f"  float32 alone moves the network's own logits by {parity.rounding:.1e}; the file is as near")
         if parity.compared < 1:
             say(f"  compared in {100 * parity.compared:.0f} % of them: the rest may be changed by rounding alone")
     save_json(args.json, report.as_dict())

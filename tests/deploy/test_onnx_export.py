@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from pyramid_net import CLASSES, SIZE, PyramidNet
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from segkd.deploy import onnx as export
 from segkd.deploy.onnx import ExportError, ExportReport, compare_logits, export_onnx, random_images
@@ -102,6 +104,7 @@ def test_gate_refuses_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
     monkeypatch.setattr(export, name, value)
+    monkeypatch.setattr(export, "MAX_ROUNDING", -1.0)
     numbers = r"differs from the network at batch 1: logits by \d\.\d\de.\d+ of the largest .* 1\.0+ of the pixels"
     with pytest.raises(ExportError, match=numbers):
         export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40))
@@ -119,6 +122,39 @@ class Drifting(Network):
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
         return self.conv(x) + self.calls
+
+
+class Enlarging(Network):
+    """Enlarges what float32 loses by ``factor``; its trace adds ``error`` to the logits."""
+
+    def __init__(self, factor: float, error: float = 0.0) -> None:
+        super().__init__(2)
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 2, 9)
+        self.factor, self.error = factor, error
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = (self.factor * F.interpolate(self.conv(x), x.shape[-2:])).sin()
+        return logits + self.error if torch.compiler.is_compiling() else logits
+
+
+@pytest.mark.parametrize(
+    ("factor", "error", "refused"), [(1, 0, False), (300, 0, False), (1, 3e-4, True), (300, 1e-2, True), (3e5, 0, True)]
+)
+def test_rounding_that_the_network_enlarges_is_told_from_a_wrong_file(
+    tmp_path: Path, factor: float, error: float, refused: bool
+) -> None:
+    net, path = Enlarging(factor, error), tmp_path / "net.onnx"
+    if refused:
+        with pytest.raises(ExportError, match="differs from the network"):
+            export_onnx(net, path, (32, 40))
+        return
+    for parity in export_onnx(net, path, (32, 40)).parity:
+        image = random_images(parity.batch, (32, 40), seed=parity.batch)
+        exact, near = copy.deepcopy(net).double()(net.preprocess(image).double()), net.predict(image)
+        own, files = (float((x - exact).abs().max() / exact.abs().max()) for x in (near, onnx_logits(path, image)))
+        assert files <= max(export.ALLOWANCE * own, 1e-4)
+        assert parity.rounding == (pytest.approx(own, rel=1e-3) if parity.relative_difference > 1e-4 else 0)
 
 
 class Growing(Network):
