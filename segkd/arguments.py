@@ -17,21 +17,24 @@ def number(
     above: float | None = None,
     least: float | None = None,
     below: float = math.inf,
+    most: float = math.inf,
 ) -> float:
     """``value`` as a float; a UserError unless it is a finite number in the range.
 
     Args:
         value: what was given.
         argument, owner: its name, and the name of what takes it, for the message.
-        above, least, below: the range: above one bound or from the other, and below a third.
+        above, least, below, most: the range, without or with its ends.
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     high_enough = is_number and (above is None or value > above) and (least is None or value >= least)
-    if not high_enough or not value < below:
+    if not high_enough or not value < below or not value <= most:
         bounds = [] if above is None else [f" above {above:g}"]
         bounds += [] if least is None else [f" from {least:g}"]
         bounds += [] if below == math.inf else [f" below {below:g}"]
-        raise UserError(f"{owner}: {argument} must be a number{' and'.join(bounds)}, got {value!r}")
+        bounds += [] if most == math.inf else [f" to {most:g}"]
+        bound = " and".join(bounds).replace(" and to", " to")
+        raise UserError(f"{owner}: {argument} must be a number{bound}, got {value!r}")
     return float(value)
 
 

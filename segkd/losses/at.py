@@ -23,6 +23,7 @@ from segkd.losses.base import (
 
 NAME = "AttentionTransfer"
 FAINT = 1e-4  # features below it fade out: their gradient would be more than half precision holds
+MAX_P = 4
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, p: float = 2.0, valid: Tensor | None = None) -> Tensor:
@@ -33,7 +34,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: float = 2.0, valid: 
 
     Args:
         student, teacher: features (N, C, H, W), any C, H and W on either side; the teacher is detached.
-        p: exponent, at least 1.
+        p: exponent, from 1 to 4; the gradients of greater ones do not fit half precision.
         valid: (N, h, w) of any size (brought to the common size, nearest): false positions have no energy on either
             side. A sample without any valid position is not counted; with none at all the value is 0.
 
@@ -42,7 +43,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: float = 2.0, valid: 
         whose energy is nowhere above ``1e-4^p`` fades out.
 
     Raises:
-        UserError: not four dimensions, another number of samples, or p below 1.
+        UserError: not four dimensions, another number of samples, or p outside of 1 to 4.
     """
     if student.dim() != 4 or teacher.dim() != 4 or student.shape[0] != teacher.shape[0]:
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
@@ -76,8 +77,7 @@ def attention(feature: Tensor, size: tuple[int, int], p: float = 2.0, mask: Tens
 
 def _energy(feature: Tensor, p: float) -> Tensor:
     """(N, C, H, W) -> mean over channels of |f|^p, (N, H, W)."""
-    if not p >= 1:
-        raise UserError(f"{NAME}: p must be at least 1, got {p!r}")
+    number(p, "p", NAME, least=1, most=MAX_P)
     power = feature.square() if p == 2 else feature.abs().pow(p)
     # sum, then divide the small map: the gradient of mean(1) would write a divided copy of the whole feature
     return power.sum(1) / feature.shape[1]
@@ -123,7 +123,7 @@ class AttentionTransfer(DistillationLoss):
 
     def __init__(self, p: float = 2.0) -> None:
         super().__init__()
-        self.p = number(p, "p", NAME, least=1)
+        self.p = number(p, "p", NAME, least=1, most=MAX_P)
 
     def forward(
         self,

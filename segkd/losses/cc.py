@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from segkd.arguments import flag, positive, whole
+from segkd.arguments import positive, whole
 from segkd.errors import UserError, nearest
 from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
 from segkd.losses.gram import gram
@@ -38,8 +38,9 @@ def correlation_congruence(
         student, teacher: a row for each sample, (M, D) with M >= 1, any D on either side; the teacher is detached.
         kernel: "gaussian" or "bilinear".
         gamma, max_p: of the Gaussian: its sharpness, above 0, and the order of the expansion, at least 1.
-        normalize: divide the rows by their norms; False takes them as they are, for rows of unit length already. A row
-            shorter than 1e-4 has no direction: it becomes zero, without gradient.
+        normalize: divide the rows by their norms; a row shorter than 1e-4 has no direction: it becomes zero, without
+            gradient. False takes rows as they are, which must be of about unit length: the value grows with the fourth
+            power of a greater one.
 
     Returns:
         A scalar of at least float32. It is 0 where the products are alike, as for one sample alone.
@@ -123,7 +124,6 @@ class CorrelationCongruence(RelationLoss):
         kernel: str = "gaussian",
         gamma: float = 0.4,
         max_p: int = 2,
-        normalize: bool = True,
         samples: str = "pixels",
         count: int = 128,
         num_classes: int | None = None,
@@ -132,10 +132,9 @@ class CorrelationCongruence(RelationLoss):
         super().__init__(samples, count, num_classes, ignore_index)
         _coefficients(kernel, gamma, max_p)
         self.kernel, self.gamma, self.max_p = kernel, float(gamma), int(max_p)
-        self.normalize = flag(normalize, "normalize", NAME)
 
     def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return correlation_congruence(student, teacher, self.kernel, self.gamma, self.max_p, self.normalize)
+        return correlation_congruence(student, teacher, self.kernel, self.gamma, self.max_p)
 
     def extra_repr(self) -> str:
         kernel = f"kernel={self.kernel!r}"

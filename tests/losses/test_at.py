@@ -96,6 +96,20 @@ def test_several_taps_are_averaged():
     torch.testing.assert_close(AttentionTransfer()(s, t), want)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("p", [1, 1.5, 4])
+def test_any_exponent_is_finite(p, dtype):
+    for scale in (0, 1e-6, 1e-4, 2e-4, 1, 6e4):
+        one = torch.zeros(1, 3, 5, 4)
+        one[0, 0, 0, 0] = 1
+        for feature in (torch.randn(1, 3, 5, 4).clamp(-1, 1), one):
+            student = (scale * feature).to(dtype).requires_grad_()
+            value = attention_transfer(student, torch.randn(1, 3, 5, 4).to(dtype), p)
+            value.backward()
+            assert value.isfinite()
+            assert student.grad.isfinite().all()
+
+
 def test_mistakes_are_named():
     f = torch.randn(2, 3, 4, 6)
     with pytest.raises(UserError, match="as many taps"):
@@ -104,7 +118,10 @@ def test_mistakes_are_named():
         attention_transfer(f, f[:1])
     with pytest.raises(UserError, match="valid mask"):
         attention_transfer(f, f, valid=torch.ones(1, 4, 6))
-    with pytest.raises(UserError, match="from 1"):
-        AttentionTransfer(p=0.5)
+    for p in (0.5, 10, float("inf")):
+        with pytest.raises(UserError, match="p must be a number from 1 to 4"):
+            AttentionTransfer(p=p)
+        with pytest.raises(UserError, match="p must be a number from 1 to 4"):
+            attention_transfer(f, f, p)
     assert AttentionTransfer.raw_sizes
     assert AttentionTransfer.any_channels
