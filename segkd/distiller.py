@@ -188,6 +188,17 @@ class Distiller(TrainingModel):
             return learner.first_stage_parameters()
         return [*self.student.parameters(), *bind.parameters()]
 
+    def first_stage_groups(self, name: str) -> list[dict[str, Any]]:
+        """The same in groups: {"params", and "lr_mult" and "decay_mult" where the bind or its loss sets them}."""
+        bind, trained = self.terms()[name], self.first_stage_parameters(name)
+        factors = bind.parameter_options()
+        own = {id(p): factors.get(key, factors.get("", {})) for key, p in bind.named_parameters()}
+        groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for p in trained:
+            options = own.get(id(p), {})
+            groups.setdefault(tuple(options.items()), {"params": [], **options})["params"].append(p)
+        return list(groups.values())
+
     def first_stage_loss(self, name: str, image: Tensor, label: Tensor, index: Tensor | None, step: int) -> Tensor:
         """What the first stage of a bind lowers, on one batch."""
         bind = self.terms()[name]
@@ -196,7 +207,7 @@ class Distiller(TrainingModel):
             with tap(self.student, bind.student_paths) as features:
                 self.student.predict(image)
             return bind.value(features, teacher, label, image, self.seed * 1_000_003 + step, index)
-        with evaluating(self), tap(self.student, bind.student_paths) as features:
+        with torch.no_grad(), evaluating(self), tap(self.student, bind.student_paths) as features:
             self.student.predict(image)
             teachers = bind.meet(features, teacher)[1]  # at the size at which the loss will get them
         return learner.first_stage_loss(one_or_all(teachers))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,4 +84,24 @@ def train_with_progress(
             bar.update(bar.tasks[0].id, description=f"{title}  first stage of {record['first_stage']} {done}  {text}")
 
         hooks = [CallbackHook(on_step, on_val, on_val_step=on_val_step)]
-        return train(cfg, folder, resume=resume, hooks=hooks, on_first_stage=on_first_stage)
+        with _term_warnings_as_lines():
+            return train(cfg, folder, resume=resume, hooks=hooks, on_first_stage=on_first_stage)
+
+
+@contextmanager
+def _term_warnings_as_lines() -> Iterator[None]:
+    """Show what is found wrong with a term as the other lines of a run; all other warnings as ever."""
+    from segkd.engine.hooks import TermWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", TermWarning)
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, TermWarning):
+                say(f"  warning, {message}")
+            else:
+                plain(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -62,9 +63,16 @@ def save_atomically(content: Any, path: Path) -> None:
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """One more line of JSON in a log."""
+    """One more line of JSON in a log; a number that is not finite, which JSON does not know, becomes null."""
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_student(model: nn.Module, path: Path) -> None:

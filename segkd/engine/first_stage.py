@@ -18,8 +18,8 @@ from segkd.engine import distributed
 from segkd.engine.build import build_train_loader
 from segkd.engine.checkpoint import FIRST_STAGES, LOG, append, read_file, save_atomically
 from segkd.engine.config import textual
-from segkd.engine.optimizers import build_wrapper, optimizer_class
-from segkd.errors import UserError
+from segkd.engine.optimizers import build_wrapper, clip_grad, optimizer_class
+from segkd.errors import UserError, nearest
 from segkd.segmentor import TrainingModel
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -40,6 +40,9 @@ def check_first_stages(model: TrainingModel) -> None:
     """A UserError, before anything is trained, for a first stage that cannot run."""
     for name, stage in stages(model).items():
         steps, bind = stage.get("steps"), model.terms()[name]
+        for key in sorted(set(stage) - {"steps", "optimizer"}):
+            known = nearest(key, ("steps", "optimizer"))
+            raise UserError(f"bind {name!r}: first_stage.{key} means nothing; {known}")
         whole(steps, "first_stage.steps", f"bind {name!r}", least=0)
         if steps and "optimizer" not in stage:
             raise UserError(f"bind {name!r}: first_stage needs optimizer=dict(type=..., lr=...)")
@@ -69,14 +72,15 @@ def kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel, name: str) -> 
     return state
 
 
-def _made_with(cfg: Mapping[str, Any], model: nn.Module, name: str) -> dict[str, Any]:
+def _made_with(cfg: Mapping[str, Any], model: TrainingModel, name: str) -> dict[str, Any]:
     """What the result of a first stage depends on, as plain values."""
     stage = stages(model)[name]
     optimizer = dict(stage.get("optimizer") or {})
     if optimizer:
         optimizer["type"] = optimizer_class(optimizer)
     text = repr(dict(sorted(textual(optimizer).items())))
-    return {"seed": int(cfg.get("seed", 0)), "steps": stage["steps"], "optimizer": text}
+    made = {"seed": int(cfg.get("seed", 0)), "steps": stage["steps"], "optimizer": text}
+    return made | {"lr_factor": model.terms()[name].lr_factor, "clip_grad": repr(dict(clip_grad(cfg) or {}))}
 
 
 def _learners(model: TrainingModel, name: str) -> nn.ModuleDict:
@@ -141,7 +145,7 @@ def _train(
     interval = int(cfg.get("engine", {}).get("log_interval", 20))
     device = next(model.student.parameters()).device
     parameters = model.first_stage_parameters(name)
-    wrapper = build_wrapper(cfg, parameters, stage["optimizer"])
+    wrapper = build_wrapper(cfg, model.first_stage_groups(name), stage["optimizer"], clip_grad(cfg))
     wrapper.initialize_count_status(nn.Identity(), 0, steps)  # of the model, mmengine would print a remark on BatchNorm
     model.train()
     loader = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0)

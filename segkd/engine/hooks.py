@@ -123,15 +123,20 @@ class FiniteLossHook(Hook):
             )
 
 
+class TermWarning(UserWarning):
+    """A term of the loss teaches nothing, or drowns all others."""
+
+
 class GradientWatchHook(Hook):
     """Every ``interval`` steps, the norm of each term's gradient to all of the student's parameters.
 
     A term that is silent (no gradient at all) or louder than all others together by ``dominance`` is warned about,
-    once. One whose value is 0, too, is silent the second time in a row: a batch may lack the labels that it needs.
-    Terms whose schedule has them off are not judged, nor is supervision loud while no bind is heard.
+    once, by a ``TermWarning``. One whose value is 0, too, is silent the second time in a row: a batch may lack the
+    labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud while no bind is
+    heard.
 
     Args:
-        record: takes {"step": ..., "gradients": {term: norm}}.
+        record: takes {"step": ..., "gradients": {term: norm}} and {"step": ..., "warning": text}.
     """
 
     priority = "NORMAL"
@@ -156,30 +161,30 @@ class GradientWatchHook(Hook):
         self.record({"step": runner.iter + 1, "gradients": norms})
         binds = {f"loss_bind_{name}": bind.is_on(runner.iter) for name, bind in model.terms().items()}
         on = {name: norm for name, norm in norms.items() if binds.get(name, True)}
-        self._judge_silent({name: float(outputs[name]) for name, norm in on.items() if norm == 0})
+        self._judge_silent({name: float(outputs[name]) for name, norm in on.items() if norm == 0}, runner.iter + 1)
         if any(on.get(name, 0.0) > 0 for name in binds):
-            self._judge_loud(on)
+            self._judge_loud(on, runner.iter + 1)
 
-    def _judge_silent(self, values: Mapping[str, float]) -> None:
+    def _judge_silent(self, values: Mapping[str, float], step: int) -> None:
         """``values`` of the terms that are on and have no gradient."""
         for name, value in values.items():
             if value != 0 or name in self.idle:
-                self._warn(name, "silent", "gives the student no gradient: it teaches nothing")
+                self._warn(step, name, "silent", "gives the student no gradient: it teaches nothing")
         self.idle = {name for name, value in values.items() if value == 0}
 
-    def _judge_loud(self, norms: Mapping[str, float]) -> None:
+    def _judge_loud(self, norms: Mapping[str, float], step: int) -> None:
         """``norms`` of the terms that are on."""
         for name, norm in norms.items():
             rest = sum(norms.values()) - norm
             if norm > self.dominance * rest > 0:
-                self._warn(
-                    name, "loud", f"has {norm / rest:.0f} times the gradient of all other terms; lower its weight"
-                )
+                text = f"has {norm / rest:.0f} times the gradient of all other terms; lower its weight"
+                self._warn(step, name, "loud", text)
 
-    def _warn(self, name: str, kind: str, text: str) -> None:
+    def _warn(self, step: int, name: str, kind: str, text: str) -> None:
         if (name, kind) not in self.warned:
             self.warned.add((name, kind))
-            warnings.warn(f"the term {name} {text}", stacklevel=2)
+            self.record({"step": step, "warning": f"the term {name} {text}"})
+            warnings.warn(f"step {step}: the term {name} {text}", TermWarning, stacklevel=2)
 
 
 class RunFilesHook(Hook):

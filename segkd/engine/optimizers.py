@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
@@ -54,14 +54,40 @@ def students(wrapper: OptimWrapper | OptimWrapperDict) -> OptimWrapper:
     return wrapper[STUDENT] if isinstance(wrapper, OptimWrapperDict) else wrapper
 
 
-def build_wrapper(cfg: Mapping[str, Any], parameters: list[nn.Parameter], optimizer: Any) -> AutocastOptimWrapper:
-    """An optimiser for some parameters alone, at the config's precision and accumulation."""
+def build_wrapper(
+    cfg: Mapping[str, Any],
+    parameters: Sequence[nn.Parameter] | Sequence[Mapping[str, Any]],
+    optimizer: Any,
+    clip: Mapping[str, Any] | None = None,
+) -> AutocastOptimWrapper:
+    """An optimiser for some parameters alone, at the config's precision and accumulation.
+
+    ``parameters`` may come in groups {"params": [...], "lr_mult": ..., "decay_mult": ...}, the factors of the
+    optimiser's learning rate and weight decay.
+    """
     kind = optimizer_class(optimizer)
+    arguments = {key: value for key, value in optimizer.items() if key != "type"}
+    given = inspect.signature(kind).parameters
+    groups = [dict(group) for group in parameters if isinstance(group, Mapping)]
+    for group in groups:
+        for factor, key in (("lr_mult", "lr"), ("decay_mult", "weight_decay")):
+            times = group.pop(factor, 1)
+            if times != 1 and key in given:
+                group[key] = times * arguments.get(key, given[key].default)
     try:
-        built = kind(parameters, **{key: value for key, value in optimizer.items() if key != "type"})
+        built = kind(groups or parameters, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{kind.__name__}: {first_line(error)}") from error
-    return AutocastOptimWrapper(precision=_precision(cfg), optimizer=built, accumulative_counts=_accumulate(cfg))
+    counts = _accumulate(cfg)
+    return AutocastOptimWrapper(precision=_precision(cfg), optimizer=built, accumulative_counts=counts, clip_grad=clip)
+
+
+def clip_grad(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """``optim.clip_grad``, for the student's training and for the first stages."""
+    clip = cfg["optim"].get("clip_grad") or None
+    if not isinstance(clip, Mapping | None):
+        raise UserError(f"optim.clip_grad must be dict(max_norm=...), got {clip!r}")
+    return clip
 
 
 def optimizer_class(optimizer: Any) -> Callable[..., Any]:
@@ -83,14 +109,12 @@ def _model_wrapper(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapper
     kind = optimizer_class(optim["optimizer"])
     default_decay = inspect.signature(kind).parameters.get("weight_decay")  # mmengine's factors want it spelt out
     decay = {} if default_decay is None else {"weight_decay": default_decay.default}
-    if not isinstance(optim.get("clip_grad") or {}, Mapping):
-        raise UserError(f"optim.clip_grad must be dict(max_norm=...), got {optim['clip_grad']!r}")
     wrapper = dict(
         type=AutocastOptimWrapper,
         precision=_precision(cfg),
         optimizer={**decay, **optim["optimizer"]},
         accumulative_counts=_accumulate(cfg),
-        clip_grad=optim.get("clip_grad") or None,
+        clip_grad=clip_grad(cfg),
         paramwise_cfg=_paramwise(optim.get("paramwise"), model.parameter_options()),
     )
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import multiprocessing
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from cli_kit import TINY, Run, loss_records
 from mmengine.hooks import Hook
 
 from segkd.binding import Bind
+from segkd.cli.train import _term_warnings_as_lines
 from segkd.engine.config import load_config
+from segkd.engine.hooks import TermWarning
 from segkd.engine.overrides import OPTIONAL
 from segkd.engine.train import train
 from segkd.errors import UserError
@@ -51,6 +54,16 @@ def test_a_run_goes_on_by_its_folder_alone_and_tells_what_changed(segkd: Run, tr
     assert "resuming with another model" not in result.out
     assert torch.load(run / "state.pth", weights_only=True)["step"] == 3
     assert [record["step"] for record in loss_records(run)] == [2, 3]
+
+
+def test_a_term_that_teaches_nothing_is_told_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with _term_warnings_as_lines():
+        warnings.warn("step 3: the term loss_bind_x teaches nothing", TermWarning, stacklevel=1)
+        with pytest.warns(UserWarning, match="another"):
+            warnings.warn("another", UserWarning, stacklevel=1)
+    said = capsys.readouterr()
+    assert said.out == "  warning, step 3: the term loss_bind_x teaches nothing\n"
+    assert "loss_bind_x" not in said.err
 
 
 class StopAfterFirst(Hook):

@@ -115,6 +115,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         train(learning(first_stage=None), tmp_path / "run")
     with pytest.raises(UserError, match=r"'own'.*first_stage.steps must be a whole number from 0, got 1.5"):
         train(learning(first_stage=dict(steps=1.5, optimizer=SGD)), tmp_path / "run")
+    with pytest.raises(UserError, match=r"'own'.*first_stage.step means nothing; did you mean 'steps'"):
+        train(learning(first_stage=dict(step=3, optimizer=SGD)), tmp_path / "run")
     with pytest.raises(UserError, match=r"'own'.*needs optimizer"):
         train(learning(first_stage=dict(steps=3)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -131,6 +133,42 @@ def test_a_remainder_of_accumulated_steps_is_used(tmp_path: Path) -> None:
         levels.append(float(torch.load(run / STATE, weights_only=True)["model"][KEY]))
     assert levels[0] != 5
     assert levels[1] == levels[0]
+
+
+class Decayed(Learning):
+    """Two parameters that stay unless they decay: only one may."""
+
+    no_weight_decay = ("level",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Parameter(torch.tensor(5.0))
+
+    def first_stage_parameters(self) -> list[nn.Parameter]:
+        return [self.level, self.other]
+
+    def first_stage_loss(self, teacher: Any) -> torch.Tensor:
+        return 0 * (self.level + self.other)
+
+
+def first_stage_of(run: Path, cfg: dict[str, Any]) -> dict[str, float]:
+    train(cfg, run)
+    state = torch.load(run / "first_stage_own.pth", weights_only=True)["state"]
+    return {key.removeprefix("bind.loss."): float(value) for key, value in state.items() if value.numel() == 1}
+
+
+def test_the_binds_factors_and_the_runs_clipping_hold_in_it(tmp_path: Path) -> None:
+    decaying = dict(steps=1, optimizer=SGD | dict(weight_decay=0.1))
+    found = first_stage_of(tmp_path / "decay", learning(loss=Decayed, first_stage=decaying, lr_factor=3.0))
+    assert found["level"] == 5
+    assert found["other"] == pytest.approx(5 - 3 * 0.05 * 0.1 * 5, abs=1e-5)
+    once = first_stage_of(tmp_path / "once", learning(1))["level"]
+    thrice = first_stage_of(tmp_path / "thrice", learning(1, lr_factor=3.0))["level"]
+    assert thrice - 5 == pytest.approx(3 * (once - 5), rel=1e-4)
+    cfg = learning(1)
+    cfg["optim"]["clip_grad"] = dict(max_norm=0.1)
+    assert abs(first_stage_of(tmp_path / "clipped", cfg)["level"] - 5) == pytest.approx(0.05 * 0.1, rel=1e-3)
+    assert abs(once - 5) > 0.05
 
 
 class Wider(Learning):

@@ -20,7 +20,7 @@ from segkd.distiller import Distiller
 from segkd.engine.build import build_model, build_student
 from segkd.engine.checkpoint import BEST, LAST, STATE
 from segkd.engine.config import dump_config, load_config, override, textual
-from segkd.engine.hooks import FiniteLossHook, RunFilesHook
+from segkd.engine.hooks import FiniteLossHook, RunFilesHook, TermWarning
 from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.losses import DistillationLoss
@@ -383,10 +383,12 @@ def test_gradient_norms_of_frozen_parts_are_left_out() -> None:
 
 
 def test_silent_and_loud_terms_are_warned_about(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="loss_bind_own gives the student no gradient"):
+    with pytest.warns(TermWarning, match="loss_bind_own gives the student no gradient"):
         counting(tmp_path, deaf=True)
-    with pytest.warns(UserWarning, match="loss_bind_own has .* times the gradient"):
+    with pytest.warns(TermWarning, match="step 1: the term loss_bind_own has .* times the gradient"):
         counting(tmp_path / "loud", weight=1e6)
+    for run, text in ((tmp_path, "teaches nothing"), (tmp_path / "loud", "lower its weight")):
+        assert [text in record["warning"] for record in records(run, "warning")] == [True]
 
 
 def watched(binds: dict[str, Any], steps: int = 3, aux: float = 0.4) -> list[str]:
@@ -405,7 +407,7 @@ RKD = dict(student="fusion", teacher="fusion", loss=dict(type="rkd", samples="ba
 
 def test_a_term_that_is_always_zero_is_silent_and_supervision_is_not_loud_for_it() -> None:
     said = watched(dict(own=RKD), aux=1e-9)
-    assert said == ["the term loss_bind_own gives the student no gradient: it teaches nothing"]
+    assert said == ["step 2: the term loss_bind_own gives the student no gradient: it teaches nothing"]
 
 
 def test_a_term_of_zero_is_judged_the_second_time_and_while_it_is_on() -> None:

@@ -1,6 +1,7 @@
 """Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: structured knowledge distillation, its three terms.
 
 Weights of the authors' script: 10 on a sum over a batch of 8, 0.5, 0.1.
+The critic trains by IFVD's Adam at 4e-4 (SKD: SGD at 4e-4).
 """
 
 from mmengine.config import read_base
