@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -57,6 +59,24 @@ def flag(value: Any, argument: str, owner: str) -> bool:
     if not isinstance(value, bool):
         raise UserError(f"{owner}: {argument} must be True or False, got {value!r}")
     return value
+
+
+def part_name(name: Any, kind: str) -> str:
+    """The name of a part that a module holds; a UserError unless torch and file names can hold it."""
+    from torch.nn import ModuleDict  # here alone: this file is read by commands that need no torch
+
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or hasattr(ModuleDict, name):
+        raise UserError(
+            f"{kind} {name!r}: choose another name, of letters, digits, _ and -, that is no word of torch's"
+        )
+    return name
+
+
+def numbers(values: Any, argument: str, owner: str, *, least: float | None = None) -> tuple[float, ...]:
+    """A list of numbers as a tuple of floats; a UserError unless all are finite and from ``least``."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UserError(f"{owner}: {argument} must be a list of numbers, got {values!r}")
+    return tuple(number(value, argument, owner, least=least) for value in values)
 
 
 def weights(owner: str, **values: Any) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segkd.arguments import part_name
 from segkd.binding import Bind, drawn_apart, one_or_all, resize_feature
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
@@ -218,10 +218,7 @@ def _check_binds(binds: Any) -> None:
     if not isinstance(binds, Mapping):
         raise UserError(f"binds must be a dict {{name: dict(student=..., teacher=..., loss=...)}}, got {binds!r}")
     for name, cfg in binds.items():
-        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
-            raise UserError(
-                f"bind {name!r}: choose another name, of letters, digits, _ and -, that is no word of torch's"
-            )
+        part_name(name, "bind")
         if not isinstance(cfg, Mapping):
             raise UserError(f"bind {name!r} must be a dict(student=..., teacher=..., loss=...), got {cfg!r}")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import flag, number, numbers, whole
 from segkd.errors import UserError
 from segkd.registry import build
 from segkd.supervision.cross_entropy import IGNORE_INDEX, CrossEntropy, mean_over_processes, raise_precision
@@ -38,10 +39,9 @@ class BoundaryBCE(nn.Module):
         self, width: int = 4, border: int = 6, void_is_class: bool = False, ignore_index: int = IGNORE_INDEX
     ) -> None:
         super().__init__()
-        if width < 1 or border < 0:
-            raise UserError(f"BoundaryBCE: width must be above 0 and border 0 or more, got {width} and {border}")
-        self.width, self.border = width, border
-        self.void_is_class, self.ignore_index = void_is_class, ignore_index
+        self.width, self.border = whole(width, "width", "BoundaryBCE"), whole(border, "border", "BoundaryBCE", least=0)
+        self.void_is_class = flag(void_is_class, "void_is_class", "BoundaryBCE")
+        self.ignore_index = whole(ignore_index, "ignore_index", "BoundaryBCE", least=None)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits (N, 1, H, W)."""
@@ -70,9 +70,8 @@ class BoundaryAwareCE(nn.Module):
 
     def __init__(self, threshold: float = 0.8, loss: Any = None, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
-        if not 0 <= threshold < 1:
-            raise UserError(f"BoundaryAwareCE: threshold must be a probability below 1, got {threshold!r}")
-        self.threshold, self.ignore_index = threshold, ignore_index
+        self.threshold = number(threshold, "threshold", "BoundaryAwareCE", least=0, below=1)
+        self.ignore_index = whole(ignore_index, "ignore_index", "BoundaryAwareCE", least=None)
         self.loss = build(loss or dict(type=CrossEntropy, ignore_index=ignore_index), "loss")
 
     def forward(self, logits: Tensor, label: Tensor, gate: Tensor) -> Tensor:
@@ -111,8 +110,11 @@ class DetailLoss(nn.Module):
         super().__init__()
         if not strides or len(strides) != len(fuse):
             raise UserError(f"DetailLoss: as many strides as weights in fuse, got {strides} and {fuse}")
-        self.strides, self.fuse, self.threshold = tuple(strides), tuple(fuse), threshold
-        self.void_is_class, self.ignore_index = void_is_class, ignore_index
+        self.strides = tuple(whole(stride, "strides", "DetailLoss") for stride in strides)
+        self.fuse = numbers(fuse, "fuse", "DetailLoss", least=0)
+        self.threshold = number(threshold, "threshold", "DetailLoss", least=0)
+        self.void_is_class = flag(void_is_class, "void_is_class", "DetailLoss")
+        self.ignore_index = whole(ignore_index, "ignore_index", "DetailLoss", least=None)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits (N, 1, H, W)."""
@@ -159,9 +161,12 @@ class BoundaryWeightedCE(nn.Module):
             raise UserError(
                 f"BoundaryWeightedCE: increasing distances and one more factor, got {distances} and {factors}"
             )
-        self.distances, self.gamma = tuple(distances), gamma
-        self.void_is_class, self.ignore_index = void_is_class, ignore_index
-        self.register_buffer("factors", torch.tensor(factors, dtype=torch.float32), persistent=False)
+        self.distances = tuple(whole(distance, "distances", "BoundaryWeightedCE") for distance in distances)
+        self.gamma = number(gamma, "gamma", "BoundaryWeightedCE", least=0)
+        self.void_is_class = flag(void_is_class, "void_is_class", "BoundaryWeightedCE")
+        self.ignore_index = whole(ignore_index, "ignore_index", "BoundaryWeightedCE", least=None)
+        given = numbers(factors, "factors", "BoundaryWeightedCE", least=0)
+        self.register_buffer("factors", torch.tensor(given, dtype=torch.float32), persistent=False)
 
     factors: Tensor
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import number, numbers, whole
 from segkd.errors import UserError, nearest
 
 IGNORE_INDEX = 255
@@ -42,7 +43,8 @@ class CrossEntropy(nn.Module):
         if divide_by not in DENOMINATORS:
             raise UserError(f"CrossEntropy: divide_by cannot be {divide_by!r}; {nearest(divide_by, DENOMINATORS)}")
         self.register_buffer("class_weight", weight_tensor(class_weight), persistent=False)
-        self.ignore_index, self.by_pixels = ignore_index, divide_by == "pixels"
+        self.ignore_index = whole(ignore_index, "ignore_index", "CrossEntropy", least=None)
+        self.by_pixels = divide_by == "pixels"
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         logits = raise_precision(logits)
@@ -90,16 +92,15 @@ class OHEM(nn.Module):
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
-        if not 0 < threshold <= 1:
-            raise UserError(f"OHEM: threshold must be a probability, above 0 and at most 1, got {threshold!r}")
-        if min_kept < 0 or (min_kept >= 1 and min_kept != int(min_kept)):
+        self.cutoff = -math.log(number(threshold, "threshold", "OHEM", above=0, most=1))
+        self.min_kept = number(min_kept, "min_kept", "OHEM", least=0)
+        if self.min_kept >= 1 and not self.min_kept.is_integer():
             raise UserError(f"OHEM: min_kept must be a number of pixels, or a part below 1 of them, got {min_kept!r}")
         if select not in SELECTIONS:
             raise UserError(f"OHEM: select cannot be {select!r}; {nearest(select, SELECTIONS)}")
         self.register_buffer("class_weight", weight_tensor(class_weight), persistent=False)
-        self.cutoff, self.min_kept = -math.log(threshold), min_kept
         self.by_probability = select == "probability"
-        self.ignore_index = ignore_index
+        self.ignore_index = whole(ignore_index, "ignore_index", "OHEM", least=None)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         loss = F.cross_entropy(raise_precision(logits), label, ignore_index=self.ignore_index, reduction="none")
@@ -124,7 +125,9 @@ def raise_precision(x: Tensor) -> Tensor:
 
 def weight_tensor(class_weight: Sequence[float] | None) -> Tensor | None:
     """The factors (K,) as float32."""
-    return None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+    if class_weight is None:
+        return None
+    return torch.tensor(numbers(class_weight, "class_weight", "a loss", least=0), dtype=torch.float32)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import flag, number, whole
 from segkd.errors import UserError, nearest
 
 FANS = ("fan_in", "fan_out")
@@ -46,9 +47,15 @@ class AuxHead(nn.Module):
         super().__init__()
         if init not in (None, *FANS):
             raise UserError(f"{type(self).__name__} has no init {init!r}; {nearest(str(init), FANS)}")
-        if kernel % 2 == 0:
-            raise UserError(f"{type(self).__name__}: kernel must be odd, got {kernel}")
-        width = max(in_channels // 2, 1) if middle is None else middle
+        own = type(self).__name__
+        if whole(kernel, "kernel", own) % 2 == 0:
+            raise UserError(f"{own}: kernel must be odd, got {kernel}")
+        number(slope, "slope", own, least=0)
+        for value, argument in ((norm_first, "norm_first"), (bias, "bias"), (classifier_bias, "classifier_bias")):
+            flag(value, argument, own)
+        if dropout is not None:
+            number(dropout, "dropout", own, least=0, below=1)
+        width = max(in_channels // 2, 1) if middle is None else whole(middle, "middle", own, least=0)
         self.middle = width
         if width:
             self.norm_in = nn.BatchNorm2d(in_channels) if norm_first else None

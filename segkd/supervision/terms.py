@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.arguments import number, part_name, whole
 from segkd.errors import UserError, nearest
 from segkd.registry import build
 from segkd.supervision.cross_entropy import CrossEntropy, raise_precision
@@ -32,11 +33,13 @@ class Supervision(nn.Module):
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any]] | None, network: nn.Module, probe: Tensor) -> None:
         super().__init__()
-        self.terms = {"main": {}} if terms is None else {name: dict(term) for name, term in terms.items()}
-        if not self.terms:
+        if not isinstance(terms, Mapping | None):
+            raise UserError(f"supervision must be a dict {{name: dict(...)}}, got {terms!r}")
+        if terms is not None and not terms:
             raise UserError("supervision has no term; leave it out for cross entropy on the logits")
-        for name, term in self.terms.items():
+        for name, term in (terms or {}).items():
             _check_term(name, term)
+        self.terms = {"main": {}} if terms is None else {name: dict(term) for name, term in terms.items()}
         self.weights = {name: float(term.get("weight", 1.0)) for name, term in self.terms.items()}
         self.taps = {name: term["tap"] for name, term in self.terms.items() if term.get("tap") is not None}
         shapes = {path: tuple(x.shape) for path, x in read_taps(network, list(self.taps.values()), probe).items()}
@@ -102,6 +105,9 @@ def _num_classes(network: nn.Module) -> int:
 
 
 def _check_term(name: str, term: Mapping[str, Any]) -> None:
+    part_name(name, "supervision")
+    if not isinstance(term, Mapping):
+        raise UserError(f"supervision {name!r} must be a dict of {', '.join(TERM_KEYS)}, got {term!r}")
     unknown = sorted(set(term) - set(TERM_KEYS))
     if unknown:
         raise UserError(f"supervision {name!r} has no key {unknown[0]!r}; its keys are {list(TERM_KEYS)}")
@@ -109,5 +115,7 @@ def _check_term(name: str, term: Mapping[str, Any]) -> None:
         raise UserError(f"supervision {name!r}: a tap and a head go together (head=dict(type=AuxHead))")
     if not isinstance(term.get("gate"), str | None):
         raise UserError(f"supervision {name!r}: gate must be the name of a term, got {term['gate']!r}")
-    if int(term.get("stride", 1)) < 1:
-        raise UserError(f"supervision {name!r}: stride must be 1 or more, got {term['stride']}")
+    if not isinstance(term.get("tap"), str | None):
+        raise UserError(f"supervision {name!r}: tap must be the path of a layer, got {term['tap']!r}")
+    whole(term.get("stride", 1), "stride", f"supervision {name!r}")
+    number(term.get("weight", 1.0), "weight", f"supervision {name!r}", least=0)

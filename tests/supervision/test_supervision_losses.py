@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from segkd.engine.config import load_config
 from segkd.errors import UserError
-from segkd.registry import build
+from segkd.registry import build, construct
 from segkd.supervision import (
     OHEM,
     BoundaryAwareCE,
@@ -357,3 +359,30 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close((value_0 + value_1) / 2, value, msg=lambda m, name=name: f"{name}: {m}")
         joined = torch.cat([grad_0, grad_1]) / 2
         torch.testing.assert_close(joined, grad, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (CrossEntropy, dict(ignore_index=0.5)),
+        (CrossEntropy, dict(class_weight=[1.0, math.nan])),
+        (CrossEntropy, dict(class_weight="heavy")),
+        (OHEM, dict(threshold=math.nan)),
+        (OHEM, dict(threshold=1.1)),
+        (OHEM, dict(min_kept=math.inf)),
+        (OHEM, dict(min_kept=1.5)),
+        (BoundaryBCE, dict(width=1.5)),
+        (BoundaryBCE, dict(border=-1)),
+        (BoundaryBCE, dict(void_is_class="no")),
+        (BoundaryAwareCE, dict(threshold=math.nan)),
+        (DetailLoss, dict(strides=(1, 2.5, 4))),
+        (DetailLoss, dict(fuse=(0.6, 0.3, math.nan))),
+        (BoundaryWeightedCE, dict(gamma=math.nan)),
+        (BoundaryWeightedCE, dict(factors=(8.0, 6.0, 4.0, 2.0, -1.0))),
+        (BoundaryWeightedCE, dict(distances=(4, 16, 64, 128.5))),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(kind: Any, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(arguments))) as caught:
+        construct(kind, arguments)
+    assert "\n" not in str(caught.value)
