@@ -29,10 +29,13 @@ def test_every_loss_is_compared_with_its_textbook_form(bench: ModuleType) -> Non
 
 
 def test_the_page_shows_what_was_measured(bench: ModuleType) -> None:
-    rows = json.loads((ROOT / "tests" / "textbook" / "bench.json").read_text())["rows"]
+    measured = json.loads((ROOT / "tests" / "textbook" / "bench.json").read_text())
+    rows, wholes = measured["rows"], measured["whole"]
     assert [row["loss"] for row in rows] == list(bench.CASES)  # a row missing: run make bench
+    assert [row["loss"] for row in wholes] == list(bench.WHOLE)
     page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
-    assert "\n".join(bench.table(rows)) in page  # bench.py --markdown ends with the table
+    for table in (bench.table(rows), bench.whole_table(wholes)):
+        assert "\n".join(table) in page  # bench.py --markdown ends with the tables
 
 
 def test_the_page_shows_the_comparison_on_camvid() -> None:

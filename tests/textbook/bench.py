@@ -32,6 +32,8 @@ CASES: dict[str, Callable[[], Case]] = {}
 #: what is asked of the losses that have a cheap identical form: at least these ratios of time and memory
 ASKED = {"nst": (20, 30), "fsp": (40, 60), "skd_pair": (20, 50), "ifvd": (15, 15), "crd": (4, 15), "cirkd": (0.85, 6)}
 OTHERS = 0.95
+#: of these a part alone is compared; what the whole method costs is measured besides
+WHOLE = ("ft", "knowledge_adaptation", "cirkd", "af_dcd")
 
 
 class Case(NamedTuple):
@@ -370,6 +372,35 @@ def af_dcd() -> Case:
     )
 
 
+def whole(name: str) -> Case:
+    """A method of which only a part is compared, with all its parts; both sides are its own."""
+    shape = (4, 128, 32, 64) if name == "cirkd" else FEATURE
+    loss, (student, teacher) = create(name), pair(shape)
+    loss.prepare([shape], [shape], [])
+    for queue in getattr(loss, "queues", {}).values():
+        torch.nn.init.normal_(queue.entries)
+        queue.filled.fill_(queue.entries.shape[1])
+    label, draw = labels(shape), loss.sample(shape, seed=0)
+    ours = partial(loss, student, teacher, label, draw=draw)
+    leaves = (student, *(p for p in loss.parameters() if p.requires_grad))
+    return Case("x".join(map(str, shape)), ours, ours, leaves)
+
+
+def cost(name: str, repeats: int) -> dict[str, Any]:
+    """One row of the table of whole methods."""
+    made = whole(name)
+    run = backward(made.ours, made.leaves)
+    mib = measure_memory(run).mib
+    latency = compare_latency({name: run}, warmup=1, repeats=repeats)[name]
+    return {"loss": name, "shape": made.shape, "ms": round(latency.min_ms, 1), "mib": round(mib)}
+
+
+def whole_table(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows in Markdown, as ``configs/distill/README.md`` shows them."""
+    lines = ["| loss | N x C x H x W | ms | MiB |", "|" + "---|" * 4]
+    return lines + [f"| `{row['loss']}` | {row['shape']} | {row['ms']:.0f} | {row['mib']:.0f} |" for row in measured]
+
+
 def compare(name: str, made: Case, repeats: int) -> dict[str, Any]:
     """One row of the table."""
     sides = {"segkd": backward(made.ours, made.leaves), "textbook": backward(made.textbook, made.leaves)}
@@ -406,7 +437,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--markdown", action="store_true", help="end with the table as configs/distill/README.md has it"
+        "--markdown", action="store_true", help="end with the tables as configs/distill/README.md has them"
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -421,9 +452,15 @@ def main() -> None:
             f"{name:22} {row['shape']:18} {row['ms']:9.1f} ms  {row['textbook_ms']:9.1f} ms  x{row['time_ratio']:<7} "
             f"{row['mib']:7.0f} MiB {row['textbook_mib']:7.0f} MiB  x{row['memory_ratio']:<7}{verdict}"
         )
+    wholes = [cost(name, args.repeats) for name in WHOLE if name in names]
+    for row in wholes:
+        console.print(
+            f"{row['loss']:22} {row['shape']:18} {row['ms']:9.1f} ms  {row['mib']:7.0f} MiB   the whole method"
+        )
     if args.markdown:
         console.print("\n".join(table(found)), markup=False, highlight=False, soft_wrap=True)
-    write_json(args.json, {"repeats": args.repeats, "rows": found, **environment(0)})
+        console.print("\n".join(whole_table(wholes)), markup=False, highlight=False, soft_wrap=True)
+    write_json(args.json, {"repeats": args.repeats, "rows": found, "whole": wholes, **environment(0)})
 
 
 if __name__ == "__main__":
