@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segkd.deploy.onnx import random_images
 from segkd.errors import UserError
 from segkd.models import Network, create
 from segkd.models.catalogue import Entry, catalogue
@@ -39,7 +40,9 @@ def build(label: str, **more: Any) -> Network:
 
 
 def settled(network: Network) -> Network:
-    """In eval, with the BatchNorm statistics of a few images: untrained networks amplify rounding without them."""
+    """In eval, with the BatchNorm statistics of a few images such as the gate compares: without them, or with those of
+    others, untrained networks amplify rounding.
+    """
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     before = [m.momentum for m in norms]
     network.train()
@@ -47,7 +50,7 @@ def settled(network: Network) -> Network:
         m.momentum = None  # the mean over all batches seen
     with torch.no_grad():
         for height in (64, 96):
-            network.predict(image(height, 128, batch=2))
+            network.predict(random_images(2, (height, 128), seed=height))
     for m, momentum in zip(norms, before, strict=True):
         m.momentum = momentum
     return network.eval()
