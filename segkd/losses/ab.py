@@ -91,10 +91,10 @@ class ActivationBoundaries(DistillationLoss):
     Taps: one or several pairs of responses BEFORE their ReLU on both sides (``stage3.relu@input``); behind a ReLU the
     student cannot get below 0 and the value keeps a floor of ``margin^2`` where the teacher is silent. Several pairs
     are averaged, see ``published_scale``. Connector: ``dict(type=Conv1x1, norm=True)``. The published sum over a whole
-    map grows with the crop; this is its mean, whose weight becomes ``published_scale(...)`` (1 published). No
-    publication gives weights for segmentation.
+    map grows with the crop; this is its mean, whose weight becomes ``published_scale(...)`` (1 published, at the
+    ends of the groups of residual blocks). No publication gives weights for segmentation.
 
-    It is published as an initialisation: a first stage by this term alone and nothing of it later (in the bind
+    It is published as an initialisation: a first stage (30 epochs) by this term alone, nothing of it later (in the bind
     ``first_stage=dict(steps=..., optimizer=...)``, ``weight=0``); there the author's teacher normalises by batch
     statistics, ours is in eval as anywhere else. A batch repeated twice and a map tiled 2 x 2 give the same value.
 

@@ -95,8 +95,9 @@ def published_scale(
     """``published value = published_scale(...) * attention_transfer(...)`` for one pair meeting at H x W.
 
     RepDistiller and CIRKD ("repdistiller", "cirkd") average over positions as well: the scale is 1 / (H * W), so their
-    weights 1000 and 10000 are 1000 / (H * W) and 10000 / (H * W) here (1.2 for CIRKD's 64 x 128). They pool features'
-    energies to a square of the teacher's height, which fails or lies on maps that are not square; here each axis meets.
+    weights 1000 and 10000 are 1000 / (H * W) and 10000 / (H * W) here (1.2 for CIRKD's 64 x 128). This holds for maps
+    of equal size. Others RepDistiller pools before it takes their energies, to a square of the smaller height, which
+    fails or lies on maps that are not square; CIRKD's must be equal. Here energies are pooled, each axis for itself.
     """
     return published_factor({"repdistiller": 1 / (H * W), "cirkd": 1 / (H * W)}, published, NAME)
 

@@ -91,8 +91,8 @@ def published_scale(
     """How published values follow from ``correlation_congruence(...)`` of N samples.
 
     "paper": 1, its value is this one. "torchdistill": 1 / N, of the square root; it divides by N^2 the Frobenius norm
-    itself, so ``published value = published_scale(...) * correlation_congruence(...) ** 0.5``. Its weight 0.003 has no
-    constant counterpart here: the gradients agree for ``0.003 / (2 N)`` times 1 / the root of the value.
+    itself, so ``published value = published_scale(...) * correlation_congruence(...) ** 0.5``. Its weight, 0.003 too,
+    has no constant counterpart here: the gradients agree for ``0.003 / (2 N)`` times 1 / the root of the value.
     """
     return published_factor({"paper": 1.0, "torchdistill": 1 / N}, published, NAME)
 
@@ -102,8 +102,9 @@ class CorrelationCongruence(RelationLoss):
     """``correlation_congruence`` of samples; tap: a deep feature (N, C, H, W) of any channels, without a connector.
 
     Published for classification and recognition alone, on the embedding vectors of whole images (``samples="batch"``),
-    with the Gaussian kernel, gamma 0.4 and order 2, and weight 0.003 in torchdistill (``published_scale``). A batch
-    repeated twice gives the same value, as does a map tiled 2 x 2 if all its pixels (or regions) are samples.
+    with the Gaussian kernel, gamma 0.4, order 2 and weight 0.003, which carries over. On pixels' unit rows it does next
+    to nothing: at weight 1 the term has about a hundredth of the cross entropy's gradient (CamVid). A batch repeated
+    twice gives the same value, as does a map tiled 2 x 2 if all its pixels (or regions) are samples.
 
     Not built are two published codes. RepDistiller's comes from the authors, but is no function of correlations: it
     multiplies ``|s_i - t_i|`` by ``|s_(i+1) - t_(i+1)|``, the differences at neighbours in the batch, so that its value

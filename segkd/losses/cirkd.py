@@ -162,8 +162,10 @@ class CrossImageRelational(DistillationLoss):
     last feature before the classifier of both networks, any widths. The memory terms bring the student to the teacher's
     width by a head of their own, which trains with the student; the teacher is not projected.
 
-    Published for Cityscapes: weights 1, 0.1 and 0.1 (VOC 1, 0.01, 0.01); a pixel memory of 20000 a class (SegFormer
-    2000); from each class ``contrast_size // num_classes + 1`` entries, drawn anew each step. All weights carry over.
+    Published for Cityscapes, beside pixel-wise KD of weight 1, and all of it the defaults: weights 1, 0.1 and 0.1 (VOC
+    1, 0.01, 0.01); temperatures 0.1 (mini-batch), 0.1 and 1 (memories); a memory of 20000 pixels (SegFormer 2000) and
+    2000 regions a class; from each class ``contrast_size // num_classes + 1`` entries, drawn anew each step, of sizes
+    4096 (pixels) and 1024 (regions). All weights carry over.
 
     A batch repeated twice and a map tiled 2 x 2 give the same value, up to which pixels the queues then take.
     Different from the published code, with reason:

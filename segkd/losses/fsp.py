@@ -107,12 +107,12 @@ def published_scale(
     ============ ============================================= =================== =================================
     published    its reduction                                 scale               its weight becomes here
     ============ ============================================= =================== =================================
-    repdistiller mean over N, C1, C2; added over pairs         pairs               50 * pairs
+    repdistiller mean over N, C1, C2; added over pairs         pairs               pairs
     paper        sum over C1, C2, mean over N; added over pairs C1 * C2 * pairs    its lambda * C1 * C2 * pairs
     ============ ============================================= =================== =================================
 
-    (the paper's with one C1 and C2 for all pairs; ``second`` is C2, by default C). RepDistiller pools both maps to a
-    square of the later map's height, which fails on maps that are not square; here each axis meets for itself.
+    (the paper's with one C1 and C2 for all pairs; ``second`` is C2, by default C). RepDistiller pools the higher
+    map to a square of the lower one's height, which fails on maps that are not square; here each axis meets for itself.
     torchdistill's FSP is another function: a sum of L2 norms over rows of max-pooled maps, not a mean of squares.
     """
     matrix = C * (second or C)
@@ -125,10 +125,10 @@ class FlowOfSolution(DistillationLoss):
 
     Each tap makes a pair with the next one (three taps: two pairs) and the pairs are averaged; publications add them
     up. Source: Yim et al., "A Gift from Knowledge Distillation", CVPR 2017, equations 1 and 2. Published: the first and
-    the last feature of each stage, in a first stage that starts the student (RepDistiller: weight 50, 30 epochs, then
-    weight 0); there is no published use for segmentation. For that way give the bind ``first_stage=dict(steps=...,
-    optimizer=...)`` and ``weight=0``; as a term beside the others it works as well. Channels must agree tap by tap:
-    tap layers with equal channels, or add ``connector=dict(type=Conv1x1)``.
+    the last feature of each stage, in a first stage that starts the student (RepDistiller: 30 epochs of the plain sum,
+    then weight 0: the 50 of its command line never acts); there is no published use for segmentation. For that way give
+    the bind ``first_stage=dict(steps=..., optimizer=...)`` and ``weight=0``; as a term beside the others it works as
+    well. Channels must agree tap by tap: tap layers with equal channels, or add ``connector=dict(type=Conv1x1)``.
 
     A batch repeated twice and maps tiled 2 x 2 give the same value.
 

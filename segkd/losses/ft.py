@@ -119,7 +119,8 @@ def published_scale(
 
     (weights at p = 1; the authors' 500, on CIFAR's factors of 32 x 8 x 8, is 11.0 here). RepDistiller's is another
     function: it collapses each factor to its mean square over the channels first, which is attention transfer behind
-    two networks. Its scale holds for ``factor_transfer`` of factors so collapsed.
+    two networks. Its scale holds for ``factor_transfer`` of factors so collapsed. It pools factors of unequal size to a
+    square of the smaller height, which fails or lies on maps that are not square; here the bind makes each axis meet.
     """
     whole = float(C * H * W) ** (-p / 2)
     factors = {"authors": whole, "mmrazor": whole, "repdistiller": float(H * W) ** (-p / 2)}

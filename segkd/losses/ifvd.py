@@ -1,4 +1,5 @@
-"""Intra-class feature variation distillation (Wang et al., ECCV 2020, section 3.2)."""
+"""Intra-class feature variation distillation: Wang et al., "Intra-class Feature Variation Distillation for Semantic
+Segmentation", ECCV 2020, section 3.2."""
 
 from __future__ import annotations
 
@@ -175,7 +176,7 @@ class IntraClassVariation(DistillationLoss):
     """``intra_class_variation`` with its classes; tap: the head's feature before the classifier (after PSP or ASPP).
 
     Published for Cityscapes, on maps of 1/8: weight 200 beside pixel-wise KD and an adversarial term (the authors), 20
-    beside KD (CIRKD). Times the labelled share (about 0.9 with Cityscapes' void), this is the weight here. The label
+    beside both (CIRKD). Times the labelled share (about 0.9 with Cityscapes' void), this is the weight here. The label
     comes at the features' size (a bind resizes it); published code needs equal sizes and resizes to the nearest.
 
     A batch repeated twice and a map tiled 2 x 2 give the same value. Pixels and prototypes below 1e-4 fade out.

@@ -1,4 +1,4 @@
-"""Pixel-wise knowledge distillation of class distributions (Hinton et al. 2015, section 2)."""
+"""Pixel-wise knowledge distillation of class distributions (Hinton et al. 2015, arXiv 1503.02531, section 2)."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def published_scale(
     cirkd        T^2 * sum / (N * H * W)                   1             1 at T = 1
     skd          cross entropy, sum / (H * W), T = 1       N             10 * N
     ifvd         mean over N, K, H, W, T = 1               1 / K         10 / K
+    skd_cvpr_19  mean over N, K, H, W, T = 1               1 / K         its weight / K
     ============ ========================================= ============= ==========================
 
     SKD's cross entropy also holds the teacher's entropy: its value is ``N * (pixelwise_kd + mean entropy)``, while its
@@ -97,6 +98,7 @@ def published_scale(
         "cirkd": 1.0,
         "skd": float(N),
         "ifvd": 1 / K,
+        "skd_cvpr_19": 1 / K,
     }
     return published_factor(factors, published, NAME)
 

@@ -73,20 +73,20 @@ def published_scale(
     W: int,  # noqa: N803
     temperature: float = 1.0,
     published: str = "adapt",
-    p: float = 1.0,
 ) -> float:
     """``published value = published_scale(...) * this file's`` for a code of ``C`` x ``H`` x ``W``, term by term.
 
     ========= ========================================================= ====================== ========================
     published its reduction                                             scale                  its weight becomes here
     ========= ========================================================= ====================== ========================
-    adapt     mean over N and C * H * W of unit vectors' abs difference (C * H * W)^(-p / 2)   50 / sqrt(C * H * W)
+    adapt     mean over N and C * H * W of unit vectors' abs difference (C * H * W)^(-1 / 2)   50 / sqrt(C * H * W)
     affinity  mean over N and pairs of squared differences              1                      1
     ========= ========================================================= ====================== ========================
 
-    There is no code by the authors: "adapt" is torchdistill's form, "affinity" the paper's.
+    There is no code by the authors: "adapt" is torchdistill's form, at p = 1 ("affinity" is the paper's). The paper
+    writes a norm there, not a mean: taken so, 50 would be 50 * sqrt(C * H * W) here.
     """
-    return published_factor({"adapt": float(C * H * W) ** (-p / 2), "affinity": 1.0}, published, NAME)
+    return published_factor({"adapt": float(C * H * W) ** -0.5, "affinity": 1.0}, published, NAME)
 
 
 @LOSSES.register("knowledge_adaptation")
@@ -104,7 +104,8 @@ class KnowledgeAdaptation(DistillationLoss):
     published: one epoch (torchdistill, rate 0.1, weight decay 1e-4, batch 4).
 
     Published: weights 50 and 1, tap = the last feature of the backbone (torchdistill: the teacher's logits). The
-    default 0.1 is 50 for a code of 128 x 32 x 64 (``published_scale``), and here it holds for every size: use weight 1.
+    default 0.1 is 50 for a code of 128 x 32 x 64 (``published_scale``), ours of 256 channels at 1/8 of 512 x 1024; no
+    publication tells its code's size. Here it holds for every size: use weight 1.
 
     What differs from published code: torchdistill's affinity compares, channel by channel, the products of positions of
     maps normalised over space, and takes the Frobenius norm without its square; the paper's, built here, is of cosines

@@ -185,7 +185,7 @@ class PairWise(DistillationLoss):
     ============= ================= ============ ====================================================
     SKD, master   ("scale", 0.5)    True         0.5 in the script (1 by default; the journal says 10)
     SKD, cvpr_19  None              False        1
-    CIRKD         ("kernel", 2)     False        its trainer's
+    CIRKD         ("kernel", 2)     False        10 (beside KD 1, adversarial 0.001)
     ============= ================= ============ ====================================================
 
     The default is no row of the table: equation 2 over all pixels, as cvpr_19, with the lengths as constants in the

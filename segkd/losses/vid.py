@@ -102,8 +102,9 @@ class VID(DistillationLoss):
 
     Taps: one feature a side, no connector; a bind for each stage, RepDistiller takes all (weight 1 each, which is this
     reduction's). No publication gives weights for segmentation. Unequal sizes meet as the bind says, on each axis;
-    RepDistiller pools to a square of the teacher's height, which fails on maps that are not square. A batch repeated
-    twice and a map tiled 2 x 2 give the same value. The value may be negative, and is not 0 for student = teacher.
+    RepDistiller pools the higher map to a square of the lower one's height, which fails on maps that are not square. A
+    batch repeated twice and a map tiled 2 x 2 give the same value. The value may be negative, and is not 0 for student
+    = teacher.
 
     Args:
         num_mid_channel: width inside the regressor; None = the teacher's channels.

@@ -54,11 +54,12 @@ def test_golden_torchdistill_without_t_squared(golden):
     g.check(lambda s, t: scale * pixelwise_kd(standardise(s), standardise(t), 2.0))
 
 
-def test_ifvd_scale_is_torchs_own_mean():
+@pytest.mark.parametrize("published", ["ifvd", "skd_cvpr_19"])
+def test_the_scale_of_a_mean_over_everything_is_torchs_own(published):
     s, t = torch.randn(2, *SHAPE, dtype=torch.float64)
     n, k, h, w = SHAPE
     want = torch.nn.functional.kl_div(s.log_softmax(1), t.softmax(1), reduction="none").mean()
-    scale = published_scale(N=n, C=k, K=k, H=h, W=w, published="ifvd")
+    scale = published_scale(N=n, C=k, K=k, H=h, W=w, published=published)
     torch.testing.assert_close(scale * pixelwise_kd(s, t), want)
 
 

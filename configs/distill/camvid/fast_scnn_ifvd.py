@@ -1,6 +1,6 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: intra-class feature variation (IFV).
 
-CIRKD's weight 20 on all pixels, of which nine tenths are labelled.
+CIRKD's weight 20 on all pixels, of which nine tenths are labelled in Cityscapes.
 """
 
 from mmengine.config import read_base

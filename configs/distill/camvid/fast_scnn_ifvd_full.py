@@ -1,6 +1,6 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: IFV beside KD and a critic, as published.
 
-Published: 10 on a mean over classes too, 200 on all pixels (nine tenths are labelled), 0.001.
+Published: 10 on a mean over classes too, 200 on all pixels (Cityscapes: nine tenths are labelled), 0.001.
 """
 
 from mmengine.config import read_base
