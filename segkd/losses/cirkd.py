@@ -178,6 +178,12 @@ class CrossImageRelational(DistillationLoss):
     - pairs are formed over the images of all processes (published: of each one); the paper's batch is one process's;
     - pixels labelled ``ignore_index`` take no part in the memory terms, except in the head's BatchNorm, as published;
       the mini-batch term uses no labels: give ``masked=True`` to the bind to leave them out there too.
+
+    >>> import torch
+    >>> feature = torch.randn(2, 8, 6, 10)
+    >>> loss = CrossImageRelational(lambda_memory_pixel=0, lambda_memory_region=0)
+    >>> abs(float(loss(feature, 3 * feature))) < 1e-6
+    True
     """
 
     any_channels = True

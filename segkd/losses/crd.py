@@ -163,6 +163,13 @@ class ContrastiveRepresentation(DistillationLoss):
         n_data: images in the training data set, augmented copies not counted (2975: Cityscapes).
         num_classes: K, for "regions".
         samples: "regions" or "batch".
+
+    >>> import torch
+    >>> loss = ContrastiveRepresentation(n_data=100, samples="batch", nce_k=50)
+    >>> loss.prepare([(2, 4, 6, 10)], [(2, 8, 6, 10)], [])
+    >>> draw, index = loss.sample((2, 4, 6, 10), seed=0, index=[3, 7]), torch.tensor([3, 7])
+    >>> bool(loss(torch.randn(2, 4, 6, 10), torch.randn(2, 8, 6, 10), draw=draw, index=index) > 0)
+    True
     """
 
     any_channels = True

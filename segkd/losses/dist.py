@@ -170,8 +170,8 @@ class StrongerTeacher(DistillationLoss):
 
     >>> import torch
     >>> logits = torch.randn(2, 19, 8, 16)
-    >>> round(float(StrongerTeacher()(logits, logits)), 5)
-    0.0
+    >>> abs(float(StrongerTeacher()(logits, logits))) < 1e-5
+    True
     """
 
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:

@@ -162,6 +162,12 @@ class Overhaul(DistillationLoss):
 
     Args:
         margin: "auto" as described, "bn" (an error without a BatchNorm) or "estimate" (from responses in any case).
+
+    >>> import torch
+    >>> loss = Overhaul()
+    >>> loss.prepare([(2, 8, 6, 10)], [(2, 8, 6, 10)], [torch.nn.BatchNorm2d(8)])
+    >>> [round(margin, 3) for margin in loss.margin.tolist()[:2]]  # the mean of a Gaussian's negative half
+    [-0.798, -0.798]
     """
 
     margin: Tensor

@@ -129,6 +129,15 @@ class Holistic(DistillationLoss):
         lambda_gp: factor of the gradient penalty in the critic's loss.
         conv_dim: channels of the critic's first convolution.
         conditional: the critic sees the image.
+
+    >>> import torch
+    >>> loss, image = Holistic(conv_dim=8), torch.zeros(2, 3, 64, 128, dtype=torch.uint8)
+    >>> loss.prepare([(2, 5, 8, 16)], [(2, 5, 8, 16)], [])
+    >>> student, teacher = torch.randn(2, 2, 5, 8, 16)
+    >>> bool(loss(student, teacher, image=image).isfinite())
+    True
+    >>> bool(loss.critic_loss(student, teacher, image=image, draw=loss.sample((2, 5, 8, 16), seed=0)) > 0)
+    True
     """
 
     critic: Critic | None

@@ -110,6 +110,12 @@ class VID(DistillationLoss):
         num_mid_channel: width inside the regressor; None = the teacher's channels.
         init_pred_var: variance at the start.
         eps: least variance.
+
+    >>> import torch
+    >>> loss = VID()
+    >>> loss.prepare([(2, 4, 6, 10)], [(2, 8, 6, 10)], [])
+    >>> bool(loss(torch.randn(2, 4, 6, 10), torch.randn(2, 8, 6, 10)).isfinite())
+    True
     """
 
     any_channels = True
