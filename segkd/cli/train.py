@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         metrics = train_with_progress(cfg, folder, args.resume, title=str(folder))
     except KeyboardInterrupt:
-        if is_main() and (folder / "state.pth").is_file():
+        if is_main() and _can_go_on(cfg, folder):
             say(f"to go on: segkd train {folder} --resume")
         raise
     if not is_main():
@@ -56,6 +56,12 @@ def _tell_changes(cfg: Mapping[str, Any], folder: Path) -> None:
     if (folder / "config.py").is_file():
         for key, old, new in differences(load_config(str(folder / "config.py")), cfg):
             say(f"resuming with another {key}: {new!r}, it was {old!r}")
+
+
+def _can_go_on(cfg: Mapping[str, Any], folder: Path) -> bool:
+    """Whether --resume would take up what is in the folder: a state, or the beginning of a run with first stages."""
+    staged = any(bind.get("first_stage") for bind in cfg["model"].get("binds", {}).values())
+    return (folder / "state.pth").is_file() or (staged and (folder / "config.py").is_file())
 
 
 def train_with_progress(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 
 from segkd.errors import UserError
 from segkd.files import replacing
@@ -27,19 +29,26 @@ FIRST_STAGES = "first_stage_*.pth"
 
 @contextmanager
 def run_folder(run: Path, resume: bool) -> Iterator[None]:
-    """Make the folder ``run``. A new run that ends before its first state leaves nothing there, if by a user's mistake;
-    else its log, if there is one.
+    """Make the folder ``run``. A new run that ends before its first state and without a first stage's result leaves
+    nothing there, if by a user's mistake; else its log, if there is one. A resumed run that ends before its next state
+    leaves the config of the last one.
     """
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
     run.mkdir(parents=True, exist_ok=True)
+    config, state = run / "config.py", run / STATE
+    before = (config.read_bytes(), state.stat().st_mtime_ns) if config.is_file() and state.is_file() else None
     if not resume:
         for file in (run / LOG, *run.glob(FIRST_STAGES)):  # of a run that ended before its first state
             file.unlink(missing_ok=True)
     try:
         yield
     except BaseException as error:
-        worth = (STATE, BEST, LAST) if isinstance(error, UserError) else (LOG, STATE, BEST, LAST)
-        if not resume and not any((run / name).exists() for name in worth):
+        worth = [run / name for name in (STATE, BEST, LAST)] + list(run.glob(FIRST_STAGES))
+        if not isinstance(error, UserError):
+            worth.append(run / LOG)
+        if resume and before is not None and state.stat().st_mtime_ns == before[1]:
+            config.write_bytes(before[0])
+        if not resume and not any(file.exists() for file in worth):
             shutil.rmtree(run / "mmengine", ignore_errors=True)
             for name in ("config.py", LOG):
                 (run / name).unlink(missing_ok=True)
@@ -68,6 +77,25 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
         file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
 
 
+def trim_log(run: Path, step: int) -> None:
+    """Drop the log's lines on steps after ``step``, which a resumed run takes again, and on first stages not kept."""
+    path = run / LOG
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+
+    def stays(line: str) -> bool:
+        try:
+            record = json.loads(line)
+        except ValueError:  # half a line, of a process that was killed
+            return False
+        stage = record.get("first_stage")
+        return (run / FIRST_STAGES.replace("*", stage)).is_file() if stage else record["step"] <= step
+
+    with replacing(path) as temporary:
+        temporary.write_text("".join(line for line in lines if stays(line)), encoding="utf-8")
+
+
 def _finite(value: Any) -> Any:
     """The same with None for numbers that are not finite."""
     if isinstance(value, Mapping):
@@ -89,7 +117,6 @@ def save_state(runner: Runner, path: Path, best: Mapping[str, Any]) -> None:
             "seed": runner.seed,
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
-            "schedulers": [s.state_dict() for s in _schedulers(runner)],
             "best": dict(best),
         },
         path,
@@ -119,18 +146,59 @@ def read_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def restore(runner: Runner, state: Mapping[str, Any]) -> None:
-    """Put a saved state into a runner whose optimiser and schedulers are built."""
-    own = bare(runner.model).state_dict()
-    saved: Mapping[str, Tensor] = state["model"]
+def check_state(model: TrainingModel, wrapper: OptimWrapper | OptimWrapperDict, state: Mapping[str, Any]) -> None:
+    """A UserError unless a saved state fits the model and its optimisers."""
+    own, saved = model.state_dict(), state["model"]
     differing = sorted(set(own) ^ set(saved)) or sorted(k for k in own if own[k].shape != saved[k].shape)
     if differing:
         raise UserError(f"the run to resume holds another model: {differing[0]!r} differs (same config as before?)")
-    bare(runner.model).load_state_dict(dict(saved))
-    runner.optim_wrapper.load_state_dict(state["optimizer"])
-    schedulers = _schedulers(runner)
-    if len(schedulers) != len(state["schedulers"]):
-        raise UserError("the run to resume has another schedule: set schedule.warmup and schedule.policy as they were")
-    for scheduler, content in zip(schedulers, state["schedulers"], strict=True):
-        scheduler.load_state_dict(content)
+    kept = _kept(wrapper, state["optimizer"])
+    for name, own_wrapper in _by_name(wrapper).items():
+        groups = [own_wrapper.optimizer.param_groups, kept.get(name, {}).get("param_groups", [])]
+        kinds = [{key for group in side for key in group if key != "initial_lr"} for side in groups]
+        if kinds[0] != kinds[1]:
+            raise UserError(
+                "the run to resume was trained by another optimiser: set optim.optimizer and optim.critic as they "
+                "were, or start anew"
+            )
+        if [len(group["params"]) for group in groups[0]] != [len(group["params"]) for group in groups[1]]:
+            raise UserError(
+                "the run to resume has other groups of parameters: set optim.paramwise and the binds' lr_factor as "
+                "they were, or start anew"
+            )
+
+
+def load_optimizer(wrapper: OptimWrapper | OptimWrapperDict, saved: Mapping[str, Any]) -> None:
+    """What the optimisers remember; rates, decay and all else that a config sets stay as they are."""
+    kept = _kept(wrapper, saved)
+    for name, own in _by_name(wrapper).items():
+        options = [{key: value for key, value in group.items() if key != "params"} for group in own.param_groups]
+        own.load_state_dict({**kept[name], "base_param_settings": own.base_param_settings})
+        for group, given in zip(own.param_groups, options, strict=True):
+            group.update(given)
+
+
+def _by_name(wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, OptimWrapper]:
+    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {"": wrapper}
+
+
+def _kept(wrapper: OptimWrapper | OptimWrapperDict, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The saved states by the same names."""
+    return saved if isinstance(wrapper, OptimWrapperDict) else {"": saved}
+
+
+def restore(runner: Runner, state: Mapping[str, Any]) -> None:
+    """Put a saved state into a runner whose optimiser and schedulers are built.
+
+    Learning rates are those of the config's schedule at that step: it may be another than before.
+    """
+    model = bare(runner.model)
+    check_state(model, runner.optim_wrapper, state)
+    model.load_state_dict(dict(state["model"]))
+    load_optimizer(runner.optim_wrapper, state["optimizer"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of schedulers that step before the optimiser has
+        for _ in range(state["step"]):
+            for scheduler in _schedulers(runner):
+                scheduler.step()
     runner.train_loop._iter = state["step"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from segkd.arguments import whole
@@ -77,7 +78,7 @@ def _made_with(cfg: Mapping[str, Any], model: TrainingModel, name: str) -> dict[
     stage = stages(model)[name]
     optimizer = dict(stage.get("optimizer") or {})
     if optimizer:
-        optimizer["type"] = optimizer_class(optimizer)
+        optimizer["type"] = optimizer_class(optimizer, _key(name))
     text = repr(dict(sorted(textual(optimizer).items())))
     made = {"seed": int(cfg.get("seed", 0)), "steps": stage["steps"], "optimizer": text}
     return made | {"lr_factor": model.terms()[name].lr_factor, "clip_grad": repr(dict(clip_grad(cfg) or {}))}
@@ -133,6 +134,17 @@ def run_first_stages(
                 parameter.requires_grad_(False)
 
 
+def build_stage_wrapper(cfg: Mapping[str, Any], model: Distiller, name: str) -> OptimWrapper:
+    """The optimiser of a bind's first stage, with the bind's factors and the run's clipping."""
+    optimizer = stages(model)[name]["optimizer"]
+    return build_wrapper(cfg, model.first_stage_groups(name), optimizer, clip_grad(cfg), _key(name))
+
+
+def _key(name: str) -> str:
+    """Where the config holds that optimiser."""
+    return f"model.binds.{name}.first_stage.optimizer"
+
+
 def _train(
     cfg: Mapping[str, Any],
     name: str,
@@ -145,7 +157,7 @@ def _train(
     interval = int(cfg.get("engine", {}).get("log_interval", 20))
     device = next(model.student.parameters()).device
     parameters = model.first_stage_parameters(name)
-    wrapper = build_wrapper(cfg, model.first_stage_groups(name), stage["optimizer"], clip_grad(cfg))
+    wrapper = build_stage_wrapper(cfg, model, name)
     wrapper.initialize_count_status(nn.Identity(), 0, steps)  # of the model, mmengine would print a remark on BatchNorm
     model.train()
     loader = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0)

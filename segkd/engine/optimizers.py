@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
 from torch import nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
+from segkd.arguments import positive
 from segkd.engine.config import first_line
 from segkd.engine.precision import AutocastOptimWrapper
 from segkd.errors import UserError, nearest
 from segkd.registry import resolve
 from segkd.segmentor import TrainingModel
 
+#: what mmengine's DefaultOptimWrapperConstructor takes
+PARAMWISE = (
+    "custom_keys", "bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "flat_decay_mult", "dwconv_decay_mult",
+    "dcn_offset_lr_mult", "bypass_duplicate",
+)  # fmt: skip
 #: of the critic, as IFVD and CIRKD train SKD's: learning rate 4e-4, betas 0.9 and 0.99 (SKD itself: SGD at 4e-4)
 CRITIC = dict(type=Adam, lr=4e-4, betas=(0.9, 0.99))
 STUDENT = "student"
@@ -46,7 +55,8 @@ def build_optimizers(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapp
     for group in wrapper.optimizer.param_groups:
         group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
     wrapper.optimizer.param_groups[:] = [group for group in wrapper.optimizer.param_groups if group["params"]]
-    return Alternating(**{STUDENT: wrapper, "critic": build_wrapper(cfg, critics, optim.get("critic") or CRITIC)})
+    critic = build_wrapper(cfg, critics, optim.get("critic") or CRITIC, key="optim.critic")
+    return Alternating(**{STUDENT: wrapper, "critic": critic})
 
 
 def students(wrapper: OptimWrapper | OptimWrapperDict) -> OptimWrapper:
@@ -59,25 +69,26 @@ def build_wrapper(
     parameters: Sequence[nn.Parameter] | Sequence[Mapping[str, Any]],
     optimizer: Any,
     clip: Mapping[str, Any] | None = None,
+    key: str = "optim.optimizer",
 ) -> AutocastOptimWrapper:
     """An optimiser for some parameters alone, at the config's precision and accumulation.
 
     ``parameters`` may come in groups {"params": [...], "lr_mult": ..., "decay_mult": ...}, the factors of the
-    optimiser's learning rate and weight decay.
+    optimiser's learning rate and weight decay. ``key`` is the optimiser's place in the config, for messages.
     """
-    kind = optimizer_class(optimizer)
+    kind = optimizer_class(optimizer, key)
     arguments = {key: value for key, value in optimizer.items() if key != "type"}
     given = inspect.signature(kind).parameters
     groups = [dict(group) for group in parameters if isinstance(group, Mapping)]
     for group in groups:
-        for factor, key in (("lr_mult", "lr"), ("decay_mult", "weight_decay")):
+        for factor, name in (("lr_mult", "lr"), ("decay_mult", "weight_decay")):
             times = group.pop(factor, 1)
-            if times != 1 and key in given:
-                group[key] = times * arguments.get(key, given[key].default)
+            if times != 1 and name in given:
+                group[name] = times * arguments.get(name, given[name].default)
     try:
         built = kind(groups or parameters, **arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{kind.__name__}: {first_line(error)}") from error
+        raise UserError(f"{key}: {kind.__name__}: {first_line(error)}") from error
     counts = _accumulate(cfg)
     return AutocastOptimWrapper(precision=_precision(cfg), optimizer=built, accumulative_counts=counts, clip_grad=clip)
 
@@ -85,23 +96,34 @@ def build_wrapper(
 def clip_grad(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """``optim.clip_grad``, for the student's training and for the first stages."""
     clip = cfg["optim"].get("clip_grad") or None
-    if not isinstance(clip, Mapping | None):
+    if clip is None:
+        return None
+    if not isinstance(clip, Mapping) or not {"max_norm"} <= set(clip) <= {"max_norm", "norm_type"}:
         raise UserError(f"optim.clip_grad must be dict(max_norm=...), got {clip!r}")
+    positive(clip["max_norm"], "clip_grad.max_norm", "optim")
+    if clip.get("norm_type") != math.inf:
+        positive(clip.get("norm_type", 2.0), "clip_grad.norm_type", "optim")
     return clip
 
 
-def optimizer_class(optimizer: Any) -> Callable[..., Any]:
+def optimizer_class(optimizer: Any, key: str = "optim.optimizer") -> Callable[..., Any]:
     """Of a class, its dotted path, or one of mmengine's names (torch's optimisers)."""
     kind = optimizer.get("type") if isinstance(optimizer, Mapping) else None
     if kind is None:
-        raise UserError(f"optim.optimizer must be dict(type=..., lr=...), got {optimizer!r}")
+        raise UserError(f"{key} must be dict(type=..., lr=...), got {optimizer!r}")
     if isinstance(kind, str) and "." not in kind:
         found = OPTIMIZERS.get(kind)
         if found is None:
-            raise UserError(f"unknown optimiser {kind!r}; {nearest(kind, OPTIMIZERS.module_dict)}")
+            raise UserError(f"{key}: unknown optimiser {kind!r}; {nearest(kind, OPTIMIZERS.module_dict)}")
         kind = found
-    cls: Callable[..., Any] = resolve(kind, "optimiser")
-    return cls
+    cls: Any = resolve(kind, "optimiser")
+    if not (inspect.isclass(cls) and issubclass(cls, Optimizer)):
+        raise UserError(f"{key}: {getattr(cls, '__name__', cls)} is no optimiser of torch's kind")
+    closure = inspect.signature(cls.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(f"{key}: {cls.__name__} computes the loss several times a step, which is not done here")
+    made: Callable[..., Any] = cls
+    return made
 
 
 def _model_wrapper(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapper:
@@ -118,7 +140,8 @@ def _model_wrapper(cfg: Mapping[str, Any], model: TrainingModel) -> OptimWrapper
         paramwise_cfg=_paramwise(optim.get("paramwise"), model.parameter_options()),
     )
     try:
-        built: OptimWrapper = build_optim_wrapper(model, wrapper)
+        with _quiet():
+            built: OptimWrapper = build_optim_wrapper(model, wrapper)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"optim does not fit: {first_line(error)}") from error
     return built
@@ -132,8 +155,27 @@ def _accumulate(cfg: Mapping[str, Any]) -> int:
     return int(cfg["optim"].get("accumulate", 1))
 
 
-def _paramwise(given: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any] | None:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back mmengine's remarks on every group of parameters."""
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+
+
+def _paramwise(given: Any, own: Mapping[str, Any]) -> dict[str, Any] | None:
     """The config's factors by parameter name, over those that the model's parts ask for."""
+    keys = given.get("custom_keys", {}) if isinstance(given, Mapping) else {}
+    if not isinstance(given, Mapping | None) or not isinstance(keys, Mapping):
+        raise UserError(f"optim.paramwise must be dict(custom_keys={{name: dict(lr_mult=...)}}), got {given!r}")
+    for key in sorted(set(given or {}) - set(PARAMWISE)):
+        raise UserError(f"optim.paramwise.{key} means nothing; {nearest(key, PARAMWISE)}")
+    for name, factors in keys.items():
+        if not isinstance(factors, Mapping) or not set(factors) <= {"lr_mult", "decay_mult"}:
+            raise UserError(f"optim.paramwise.custom_keys {name!r} must be dict(lr_mult=..., decay_mult=...)")
     if not own:
         return dict(given) if given else None
     return {**(given or {}), "custom_keys": {**own, **(given or {}).get("custom_keys", {})}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from segkd.arguments import number
 from segkd.errors import UserError, nearest
 
 Scheduler = dict[str, Any]
@@ -35,15 +36,18 @@ def _check_keys(schedule: Mapping[str, Any], policy: str) -> None:
             raise UserError(f"schedule.{key} means nothing to the policy {policy!r}; it is for {', '.join(takers)}")
 
 
+def _least(schedule: Mapping[str, Any]) -> float:
+    return number(schedule.get("min_lr", 0.0), "min_lr", "schedule", least=0)
+
+
 def _poly(schedule: Mapping[str, Any], begin: int, steps: int) -> list[Scheduler]:
-    power, least = float(schedule.get("power", 0.9)), float(schedule.get("min_lr", 0.0))
+    power, least = number(schedule.get("power", 0.9), "power", "schedule", above=0), _least(schedule)
     # mmengine reaches the least rate at the last step before ``end``, which would then learn nothing.
     return [dict(type="PolyLR", power=power, eta_min=least, by_epoch=False, begin=begin, end=steps + 1)]
 
 
 def _cosine(schedule: Mapping[str, Any], begin: int, steps: int) -> list[Scheduler]:
-    least = float(schedule.get("min_lr", 0.0))
-    return [dict(type="CosineAnnealingLR", eta_min=least, by_epoch=False, begin=begin, end=steps)]
+    return [dict(type="CosineAnnealingLR", eta_min=_least(schedule), by_epoch=False, begin=begin, end=steps)]
 
 
 def _step(schedule: Mapping[str, Any], begin: int, steps: int) -> list[Scheduler]:
@@ -53,7 +57,7 @@ def _step(schedule: Mapping[str, Any], begin: int, steps: int) -> list[Scheduler
             f"schedule.milestones must list the steps (after the warm-up of {begin}) at which the policy 'step' lowers "
             f"the learning rate, got {milestones!r}"
         )
-    gamma = float(schedule.get("gamma", 0.1))
+    gamma = number(schedule.get("gamma", 0.1), "gamma", "schedule", above=0)
     return [dict(type="MultiStepLR", milestones=list(milestones), gamma=gamma, by_epoch=False)]
 
 

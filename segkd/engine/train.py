@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -11,15 +12,25 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
 from segkd.datasets.loading import Loader
+from segkd.distiller import Distiller
 from segkd.engine import distributed
 from segkd.engine.build import build_dataset, build_eval_loader, build_model, build_train_loader, check_classes
-from segkd.engine.checkpoint import BEST, LAST, STATE, bare, read_state, run_folder
+from segkd.engine.checkpoint import BEST, LAST, STATE, bare, check_state, read_state, run_folder, trim_log
 from segkd.engine.config import dump_config
 from segkd.engine.environment import environment
-from segkd.engine.first_stage import Report, check_first_stages, kept, run_first_stages, stages
+from segkd.engine.first_stage import (
+    Report,
+    build_stage_wrapper,
+    check_first_stages,
+    kept,
+    run_first_stages,
+    stages,
+)
 from segkd.engine.hooks import (
     AfterStepHook,
     ChannelsLastHook,
@@ -88,9 +99,16 @@ def _train(
         dataset[0]  # labels that do not fit are found here, before there is a run folder
     train_loader = build_train_loader(cfg, training, state["step"] if state else 0)
     val_loader = build_eval_loader(cfg, validation)
-    with _folder(run, resume), closing(train_loader), closing(val_loader):
+    _check_banks(bare(model), len(training))
+    _rehearse(cfg, bare(model), state)
+    own_hooks = [_hook(hook) for hook in _listed(cfg.get("hooks", ()))]
+    with _folder(run, resume), closing(train_loader), closing(val_loader), warnings.catch_warnings():
+        # mmengine's schedulers count steps, also those that only accumulate gradients
+        warnings.filterwarnings("ignore", message=r"Detected call of `(lr_)?scheduler.step\(\)`")
         if distributed.is_main():
             dump_config(cfg, run / "config.py")
+            if resume:
+                trim_log(run, state["step"] if state else 0)
         run_first_stages(cfg, run, bare(model), training, on_first_stage, resume, done=state is not None)
         runner, files = _runner(cfg, run, model, train_loader, val_loader, state)
         for hook in (StepSeedHook(), files.finite, AfterStepHook(), files, *_engine_hooks(cfg), *hooks):
@@ -98,8 +116,8 @@ def _train(
         interval = int(cfg.get("engine", {}).get("gradient_interval", 200))
         if interval:
             runner.register_hook(GradientWatchHook(files.write, interval))
-        for hook in cfg.get("hooks", ()):
-            runner.register_hook(build(hook, "hook"))
+        for hook in own_hooks:
+            runner.register_hook(hook)
         began = time.perf_counter()
         runner.train()
         return _finish(cfg, run, files, time.perf_counter() - began)
@@ -123,15 +141,56 @@ def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: Traini
             raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
         return None
     if not (run / STATE).exists():
-        results = [kept(cfg, run, model, name) for name in stages(model)]
-        if any(result is not None for result in results):
-            return None  # it was stopped between a first stage and the first state
+        for name in stages(model):
+            kept(cfg, run, model, name)  # what it left must be this config's
+        if (run / "config.py").is_file() and stages(model):
+            return None  # it was stopped in a first stage, or between these and the first state
     state = read_state(run)
     if state["step"] >= int(cfg["schedule"]["steps"]):
         raise UserError(f"{run} has already trained {state['step']} steps; raise schedule.steps to train on")
     if state["seed"] != int(cfg.get("seed", 0)):
         raise UserError(f"{run} was trained with seed {state['seed']}, not {cfg.get('seed', 0)}")
     return state
+
+
+def _rehearse(cfg: Mapping[str, Any], model: TrainingModel, state: State | None) -> None:
+    """Build the optimisers and schedules of the run, and see that a state fits them: a UserError, before any file."""
+    wrapper = build_optimizers(cfg, model)
+    own = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    for scheduler in schedulers(cfg["schedule"], int(cfg["schedule"]["steps"])):
+        for one in own:
+            PARAM_SCHEDULERS.build({**scheduler, "optimizer": one})
+    if isinstance(model, Distiller):
+        for name, stage in stages(model).items():
+            if stage["steps"]:
+                build_stage_wrapper(cfg, model, name)
+    if state is not None:
+        check_state(model, wrapper, state)
+
+
+def _check_banks(model: TrainingModel, images: int) -> None:
+    """A memory with a place for each image needs as many as there are."""
+    for name, bind in model.terms().items():
+        places = getattr(bind.loss, "n_data", None)
+        if places is not None and places < images:
+            raise UserError(
+                f"bind {name!r}: {type(bind.loss).__name__} has n_data={places}, but the training split holds {images} "
+                f"images; set n_data={images}"
+            )
+
+
+def _listed(hooks: Any) -> Sequence[Any]:
+    if not isinstance(hooks, list | tuple):
+        raise UserError(f"hooks must be a list of dict(type=...), got {hooks!r}")
+    return hooks
+
+
+def _hook(cfg: Any) -> Hook:
+    """A hook of the config's."""
+    hook = build(cfg, "hook")
+    if not isinstance(hook, Hook):
+        raise UserError(f"hooks: {cfg!r} is no hook of mmengine's; give dict(type=...)")
+    return hook
 
 
 def _runner(
