@@ -65,7 +65,7 @@ def part_name(name: Any, kind: str) -> str:
     """The name of a part that a module holds; a UserError unless torch and file names can hold it."""
     from torch.nn import ModuleDict  # here alone: this file is read by commands that need no torch
 
-    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or hasattr(ModuleDict, name):
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or hasattr(ModuleDict(), name):
         raise UserError(
             f"{kind} {name!r}: choose another name, of letters, digits, _ and -, that is no word of torch's"
         )

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from segkd import arguments
 from segkd.connectors import CONNECTORS, Connector
-from segkd.errors import UserError
+from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.losses.base import WithCritic, WithFirstStage
 from segkd.registry import construct
@@ -76,6 +76,9 @@ class Bind(nn.Module):
         self.lr_factor = arguments.number(lr_factor, "lr_factor", "a bind", least=0)
         self.schedule: WeightSchedule = construct(WeightSchedule, schedule or {})
         self.loss: DistillationLoss = LOSSES.build(loss)
+        if not isinstance(self.loss, DistillationLoss):
+            own = type(self.loss).__name__
+            raise UserError(f"a bind: {own} is no distillation loss; {nearest(own, LOSSES.names())}")
         self.connectors = nn.ModuleList()
         for number in range(len(self.student_paths)):
             with drawn_apart(f"connector {number}"):
@@ -105,7 +108,7 @@ class Bind(nn.Module):
             if isinstance(connector, Connector):
                 with drawn_apart(f"connector {number}"):
                     connector.prepare(tuple(s.shape), tuple(t.shape))
-        with evaluating(self.connectors):
+        with evaluating(self.connectors), refusing("the connector cannot take the student's feature"):
             met = [self._meet(c(s), t) for c, (s, t) in zip(self.connectors, pairs, strict=True)]
         self.shapes = [
             Meeting(*paths, tuple(raw[0].shape), tuple(raw[1].shape), tuple(m[0].shape), tuple(m[1].shape))
@@ -113,7 +116,8 @@ class Bind(nn.Module):
         ]
         self._check_channels()
         modules = [] if averaged else [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
-        self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
+        with refusing(f"{type(self.loss).__name__} cannot be made for these features"):
+            self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
 
     def forward(
         self,
@@ -232,6 +236,15 @@ class Meeting:
     teacher_raw: tuple[int, ...]
     student_met: tuple[int, ...]
     teacher_met: tuple[int, ...]
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Inside, what torch cannot compute or allocate is a UserError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{what}: {' '.join(str(error).split())[:200]}") from error
 
 
 @contextmanager

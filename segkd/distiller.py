@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segkd.arguments import part_name
+from segkd.arguments import flag, part_name
 from segkd.binding import Bind, drawn_apart, one_or_all, resize_feature
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
@@ -56,8 +56,10 @@ class Distiller(TrainingModel):
             raise UserError("a Distiller needs at least one bind; to train without a teacher use Segmentor")
         _check_binds(binds)
         named = _named(teacher, teachers)
+        flag(untrained_teacher, "untrained_teacher", "a Distiller")
         # In a dict, nn.Module does not see them: no parameter, no buffer, no train() of a teacher is ever registered.
-        self.teachers = {name: build_teacher(cfg, untrained_teacher) for name, cfg in named.items()}
+        key = {name: f"model.teachers.{name}" if teachers else "model.teacher" for name in named}
+        self.teachers = {name: build_teacher(cfg, untrained_teacher, key[name]) for name, cfg in named.items()}
         probes = {name: probe_input(network, probe_size) for name, network in self.teachers.items()}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
@@ -241,26 +243,30 @@ def _mean(features: Sequence[Tensor]) -> Tensor:
     return torch.stack([resize_feature(x, features[0].shape[-2:]) for x in features]).mean(0)
 
 
-def build_teacher(cfg: Any, untrained: bool = False) -> Network:
-    """The teacher of a config (or a Network): in eval mode, without gradient; a UserError unless it has weights."""
-    _check_trained(cfg, untrained)
+def build_teacher(cfg: Any, untrained: bool = False, key: str = "model.teacher") -> Network:
+    """The teacher of a config (or a Network): in eval mode, without gradient; a UserError unless it has weights.
+
+    ``key`` is its place in the config, for messages.
+    """
+    _check_trained(cfg, untrained, key)
     try:
         network: Network = NETWORKS.build(cfg)
     except UserError as error:
-        raise UserError(f"teacher: {error}") from error
+        label = key.replace("model.teachers.", "teacher ").replace("model.teacher", "teacher")
+        raise UserError(f"{label}: {error}") from error
     return network.eval().requires_grad_(False)
 
 
-def _check_trained(teacher: Any, untrained: bool) -> None:
+def _check_trained(teacher: Any, untrained: bool, key: str) -> None:
     if untrained or not isinstance(teacher, Mapping):
         return
     if teacher.get("weights"):
         if not Path(teacher["weights"]).is_file():
             raise UserError(
                 f"the teacher's weights file is not found: {teacher['weights']}; train the teacher first, or set "
-                "model.teacher.weights to a file"
+                f"{key}.weights to a file"
             )
         return
     raise UserError(
-        "the teacher has no weights: set model.teacher.weights to a file (or untrained_teacher=True if that is meant)"
+        f"the teacher has no weights: set {key}.weights to a file (or untrained_teacher=True if that is meant)"
     )

@@ -64,6 +64,8 @@ class Registry(Generic[T]):
         """An instance from a config ``dict(type=..., **arguments)``; a built object passes through."""
         if cfg is None or isinstance(cfg, str | int | float | list | tuple):
             raise UserError(f"a {self.kind} is given as dict(type=...), got {cfg!r}")
+        if inspect.isclass(cfg):
+            raise UserError(f"a {self.kind} is given as dict(type={cfg.__name__}), got the class alone")
         if not isinstance(cfg, Mapping):
             return cast(T, cfg)
         arguments = dict(cfg)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.binding import Bind, resize_feature, resize_label
+from segkd.connectors import Conv1x1
 from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.losses.at import AttentionTransfer
@@ -200,6 +201,12 @@ def test_teacher_loads_its_weights_strictly(tmp_path: Path) -> None:
         (dict(weight="1"), r"weight must be a number from 0, got '1'"),
         (dict(lr_factor=float("nan")), r"lr_factor must be a number from 0, got nan"),
         (dict(of=3), r"there is no teacher 3"),
+        (dict(loss=PixelwiseKD), r"a loss is given as dict\(type=PixelwiseKD\), got the class alone"),
+        (dict(loss=dict(type="torch.nn.MSELoss")), r"MSELoss is no distillation loss"),
+        (dict(connector=Conv1x1), r"a connector is given as dict\(type=Conv1x1\), got the class alone"),
+        (dict(connector=dict(type="torch.nn.Conv2d", in_channels=99, out_channels=5, kernel_size=1)),
+         r"bind 'b': the connector cannot take the student's feature: .*99"),
+        (dict(loss=dict(type="crd", n_data=10**12)), r"bind 'b': .* cannot be made for these features"),
     ],
 )  # fmt: skip
 def test_bad_binds_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
@@ -208,7 +215,7 @@ def test_bad_binds_say_what_is_wrong(change: dict[str, Any], message: str) -> No
         Distiller(Tiny(), Tiny(width=12), dict(b=bind))
 
 
-@pytest.mark.parametrize("name", ["a.b", "items", "train", "", "a b", "a/b", 3])
+@pytest.mark.parametrize("name", ["a.b", "items", "train", "training", "", "a b", "a/b", 3])
 def test_a_bind_needs_a_name_that_torch_and_files_can_hold(name: Any) -> None:
     with pytest.raises(UserError, match=r"bind .*: choose another name"):
         distiller(binds={name: BINDS["logits"]})
@@ -219,6 +226,15 @@ def test_binds_and_teachers_are_dicts() -> None:
         distiller(binds=[BINDS["logits"]])
     with pytest.raises(UserError, match=r"bind 'b' must be a dict\(student="):
         distiller(binds={"b": "kd"})
+    for teachers, message in (
+        ({"a": dict(type=Tiny)}, r"set model.teachers.a.weights to a file"),
+        ({"a": dict(type=Tiny, weights="none.pth")}, r"none.pth; .* set model.teachers.a.weights to a file"),
+        ({"a": dict(type="tin", weights=__file__)}, r"teacher a: unknown network 'tin'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Distiller(Tiny(), binds=BINDS, teachers=teachers)
+    with pytest.raises(UserError, match=r"untrained_teacher must be True or False, got 'no'"):
+        distiller(untrained_teacher="no")
     with pytest.raises(UserError, match=r"teachers must be a dict"):
         Distiller(Tiny(), binds=BINDS, teachers=[Tiny()])
 

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 import segkd
-from segkd.arguments import whole
+from segkd.arguments import flag, whole
 from segkd.engine.overrides import KEYS, OPTIONAL, override
 from segkd.errors import UserError, nearest
 from segkd.files import replacing
@@ -91,6 +91,9 @@ def check_values(cfg: dict[str, Any], path: Path) -> None:
         if value is None:
             continue
         node[name] = whole(value, key, "config", least)
+
+    if "channels_last" in cfg.get("engine", {}):
+        flag(cfg["engine"]["channels_last"], "engine.channels_last", "config")
 
 
 def _lookup(cfg: Mapping[str, Any], key: str) -> Any:

@@ -123,6 +123,10 @@ class FiniteLossHook(Hook):
             )
 
 
+ROUNDING = 1e-5  # of the loudest term's gradient: what a term of no value may have by float32's rounding
+NOTHING = 1e-12  # a smaller value is 0 but for rounding
+
+
 class TermWarning(UserWarning):
     """A term of the loss teaches nothing, or drowns all others."""
 
@@ -130,9 +134,9 @@ class TermWarning(UserWarning):
 class GradientWatchHook(Hook):
     """Every ``interval`` steps, the norm of each term's gradient to all of the student's parameters.
 
-    A term that is silent (no gradient at all) or louder than all others together by ``dominance`` is warned about,
-    once, by a ``TermWarning``. One whose value is 0, too, is silent the second time in a row: a batch may lack the
-    labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud while no bind is
+    A term that is silent (no gradient, but for rounding) or louder than all others together by ``dominance`` is warned
+    about, once, by a ``TermWarning``. One whose value is 0, too, is silent the second time in a row: a batch may lack
+    the labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud while no bind is
     heard.
 
     Args:
@@ -161,12 +165,16 @@ class GradientWatchHook(Hook):
         self.record({"step": runner.iter + 1, "gradients": norms})
         binds = {f"loss_bind_{name}": bind.is_on(runner.iter) for name, bind in model.terms().items()}
         on = {name: norm for name, norm in norms.items() if binds.get(name, True)}
-        self._judge_silent({name: float(outputs[name]) for name, norm in on.items() if norm == 0}, runner.iter + 1)
+        values = {name: float(outputs[name]) for name in on}
+        values = {name: 0.0 if abs(value) < NOTHING else value for name, value in values.items()}
+        faint = ROUNDING * max(on.values(), default=0.0)
+        deaf = {k: values[k] for k, norm in on.items() if norm == 0 or (norm <= faint and values[k] == 0)}
+        self._judge_silent(deaf, runner.iter + 1)
         if any(on.get(name, 0.0) > 0 for name in binds):
             self._judge_loud(on, runner.iter + 1)
 
     def _judge_silent(self, values: Mapping[str, float], step: int) -> None:
-        """``values`` of the terms that are on and have no gradient."""
+        """``values`` of the terms that are on and have no gradient, but for rounding."""
         for name, value in values.items():
             if value != 0 or name in self.idle:
                 self._warn(step, name, "silent", "gives the student no gradient: it teaches nothing")

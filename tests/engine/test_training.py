@@ -410,6 +410,11 @@ def test_a_term_that_is_always_zero_is_silent_and_supervision_is_not_loud_for_it
     assert said == ["step 2: the term loss_bind_own gives the student no gradient: it teaches nothing"]
 
 
+def test_a_term_of_nothing_but_rounding_is_silent() -> None:
+    one_node = dict(student="fusion", teacher="fusion", loss=dict(type=PairWise, pool=("kernel", 500)))
+    assert any("loss_bind_own gives the student no gradient" in text for text in watched(dict(own=one_node)))
+
+
 def test_a_term_of_zero_is_judged_the_second_time_and_while_it_is_on() -> None:
     assert watched(dict(own=RKD), steps=1) == []
     assert watched(dict(own=dict(RKD, schedule=dict(stop=1)))) == []
