@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from segkd.inspection import LayerInfo
     from segkd.segmentor import TrainingModel
 
+#: of a bind, shown where a config sets them
+OPTIONS = ("of", "schedule", "lr_factor", "masked", "size", "first_stage")
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
@@ -38,6 +41,7 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Build the model without needing any weights, and print it."""
     from segkd.engine.build import build_model
+    from segkd.engine.config import textual
 
     cfg = load(args)
     size = args.size or default_size(cfg)
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     content = {role: _layers(network, size) for role, network in _networks(model).items()}
     for role, network in _networks(model).items():
         _print_layers(f"{role} {type(network).__name__}, input {size[0]}x{size[1]} (HxW)", content[role], args.depth)
-    binds = _binds(model)
+    binds = _binds(model, textual(cfg["model"].get("binds", {})))
     _print_binds(binds)
     save_json(args.json, {"layers": {k: [x._asdict() for x in v] for k, v in content.items()}, "binds": binds})
 
@@ -88,12 +92,13 @@ def _print_layers(title: str, layers: list[LayerInfo], depth: int | None) -> Non
     say("")
 
 
-def _binds(model: TrainingModel) -> list[dict[str, Any]]:
+def _binds(model: TrainingModel, configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for name, bind in getattr(model, "binds", {}).items():
         for m, connector in zip(bind.shapes, bind.connectors, strict=True):
             row = {"bind": name, "loss": type(bind.loss).__name__, "weight": bind.weight}
             row["connector"] = type(connector).__name__ if any(connector.children()) else None
+            row["options"] = {key: configs[name][key] for key in OPTIONS if configs[name].get(key) is not None}
             rows.append(row | {k: getattr(m, k) for k in m.__slots__})
     return rows
 
@@ -104,13 +109,21 @@ def _print_binds(binds: list[dict[str, Any]]) -> None:
     for b in binds:
         if b["bind"] != last:
             connector = f", connector {b['connector']}" if b["connector"] else ""
-            say(f"bind {b['bind']}: {b['loss']}, weight {b['weight']:g}{connector}", style="bold")
+            options = "".join(f", {key} {_option(value)}" for key, value in b["options"].items())
+            say(f"bind {b['bind']}: {b['loss']}, weight {b['weight']:g}{connector}{options}", style="bold")
             last = b["bind"]
         rows = [("", "tap", "gives", "enters the loss as")]
         rows += [
             (role, _tap(b[role]), _text(b[f"{role}_raw"]), _text(b[f"{role}_met"])) for role in ("student", "teacher")
         ]
         say_columns(rows, indent="  ")
+
+
+def _option(value: Any) -> str:
+    """A value of a bind's option, in words where it is a dict: ``warmup 1000, decay cosine``."""
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{key} {_option(inner)}" for key, inner in value.items()) + ")"
+    return str(value)
 
 
 def _tap(path: str) -> str:

@@ -15,6 +15,7 @@ CONNECT = "dict(student=['fusion','head'], teacher=['encoder.layer2','decoder'],
 
 def test_layers_stay_on_one_line_and_binds_are_readable(segkd: Run, tmp_path: Path) -> None:
     changes = ["--set", f"model.binds.deep={CONNECT}", "--set", "model.binds.deep.connector.type=conv1x1"]
+    changes += ["--set", "model.binds.deep.schedule.warmup=3"]
     json_file = tmp_path / "inspect.json"
     result = segkd("inspect", "distill/synthetic/fast_scnn_kd_cwd", "--size", "64x96", *changes, "--json", json_file)
     assert result.code == 0, result.err
@@ -23,7 +24,7 @@ def test_layers_stay_on_one_line_and_binds_are_readable(segkd: Run, tmp_path: Pa
     layer = next(line for line in lines if line.startswith("global_features.stage2 "))
     assert layer.split() == ["global_features.stage2", "Sequential", "96", "32", "2x3"]
     at = next(k for k, line in enumerate(lines) if line.startswith("bind deep"))
-    assert lines[at] == "bind deep: AttentionTransfer, weight 1, connector Conv1x1"
+    assert lines[at] == "bind deep: AttentionTransfer, weight 1, connector Conv1x1, schedule (warmup 3), size student"
     assert lines[at + 2].split() == ["student", "fusion", "1x128x8x12", "1x128x8x12"]
     assert lines[at + 3].split() == ["teacher", "encoder.layer2", "1x128x8x12", "1x128x8x12"]
     assert lines[at + 6].split() == ["teacher", "decoder", "1x256x16x24", "1x256x16x24"]
