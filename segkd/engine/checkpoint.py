@@ -25,6 +25,7 @@ LAST = "student_last.pth"
 BEST = "student_best.pth"
 LOG = "log.jsonl"
 FIRST_STAGES = "first_stage_*.pth"
+NOT_OF_KIND = ("initial_lr", "lr_mult", "decay_mult")  # keys that schedulers and mmengine add to an optimiser's groups
 
 
 @contextmanager
@@ -155,16 +156,16 @@ def check_state(model: TrainingModel, wrapper: OptimWrapper | OptimWrapperDict, 
     kept = _kept(wrapper, state["optimizer"])
     for name, own_wrapper in _by_name(wrapper).items():
         groups = [own_wrapper.optimizer.param_groups, kept.get(name, {}).get("param_groups", [])]
-        kinds = [{key for group in side for key in group if key != "initial_lr"} for side in groups]
-        if kinds[0] != kinds[1]:
-            raise UserError(
-                "the run to resume was trained by another optimiser: set optim.optimizer and optim.critic as they "
-                "were, or start anew"
-            )
         if [len(group["params"]) for group in groups[0]] != [len(group["params"]) for group in groups[1]]:
             raise UserError(
                 "the run to resume has other groups of parameters: set optim.paramwise and the binds' lr_factor as "
                 "they were, or start anew"
+            )
+        kinds = [{key for group in side for key in group if key not in NOT_OF_KIND} for side in groups]
+        if kinds[0] != kinds[1]:
+            raise UserError(
+                "the run to resume was trained by another optimiser: set optim.optimizer and optim.critic as they "
+                "were, or start anew"
             )
 
 

@@ -92,6 +92,14 @@ def test_a_resumed_run_that_fails_keeps_the_config_that_it_had(
     train(steps(3), run, resume=True)
 
 
+def test_another_rate_of_a_bind_alone_needs_a_new_run(tmp_path: Path) -> None:
+    cfg = config("distilled", schedule=dict(steps=2))
+    train(cfg, tmp_path / "run")
+    other = changed(changed(cfg, "model.binds.deep.lr_factor", 0.1), "schedule.steps", 4)
+    with pytest.raises(UserError, match=r"other groups of parameters: .* the binds' lr_factor"):
+        train(other, tmp_path / "run", resume=True)
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("optim.optimizer.type", "Adamw", "optim.optimizer: unknown optimiser 'Adamw'"),
     ("optim.optimizer.type", "LBFGS", "LBFGS computes the loss several times a step"),
