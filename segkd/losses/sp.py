@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from segkd.errors import UserError
 from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
@@ -37,16 +37,41 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
-        return F.mse_loss(_similarity(s), _similarity(t), reduction="sum") / len(s)
+        s, t = _products(raise_precision(student)), _products(raise_precision(teacher.detach()))
+        total: Tensor = _Distance.apply(s, unit(t, ROUNDING))
+        return total / len(s)
 
 
-def _similarity(rows: Tensor) -> Tensor:
-    """(M, D) -> (M, M) with rows of unit length."""
+class _Distance(torch.autograd.Function):
+    """``sum over i of |s_i / |s_i| - t_i|^2`` of rows; a row s_i that is none counts as 0, without gradient.
+
+    Makes the gradient in the forward pass, where the unit rows are.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, s: Tensor, t: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(s, dim=1, keepdim=True)
+        inverse = torch.where(norm > ROUNDING, 1 / norm.clamp_min(ROUNDING), 0)
+        own = s * inverse
+        difference = own - t
+        total = torch.dot(difference.flatten(), difference.flatten())
+        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+            along = torch.linalg.vecdot(own, difference)[:, None]  # moving along itself a row stays as it is
+            ctx.grad = difference.addcmul_(own, along, value=-1).mul_(2 * inverse)  # type: ignore[attr-defined]
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.grad, None  # type: ignore[attr-defined]
+
+
+def _products(rows: Tensor) -> Tensor:
+    """(M, D) -> products (M, M) of every row with every row, up to a common factor."""
     # a common factor leaves the result as it is, and keeps products and their squares from overflow and underflow
     rows = rows.where(torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > FAINT, 0)
     rows = rows / rows.detach().abs().amax().clamp_min(FAINT / rows.shape[1] ** 0.5)
-    return unit(gram(rows[None])[0], ROUNDING)
+    return gram(rows[None])[0]
 
 
 def published_scale(
