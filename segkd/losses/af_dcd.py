@@ -41,10 +41,10 @@ class Cut(NamedTuple):
     patch_size: int = 4
 
     def check(self) -> Cut:
-        """Itself; a UserError unless these are whole numbers, from 2 for the groups and from 1 for the sides."""
-        for name, value, least in zip(self._fields, self, (2, 1, 1), strict=True):
-            whole(value, name, NAME, least)
-        return self
+        """The same as ints; a UserError unless they are whole, from 2 for the groups and from 1 for the sides."""
+        return Cut(
+            *(whole(value, name, NAME, least) for name, value, least in zip(self._fields, self, (2, 1, 1), strict=True))
+        )
 
 
 def omni_contrast(

@@ -48,7 +48,8 @@ class AuxHead(nn.Module):
         if init not in (None, *FANS):
             raise UserError(f"{type(self).__name__} has no init {init!r}; {nearest(str(init), FANS)}")
         own = type(self).__name__
-        if whole(kernel, "kernel", own) % 2 == 0:
+        kernel = whole(kernel, "kernel", own)
+        if kernel % 2 == 0:
             raise UserError(f"{own}: kernel must be odd, got {kernel}")
         number(slope, "slope", own, least=0)
         for value, argument in ((norm_first, "norm_first"), (bias, "bias"), (classifier_bias, "classifier_bias")):

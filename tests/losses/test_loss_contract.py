@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,18 @@ def make(name: str, given: Case) -> DistillationLoss:
     modules = [nn.Identity() for _ in given.teacher]
     loss.prepare([tuple(x.shape) for x in given.student], [tuple(x.shape) for x in given.teacher], modules)
     return loss.to(given.student[0].dtype) if given.student[0].dtype == torch.float64 else loss
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_number_may_be_written_as_a_float(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As configs do (2e4)."""
+    given = case(name)
+    expected, own = evaluate(make(name, given), given), trait(name)
+    arguments = inspect.signature(losses.LOSSES.get(name)).parameters.items()
+    kwargs = {key: p.default for key, p in arguments if str(p.annotation) == "int"} | dict(own.kwargs)
+    floats = {key: float(value) if type(value) is int else value for key, value in kwargs.items()}
+    monkeypatch.setitem(TRAITS, name, own._replace(kwargs=floats))
+    assert torch.equal(evaluate(make(name, given), given), expected)
 
 
 def test_parts_are_drawn_from_torchs_state_which_stays_as_it_was() -> None:
