@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.model import BaseModel
@@ -17,6 +17,20 @@ from segkd.supervision import Supervision
 from segkd.taps import tap
 
 PROBE_SIZE = (96, 128)
+
+
+class GradientNorms(NamedTuple):
+    """Norms of the gradients of named terms, in one step.
+
+    network: of each term, to all trainable parameters of the network; 0 for a term that reaches none.
+    layer: path of the shared layer, the last convolution or linear layer to run of those that every term reaches, but
+        for terms that reach none at all. None if there is none: two branches may meet nowhere before the loss.
+    shared: of each term, to that layer's parameters. All terms pull at the same weights there.
+    """
+
+    network: Mapping[str, float]
+    layer: str | None
+    shared: Mapping[str, float]
 
 
 class TrainingModel(BaseModel):
@@ -34,8 +48,8 @@ class TrainingModel(BaseModel):
 
     def __init__(self) -> None:
         super().__init__()
-        #: norm of each term's gradient to all of the student's parameters
-        self.gradient_norms: dict[str, float] = {}
+        #: of the last step that was watched
+        self.gradient_norms = GradientNorms({}, None, {})
         #: set by the engine where several processes train together; in a list, as it holds this module
         self.parallel: list[DistributedDataParallel] = []
 
@@ -70,9 +84,11 @@ class TrainingModel(BaseModel):
         """``mode="loss"``: the terms; ``"predict"``: list of label maps (H, W); ``"tensor"``: logits (N, K, H, W)."""
         if mode == "loss":
             assert label is not None
-            terms = self.losses(image, label, self.step, index)
-            if self.watch_gradients:
-                self.gradient_norms = gradient_norms(terms, self.student)
+            if not self.watch_gradients:
+                return self.losses(image, label, self.step, index)
+            with layers_run(self.student) as ran:
+                terms = self.losses(image, label, self.step, index)
+            self.gradient_norms = gradient_norms(terms, self.student, ran)
             return terms
         logits = self.student.predict(image)
         return list(logits.argmax(dim=1)) if mode == "predict" else logits
@@ -94,19 +110,57 @@ class TrainingModel(BaseModel):
         return total, OrderedDict(loss=total.detach(), **{k: v.detach() for k, v in losses.items()})
 
 
-def gradient_norms(terms: Mapping[str, Tensor], network: nn.Module) -> dict[str, float]:
-    """Norm of the gradient of each term to all trainable parameters of ``network``; 0 for a term that reaches none.
+@contextmanager
+def layers_run(network: nn.Module) -> Iterator[list[str]]:
+    """A list that fills, inside the ``with``, with the paths of the layers that run, in that order."""
+    ran: list[str] = []
+    with ExitStack() as stack:
+        for path, module in network.named_modules():
+            if next(module.parameters(recurse=False), None) is not None:
+                handle = module.register_forward_hook(lambda *_, path=path: ran.append(path))
+                stack.callback(handle.remove)
+        yield ran
 
-    All, as a network of several branches has no layer that every tap depends on.
+
+def gradient_norms(terms: Mapping[str, Tensor], network: nn.Module, ran: Sequence[str]) -> GradientNorms:
+    """Norm of the gradient of each term (a scalar) to the trainable parameters of ``network``.
+
+    To all of them, as a network of several branches may have no layer that every term depends on, and to those of the
+    deepest layer that has it, where the terms can be compared.
+
+    Args:
+        terms: scalars, with their graphs; those are kept.
+        network: that made them.
+        ran: paths of its layers in the order in which they ran, as from ``layers_run``.
     """
-    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    norms = dict.fromkeys(terms, 0.0)
+    weights = {path: weight for path, weight in network.named_parameters() if weight.requires_grad}
+    norms: dict[str, dict[str, Tensor]] = {}  # of each term, by the paths of what it reaches
     for name, value in terms.items():
+        norms[name] = {}
         if weights and value.requires_grad:
-            found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
-            parts = [grad.float().norm() for grad in found if grad is not None]
-            norms[name] = float(torch.stack(parts).norm()) if parts else 0.0
-    return norms
+            grads = torch.autograd.grad(value, list(weights.values()), retain_graph=True, allow_unused=True)
+            found = zip(weights, grads, strict=True)
+            norms[name] = {path: grad.float().norm() for path, grad in found if grad is not None}
+    reached = [found for found in norms.values() if found]
+    common = {_layer(path) for path, weight in weights.items() if weight.dim() > 1 and all(path in r for r in reached)}
+    layer = next((path for path in reversed(ran) if reached and path in common), None)
+    at_layer = {name: [v for k, v in found.items() if _layer(k) == layer] for name, found in norms.items()}
+    return GradientNorms(
+        network={name: _norm(found.values()) for name, found in norms.items()},
+        layer=layer,
+        shared={} if layer is None else {name: _norm(found) for name, found in at_layer.items()},
+    )
+
+
+def _layer(path: str) -> str:
+    """Of a parameter."""
+    return path.rpartition(".")[0]
+
+
+def _norm(parts: Iterable[Tensor]) -> float:
+    """Of the whole, from the norms of its parts; 0 without any."""
+    listed = list(parts)
+    return float(torch.stack(listed).norm()) if listed else 0.0
 
 
 class Segmentor(TrainingModel):

@@ -132,15 +132,19 @@ class TermWarning(UserWarning):
 
 
 class GradientWatchHook(Hook):
-    """Every ``interval`` steps, the norm of each term's gradient to all of the student's parameters.
+    """Every ``interval`` steps, the norms of each term's gradient: to all of the student, and at a layer they share.
 
-    A term that is silent (no gradient, but for rounding) or louder than all others together by ``dominance`` is warned
-    about, once, by a ``TermWarning``. One whose value is 0, too, is silent the second time in a row: a batch may lack
-    the labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud while no bind is
-    heard.
+    They are those of the first process's part of the batch.
+
+    A term that is silent (no gradient to any parameter, but for rounding) or louder than all others together by
+    ``dominance`` is warned about, once, by a ``TermWarning``. Loud goes by the shared layer (see ``GradientNorms``), or
+    by all parameters where branches share none. A term whose value is 0, too, is silent the second time in a row: a
+    batch may lack the labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud
+    while no bind is heard.
 
     Args:
-        record: takes {"step": ..., "gradients": {term: norm}} and {"step": ..., "warning": text}.
+        record: takes {"step": ..., "gradients": {term: norm}, "shared_layer": path or None, "shared_gradients": {term:
+            norm}} and {"step": ..., "warning": text}.
     """
 
     priority = "NORMAL"
@@ -161,17 +165,18 @@ class GradientWatchHook(Hook):
             return
         if not distributed.is_main():
             return
-        norms = model.gradient_norms
-        self.record({"step": runner.iter + 1, "gradients": norms})
+        norms, layer, shared = model.gradient_norms
+        step = runner.iter + 1
+        self.record({"step": step, "gradients": norms, "shared_layer": layer, "shared_gradients": shared})
         binds = {f"loss_bind_{name}": bind.is_on(runner.iter) for name, bind in model.terms().items()}
         on = {name: norm for name, norm in norms.items() if binds.get(name, True)}
         values = {name: float(outputs[name]) for name in on}
         values = {name: 0.0 if abs(value) < NOTHING else value for name, value in values.items()}
         faint = ROUNDING * max(on.values(), default=0.0)
         deaf = {k: values[k] for k, norm in on.items() if norm == 0 or (norm <= faint and values[k] == 0)}
-        self._judge_silent(deaf, runner.iter + 1)
+        self._judge_silent(deaf, step)
         if any(on.get(name, 0.0) > 0 for name in binds):
-            self._judge_loud(on, runner.iter + 1)
+            self._judge_loud({name: shared.get(name, norm) for name, norm in on.items()}, step)
 
     def _judge_silent(self, values: Mapping[str, float], step: int) -> None:
         """``values`` of the terms that are on and have no gradient, but for rounding."""

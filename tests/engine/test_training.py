@@ -20,7 +20,7 @@ from segkd.distiller import Distiller
 from segkd.engine.build import build_model, build_student
 from segkd.engine.checkpoint import BEST, LAST, STATE
 from segkd.engine.config import dump_config, load_config, override, textual
-from segkd.engine.hooks import FiniteLossHook, RunFilesHook, TermWarning
+from segkd.engine.hooks import FiniteLossHook, GradientWatchHook, RunFilesHook, TermWarning
 from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.losses import DistillationLoss
@@ -28,7 +28,7 @@ from segkd.losses.cwd import ChannelWise
 from segkd.losses.skd_pair import PairWise
 from segkd.models import load_weights
 from segkd.models.fast_scnn import FastSCNN
-from segkd.segmentor import Segmentor, gradient_norms
+from segkd.segmentor import GradientNorms, Segmentor, gradient_norms, layers_run
 from segkd.supervision import AuxHead
 from segkd.taps import tap
 
@@ -341,9 +341,12 @@ def test_gradient_norms_are_logged_for_each_term(tmp_path: Path) -> None:
     assert [record["step"] for record in logged] == [1, 2, 3, 4]
     assert set(logged[0]["gradients"]) == {"loss_main", "loss_aux", "loss_bind_own"}
     assert min(logged[0]["gradients"].values()) > 0
+    assert {record["shared_layer"] for record in logged} == {"learning_to_downsample.2.1.0"}  # as far as aux goes down
+    assert set(logged[0]["shared_gradients"]) == set(logged[0]["gradients"])
+    assert all(0 < value < logged[0]["gradients"][name] for name, value in logged[0]["shared_gradients"].items())
 
 
-def test_gradient_norm_is_that_of_the_weighted_term(tmp_path: Path) -> None:
+def test_gradient_norms_are_those_of_the_weighted_terms_in_all_and_at_the_shared_layer() -> None:
     model = build_model(config("distilled"))
     batch = dict(
         image=torch.randint(0, 256, (2, 3, 48, 64), dtype=torch.uint8), label=torch.randint(0, 11, (2, 48, 64))
@@ -351,11 +354,16 @@ def test_gradient_norm_is_that_of_the_weighted_term(tmp_path: Path) -> None:
     model.watch_gradients = True
     model.eval()
     model(**batch, mode="loss")
-    terms = model.losses(batch["image"], batch["label"], 0)
-    terms["loss_bind_deep"].backward()
-    grads = torch.cat([p.grad.double().flatten() for p in model.student.parameters() if p.grad is not None])
-    assert model.gradient_norms["loss_bind_deep"] == pytest.approx(float(grads.norm()), rel=1e-5)
-    assert all(p.grad is None for p in model.student.classifier.parameters())  # not reached from the tap
+    norms = model.gradient_norms
+    shared = model.student.get_submodule(norms.layer)
+    for name in ("loss_main", "loss_aux", "loss_bind_deep"):
+        model.zero_grad()
+        model.losses(batch["image"], batch["label"], 0)[name].backward()
+        for found, parts in ((norms.network, model.student), (norms.shared, shared)):
+            grads = torch.cat([p.grad.double().flatten() for p in parts.parameters() if p.grad is not None])
+            assert found[name] == pytest.approx(float(grads.norm()), rel=1e-5)
+        if name == "loss_bind_deep":
+            assert all(p.grad is None for p in model.student.classifier.parameters())  # not reached from the tap
 
 
 @pytest.mark.parametrize(
@@ -364,22 +372,47 @@ def test_gradient_norm_is_that_of_the_weighted_term(tmp_path: Path) -> None:
 )
 def test_a_term_on_a_branch_of_its_own_is_not_silent(name: str, path: str) -> None:
     network = models.create(name, num_classes=11)
-    with tap(network, [path]) as features:
+    with tap(network, [path]) as features, layers_run(network) as ran:
+        logits = network.predict(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    branch = features[path].square().mean()
+    norms = gradient_norms({"logits": logits.square().mean(), "branch": branch, "deaf": branch.detach()}, network, ran)
+    assert min(norms.network["branch"], norms.shared["branch"]) > 0
+    assert norms.layer is not None
+    assert norms.layer.startswith(path)
+    assert norms.shared["deaf"] == norms.network["deaf"] == 0  # and does not stand in the way of a shared layer
+
+
+def test_branches_that_meet_in_the_loss_alone_share_no_layer() -> None:
+    network = models.create("bisenetv2", num_classes=11)
+    with tap(network, ["detail", "semantic"]) as features, layers_run(network) as ran:
         network.predict(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
-    norms = gradient_norms({"branch": features[path].square().mean()}, network)
-    assert norms["branch"] > 0
+    norms = gradient_norms({name: feature.square().mean() for name, feature in features.items()}, network, ran)
+    assert min(norms.network.values()) > 0
+    assert (norms.layer, norms.shared) == (None, {})
+
+
+@pytest.mark.parametrize(("path", "layer"), [("up8", "up8.blend.2"), ("up16", "up16.blend.2")])
+def test_the_shared_layer_is_the_last_to_run(path: str, layer: str) -> None:
+    network = models.create("swiftnet_rn18", num_classes=11)  # registers its up-sampling from the last to the first
+    with tap(network, [path]) as features, layers_run(network) as ran:
+        logits = network.predict(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    terms = {"logits": logits.square().mean(), "feature": features[path].square().mean()}
+    assert gradient_norms(terms, network, ran).layer == layer
 
 
 def test_gradient_norms_of_frozen_parts_are_left_out() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1))
     network[0].requires_grad_(False)
-    value = network(torch.ones(1, 3)).sum()
+    with layers_run(network) as ran:
+        value = network(torch.ones(1, 3)).sum()
     terms = {"reaches": 2 * value, "constant": value.detach(), "elsewhere": torch.ones(1, requires_grad=True).sum()}
-    norms = gradient_norms(terms, network)
+    norms = gradient_norms(terms, network, ran)
     hidden = network[0](torch.ones(1, 3))
-    assert norms["reaches"] == pytest.approx(2 * float((hidden.square().sum() + 1).sqrt()), rel=1e-6)
-    assert (norms["constant"], norms["elsewhere"]) == (0, 0)
-    assert gradient_norms(terms, network.requires_grad_(False)) == dict.fromkeys(terms, 0.0)
+    assert norms.network["reaches"] == pytest.approx(2 * float((hidden.square().sum() + 1).sqrt()), rel=1e-6)
+    assert norms.network == {"reaches": norms.network["reaches"], "constant": 0, "elsewhere": 0}
+    assert (norms.layer, norms.shared) == ("1", norms.network)
+    frozen = gradient_norms(terms, network.requires_grad_(False), ran)
+    assert frozen == (dict.fromkeys(terms, 0.0), None, {})
 
 
 def test_silent_and_loud_terms_are_warned_about(tmp_path: Path) -> None:
@@ -389,6 +422,28 @@ def test_silent_and_loud_terms_are_warned_about(tmp_path: Path) -> None:
         counting(tmp_path / "loud", weight=1e6)
     for run, text in ((tmp_path, "teaches nothing"), (tmp_path / "loud", "lower its weight")):
         assert [text in record["warning"] for record in records(run, "warning")] == [True]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shared", "loud"),
+    [("fusion", 1000.0, True), ("fusion", 10.0, False), (None, None, True)],
+)
+def test_loud_goes_by_the_shared_layer_where_there_is_one(
+    layer: str | None, shared: float | None, loud: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = build_model(config("distilled"))
+    model.watch_gradients = True
+    at_layer = {} if shared is None else {"loss_main": 1.0, "loss_bind_deep": shared}
+    model.gradient_norms = GradientNorms({"loss_main": 1.0, "loss_bind_deep": 500.0}, layer, at_layer)
+    written: list[Any] = []
+    runner: Any = SimpleNamespace(model=model, iter=0)
+    GradientWatchHook(written.append, interval=1).after_train_iter(
+        runner, 0, outputs={name: torch.ones(()) for name in model.gradient_norms.network}
+    )
+    assert any("times the gradient" in str(found.message) for found in recwarn) == loud
+    assert [record.keys() & {"shared_layer", "warning"} for record in written] == [{"shared_layer"}, {"warning"}][
+        : 1 + loud
+    ]
 
 
 def watched(binds: dict[str, Any], steps: int = 3, aux: float = 0.4) -> list[str]:
