@@ -28,7 +28,7 @@ NAME = "ActivationBoundaries"
 
 
 def activation_boundaries(student: Tensor, teacher: Tensor, margin: float = 1.0, valid: Tensor | None = None) -> Tensor:
-    """``mean over samples, channels and positions of max(0, margin - z * student)^2``.
+    """``mean over samples, channels and positions of max(0, margin - z * student)^2`` (equation 7, there a sum).
 
     ``z = 1`` where the teacher's response is above 0, else -1.
 

@@ -27,7 +27,7 @@ MAX_P = 4
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, p: float = 2.0, valid: Tensor | None = None) -> Tensor:
-    """``mean over samples of sum over positions of (A(student) - A(teacher))^2``.
+    """``mean over samples of sum over positions of (A(student) - A(teacher))^2`` (equation 2, there without a square).
 
     ``A(f) = e / ||e||_2`` with the energy ``e = mean over channels of |f|^p``, pooled to the common size (on each axis
     the smaller of both) by area average before it is normalised. Mean or sum over channels give the same A.

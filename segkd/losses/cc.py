@@ -1,5 +1,5 @@
-"""Correlation congruence by a kernel (Peng et al., ICCV 2019, arXiv 1904.01802): the correlation congruence loss, with
-the Taylor expansion of the Gaussian kernel."""
+"""Correlation congruence by a kernel (Peng et al., ICCV 2019, arXiv 1904.01802): the loss of the part "Correlation
+Congruence", with the Gaussian kernel's Taylor expansion of the part "Generalized Kernel-Based Correlation"."""
 
 from __future__ import annotations
 

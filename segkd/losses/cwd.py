@@ -28,7 +28,9 @@ NAME = "ChannelWise"
 
 
 def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 4.0, valid: Tensor | None = None) -> Tensor:
-    """``T^2 * mean over samples and channels of KL(p(teacher) || p(student))``, p = softmax over positions of x / T.
+    """``T^2 * mean over samples and channels of KL(p(teacher) || p(student))`` (equation 4).
+
+    ``p(x) = softmax over positions of x / T``.
 
     Args:
         student, teacher: logits or features (N, C, H, W), one shape; the teacher is detached.

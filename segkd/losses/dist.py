@@ -39,6 +39,7 @@ def stronger_teacher(
 ) -> Tensor:
     """``T^2 * (beta * inter + gamma * intra)``, each a mean of ``1 - Pearson(student, teacher)``.
 
+    These are equations 8 and 9 of the paper, but for T^2, which its code adds.
     Of the softmax over the K classes of logits / T, the inter-class term takes the correlation over the classes and
     averages over pixels; the intra-class term takes it over the pixels of the batch, in all processes, and averages
     over classes. A correlation does not depend on scale: however small the probabilities of a class are everywhere, it

@@ -1,5 +1,5 @@
-"""Knowledge adaptation for efficient semantic segmentation (He et al., CVPR 2019, arXiv 1903.04688), sections
-3.1 (knowledge translation and adaptation) and 3.2 (affinity distillation module)."""
+"""Knowledge adaptation for efficient semantic segmentation (He et al., CVPR 2019, arXiv 1903.04688): the losses of the
+parts "Knowledge Translation and Adaptation" (autoencoder, adapted features) and "Affinity Distillation Module"."""
 
 from __future__ import annotations
 

@@ -30,7 +30,10 @@ FAINT = 1e-4  # and so are those of a smaller deviation: their gradient would be
 
 
 def standardize(logits: Tensor) -> Tensor:
-    """``z = (l - mean(l)) / (1e-7 + std(l))`` over the classes (Algorithm 1), std with K - 1 in the denominator.
+    """``z = (l - mean(l)) / (1e-7 + std(l))`` over the classes, std with K - 1 in the denominator.
+
+    That is the authors' code; the paper's Algorithm 1 has K there and no 1e-7. Both differ by a factor that acts as a
+    temperature higher by sqrt(K / (K - 1)): 2.7 % for 19 classes.
 
     Args:
         logits: (N, K, H, W) or (N, K).
@@ -71,7 +74,7 @@ def published_scale(
 
 @LOSSES.register("logit_standardization")
 class LogitStandardization(DistillationLoss):
-    """A loss of logits, ``kd`` or ``dkd``, on the ``standardize``d logits of both networks.
+    """A loss of logits, ``kd`` or ``dkd``, on the ``standardize``d logits of both networks (Algorithm 2 of the paper).
 
     The student then has to give the teacher's logits up to a factor and a shift per pixel. Taps: the logits of both
     networks, before they are upsampled.

@@ -34,7 +34,7 @@ def overhaul(student: Tensor, teacher: Tensor, margin: Tensor, valid: Tensor | N
     """``mean over samples, channels and positions of d(student, max(teacher, margin))``, the margin per channel.
 
     ``d(s, t) = (s - t)^2`` where t > 0 or s > t, else 0: where the teacher is silent the student need only be at or
-    below the margin.
+    below the margin (equations 4 and 5, there a sum).
 
     Args:
         student, teacher: responses before the ReLU (N, C, H, W), one shape; the teacher is detached.
@@ -70,7 +70,7 @@ def margin_of(norm: BatchNorm) -> Tensor:
 
     ``E[x | x < 0] = bias - s * phi(bias / s) / Phi(-bias / s)`` with ``s = |weight|``; -3 s for a channel that is
     negative in less than one case of a thousand. A weight of 0 gives min(bias, 0), where the published code divides by
-    0. Computed in float64 and rounded to float32, as published.
+    0. Computed in float64 and rounded to float32, as published (equation 10, appendix A).
     """
     if norm.affine:
         spread, centre = norm.weight.detach().double().abs(), norm.bias.detach().double()

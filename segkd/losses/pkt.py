@@ -1,4 +1,4 @@
-"""Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018, arXiv 1803.10837): the divergence of
+"""Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018, arXiv 1803.10837, section 3): the divergence of
 conditional probabilities, with the kernel of the cosine similarity."""
 
 from __future__ import annotations

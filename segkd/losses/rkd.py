@@ -25,7 +25,7 @@ BLOCK = {"cpu": 2**17, "other": 2**24}  # angles held at a time; on a CPU, as ma
 
 
 def relational_kd(student: Tensor, teacher: Tensor, w_d: float = 25.0, w_a: float = 50.0) -> Tensor:
-    """``w_d * distance term + w_a * angle term`` (sections 3.2.1 and 3.2.2), over the M samples of both sides.
+    """``w_d * distance term + w_a * angle term`` over M samples (sections 3.2.1 and 3.2.2, equations 5 to 10).
 
     Distance: ``mean over pairs (i, j) of h(d_ij(student) - d_ij(teacher))``, with
     ``d_ij = |x_i - x_j| / mean of those that are not 0``. Angle: ``mean over triples (i, j, k) of

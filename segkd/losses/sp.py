@@ -19,7 +19,7 @@ ROUNDING = 1e-6  # products, of rows whose largest number is 1, that are shorter
 
 
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
-    """``mean over samples i of |g_i(student) - g_i(teacher)|_2^2`` (the paper's loss, times M).
+    """``mean over samples i of |g_i(student) - g_i(teacher)|_2^2`` (equation 4, times M).
 
     ``g_i(F) = row i of F F^T, divided by its L2 norm``: how sample i resembles each of the M.
 

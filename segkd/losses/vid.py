@@ -32,8 +32,8 @@ NAME = "VID"
 def variational_information(mean: Tensor, teacher: Tensor, variance: Tensor, valid: Tensor | None = None) -> Tensor:
     """``mean over samples, channels and positions of ((teacher - mean)^2 / variance + log variance) / 2``.
 
-    The negative log likelihood of the teacher's feature under a Gaussian of one variance per channel, without its
-    constant ``log(2 pi) / 2``.
+    The negative log likelihood of the teacher's feature under a Gaussian of one variance per channel (equations 5 and
+    6), without its constant ``log(2 pi) / 2``.
 
     Args:
         mean: the feature that the student predicts (N, C, H, W).
