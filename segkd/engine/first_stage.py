@@ -44,7 +44,8 @@ def check_first_stages(model: TrainingModel) -> None:
         for key in sorted(set(stage) - {"steps", "optimizer"}):
             known = nearest(key, ("steps", "optimizer"))
             raise UserError(f"bind {name!r}: first_stage.{key} means nothing; {known}")
-        whole(steps, "first_stage.steps", f"bind {name!r}", least=0)
+        # the student may go without; parts that learn from the teacher alone would stay untrained for good
+        whole(steps, "first_stage.steps", f"bind {name!r}", least=1 if bind.first_learner() else 0)
         if steps and "optimizer" not in stage:
             raise UserError(f"bind {name!r}: first_stage needs optimizer=dict(type=..., lr=...)")
         if bind.critic_parameters():

@@ -67,7 +67,7 @@ def test_it_learns_from_the_teacher_and_then_stays(tmp_path: Path) -> None:
 
 def test_student_and_batches_of_the_main_training_are_untouched_by_it(tmp_path: Path) -> None:
     watches = []
-    for steps in (0, 3):
+    for steps in (1, 3):
         watches.append(Watch())
         train(learning(steps), tmp_path / f"run{steps}", hooks=[watches[-1]])
     for key, value in watches[0].weights[0].items():
@@ -113,8 +113,11 @@ def test_other_losses_train_the_student_first(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'own'.*first_stage=dict"):
         train(learning(first_stage=None), tmp_path / "run")
-    with pytest.raises(UserError, match=r"'own'.*first_stage.steps must be a whole number from 0, got 1.5"):
-        train(learning(first_stage=dict(steps=1.5, optimizer=SGD)), tmp_path / "run")
+    for steps in (1.5, 0):  # without a step its level would stay at 5 for good
+        with pytest.raises(UserError, match=rf"'own'.*first_stage.steps must be a whole number from 1, got {steps}"):
+            train(learning(first_stage=dict(steps=steps, optimizer=SGD)), tmp_path / "run")
+    with pytest.raises(UserError, match=r"'own'.*first_stage.steps must be a whole number from 0, got -1"):
+        train(learning(-1, loss=PixelwiseKD), tmp_path / "run")
     with pytest.raises(UserError, match=r"'own'.*first_stage.step means nothing; did you mean 'steps'"):
         train(learning(first_stage=dict(step=3, optimizer=SGD)), tmp_path / "run")
     with pytest.raises(UserError, match=r"'own'.*needs optimizer"):
