@@ -16,6 +16,7 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    for_part,
     mean_over,
     no_autocast,
     published_factor,
@@ -234,7 +235,7 @@ class DenseContrastive(DistillationLoss):
         hidden = draw.to(s.device) > 1 - self.mask_ratio
         valid = valid_mask(valid, (n, h, w), NAME)
         with no_autocast(s):
-            s, t = (raise_precision(x).to(next(self.generation.parameters()).dtype) for x in (s, t))
+            s, t = (for_part(self.generation, x) for x in (s, t))
             made = self.generation(s.masked_fill(hidden if valid is None else hidden | ~valid[:, None], 0))
             error = (made - t).square()
             if valid is None:

@@ -102,6 +102,11 @@ def raise_precision(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def for_part(part: nn.Module, x: Tensor) -> Tensor:
+    """``x`` in the precision of the part's parameters: of a loss's own network, which float64 inputs may meet too."""
+    return raise_precision(x).to(next(part.parameters()).dtype)
+
+
 def no_autocast(x: Tensor) -> torch.autocast:
     """A context in which no operation on ``x``'s device is cast to a lower precision."""
     return torch.autocast(device_type=x.device.type, enabled=False)

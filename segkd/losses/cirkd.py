@@ -16,6 +16,7 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    for_part,
     mean_over,
     no_autocast,
     published_factor,
@@ -295,8 +296,8 @@ class CrossImageRelational(DistillationLoss):
         assert counted is not None
         if valid is not None:
             counted = counted & valid.bool()
-        s = unit(self.head(raise_precision(student)).permute(0, 2, 3, 1)[counted], NOISE)
-        t = unit(raise_precision(teacher).permute(0, 2, 3, 1)[counted])
+        s = unit(self.head(for_part(self.head, student)).permute(0, 2, 3, 1)[counted], NOISE)
+        t = unit(for_part(self.head, teacher).permute(0, 2, 3, 1)[counted])
         terms = []
         for name, memory in self.memories.items():
             entries = self._queue(name).pick(draw.slots[name], memory.entries)

@@ -17,6 +17,7 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    for_part,
     mean_over,
     no_autocast,
     published_factor,
@@ -259,7 +260,8 @@ class ContrastiveRepresentation(DistillationLoss):
             )
         with no_autocast(s):
             rows_s, rows_t, place, classes = self._samples(s, t, label, valid)
-            v_s, v_t = _embed(self.student_embedding, rows_s), _embed(self.teacher_embedding, rows_t)
+            pairs = (self.student_embedding, rows_s), (self.teacher_embedding, rows_t)
+            v_s, v_t = (_embed(layer, for_part(layer, rows)) for layer, rows in pairs)
             own = index[place] * self.num_classes + classes if self.regions else index[place]
             choice = Choice(own, place, draw, self.num_classes if self.regions else None)
             sides = [(v, bank.to(v.dtype)) for v, bank in ((v_s, self.teacher_bank), (v_t, self.student_bank))]

@@ -14,6 +14,7 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    for_part,
     mean_over,
     no_autocast,
     published_factor,
@@ -185,7 +186,7 @@ class FactorTransfer(DistillationLoss):
         paraphraser, _ = self._parts()
         feature = single(teacher, NAME).detach()
         with no_autocast(feature):
-            x = _for(paraphraser, feature)
+            x = for_part(paraphraser, feature)
             loss: Tensor = (paraphraser(x) - x).square().mean()
             return loss
 
@@ -207,7 +208,7 @@ class FactorTransfer(DistillationLoss):
             raise UserError(f"{NAME} takes features (N, C, H, W) of one N, H and W, got {shapes} (a bind resizes)")
         mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
         with no_autocast(s):
-            s, t = _for(translator, s), _for(paraphraser, t)
+            s, t = for_part(translator, s), for_part(paraphraser, t)
             if mask is not None:
                 s, t = s.masked_fill(~mask[:, None], 0), t.masked_fill(~mask[:, None], 0)
             with torch.no_grad():
@@ -221,8 +222,3 @@ class FactorTransfer(DistillationLoss):
 
     def extra_repr(self) -> str:
         return f"k={self.k:g}, p={self.p:g}"
-
-
-def _for(part: nn.Module, feature: Tensor) -> Tensor:
-    """``feature`` in the precision of the part's parameters."""
-    return raise_precision(feature).to(next(part.parameters()).dtype)

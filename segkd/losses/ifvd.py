@@ -132,7 +132,7 @@ def _cosine_to_prototype(
     feature = raise_precision(feature).flatten(2)
     squares = feature.new_empty(feature.shape[1:])
     length = torch.stack([torch.mul(x, x, out=squares).sum(0) for x in feature]).sqrt_()
-    feature, member = _finite(feature, length, inside), member.to(feature.dtype)
+    feature, member, size = _finite(feature, length, inside), member.to(feature.dtype), size.to(feature.dtype)
     prototype = (member @ feature.transpose(1, 2)) / size
     product = (prototype @ feature).gather(1, own[:, None])[:, 0]
     small = _inverse(torch.linalg.vector_norm(prototype, dim=2))[0].gather(1, own)

@@ -16,9 +16,9 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    for_part,
     no_autocast,
     published_factor,
-    raise_precision,
     single,
     valid_mask,
 )
@@ -173,7 +173,7 @@ class KnowledgeAdaptation(DistillationLoss):
         autoencoder = self._parts()[0]
         feature = single(teacher, NAME).detach()
         with no_autocast(feature):
-            x = _for(autoencoder, feature)
+            x = for_part(autoencoder, feature)
             code, made = autoencoder(x)
             loss: Tensor = ((x - made).square().sum() + SPARSITY * code.abs().sum()) / x.numel()
             return loss
@@ -196,7 +196,7 @@ class KnowledgeAdaptation(DistillationLoss):
             raise UserError(f"{NAME} takes features (N, C, H, W) of one N, H and W, got {shapes} (a bind resizes)")
         mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
         with no_autocast(s):
-            s, t = _for(feature_adapter, s), _for(autoencoder, t)
+            s, t = for_part(feature_adapter, s), for_part(autoencoder, t)
             if mask is not None:
                 s, t = s.masked_fill(~mask[:, None], 0), t.masked_fill(~mask[:, None], 0)
                 mask = F.max_pool2d(mask[:, None].float(), self.stride, ceil_mode=True)[:, 0] > 0
@@ -214,8 +214,3 @@ class KnowledgeAdaptation(DistillationLoss):
     def extra_repr(self) -> str:
         weights = f"lambda_adapt={self.lambda_adapt:g}, lambda_affinity={self.lambda_affinity:g}"
         return f"k={self.k:g}, stride={self.stride}, p={self.p:g}, {weights}"
-
-
-def _for(part: nn.Module, feature: Tensor) -> Tensor:
-    """``feature`` in the precision of the part's parameters."""
-    return raise_precision(feature).to(next(part.parameters()).dtype)

@@ -59,7 +59,8 @@ def neuron_selectivity(
     by_channels = positions * (c_s * c_s + c_t * c_t + c_s * c_t)
     by_positions = positions * positions * (c_s + c_t)
     with no_autocast(student):
-        s, t = _rows(student, mask), _rows(teacher.detach(), mask)
+        s = _rows(student, mask)
+        t = _rows(teacher.detach().to(s.dtype), mask)
         if degree == 2 and c == 0 and by_positions < by_channels:
             total = _by_positions(s, t)
         else:

@@ -115,7 +115,8 @@ class Sampler:
         size = member.sum(1)
         image, classes = size.nonzero(as_tuple=True)
         weight = member / size.clamp_min(1)[:, None]
-        means = [torch.bmm(x.flatten(2), weight).transpose(1, 2)[image, classes] for x in (student, teacher)]
+        sides = (student, teacher)
+        means = [torch.bmm(x.flatten(2), weight.to(x.dtype)).transpose(1, 2)[image, classes] for x in sides]
         return Samples(means[0], means[1], image, classes)
 
 

@@ -37,7 +37,8 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
     with no_autocast(student):
-        s, t = _products(raise_precision(student)), _products(raise_precision(teacher.detach()))
+        s = _products(raise_precision(student))
+        t = _products(teacher.detach().to(s.dtype))
         total: Tensor = _Distance.apply(s, unit(t, ROUNDING))
         return total / len(s)
 

@@ -17,6 +17,7 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    for_part,
     mean_over,
     no_autocast,
     published_factor,
@@ -181,7 +182,7 @@ class VID(DistillationLoss):
             made_for = f"(N, {self.in_channels}, H, W)"
             raise UserError(f"{NAME} was made for a student's feature {made_for}, got {tuple(s.shape)}")
         with no_autocast(s):
-            s = raise_precision(s)
+            s = for_part(self.regressor, s)
             if valid is not None:
                 # what does not count must not meet the weights: inf or NaN would reach their gradients
                 mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)

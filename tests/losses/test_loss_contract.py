@@ -241,6 +241,23 @@ def test_half_precision_is_raised_even_under_autocast(name, dtype):
     assert value_and_gradient(name, double)[0].dtype == torch.float64
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("student", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("teacher", [torch.float64, torch.float32])
+def test_the_two_sides_may_have_two_precisions(name, student, teacher):
+    rounded = case(name, dtype=torch.bfloat16)  # exact in all of them
+    alike = rounded.changed(lambda x: x.float())
+    loss = make(name, alike)
+    want, want_grad = value_and_gradient(name, alike, copy.deepcopy(loss))
+    mixed = rounded._replace(
+        student=tuple(x.to(student) for x in rounded.student), teacher=tuple(x.to(teacher) for x in rounded.teacher)
+    )
+    value, grad = value_and_gradient(name, mixed, copy.deepcopy(loss))
+    torch.testing.assert_close(value.float(), want, rtol=1e-4, atol=1e-5)
+    for got, wanted in zip(grad, want_grad, strict=True):
+        torch.testing.assert_close(got.float(), wanted, rtol=1e-2, atol=1e-4)
+
+
 class Witness(TorchFunctionMode):
     """Notes the arithmetic that ran while autocast was on."""
 
