@@ -107,7 +107,9 @@ def assert_alike(a: Path, b: Path) -> None:
     for first, second in zip(log(a), log(b), strict=True):
         assert first.keys() == second.keys()
         assert first.get("warning", "").split(" has ")[0] == second.get("warning", "").split(" has ")[0]
-        for key in first.keys() - {"seconds_per_step", "gradients", "shared_gradients", "first_stage", "warning"}:
+        assert first.get("shared_layer") == second.get("shared_layer")
+        local = {"seconds_per_step", "gradients", "shared_gradients"}
+        for key in first.keys() - local - {"shared_layer", "first_stage", "warning"}:
             assert second[key] == pytest.approx(first[key], rel=1e-3, abs=1e-5), key
 
 
