@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--teacher", required=True, help="the published ESPNet weights")
     parser.add_argument("--losses", nargs="*", default=LOSSES, help="names after distill/camvid/fast_scnn_")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default="work/camvid_comparison", help="run folders go here")
     parser.add_argument("--json", default="configs/distill/camvid/comparison.json")
@@ -57,8 +58,8 @@ def main() -> None:
         }
         rows[name] |= {"trained_with": trained["git_commit"], "val_curve": curve(run)}
     batch = load_config("students/camvid/fast_scnn")["data"]["batch_size"]
-    content = {"steps": args.steps, "batch_size": batch, "seed": 0, "checkpoint": "last", "rows": rows}
-    write_json(args.json, content | environment(0))
+    content = {"steps": args.steps, "batch_size": batch, "seed": args.seed, "checkpoint": "last", "rows": rows}
+    write_json(args.json, content | environment(args.seed))
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["test_miou"]):
         console.print(f"| {name} | {row['test_miou']:.2f} | {row['val_miou']:.2f} |")
 
@@ -69,6 +70,7 @@ def config(name: str, args: argparse.Namespace) -> dict[str, Any]:
         f"schedule.steps={args.steps}",
         "schedule.val_interval=300",
         f"engine.threads={args.threads}",
+        f"seed={args.seed}",
     ]
     if name == "alone":
         return load_config("students/camvid/fast_scnn", overrides)
