@@ -41,9 +41,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", default="work/camvid_comparison", help="run folders go here")
-    parser.add_argument("--json", default="configs/distill/camvid/comparison.json")
+    parser.add_argument("--out", help="run folders go here (default: work/camvid_comparison, another for each seed)")
+    parser.add_argument("--json", help="default: configs/distill/camvid/comparison.json, another for each seed")
     args = parser.parse_args()
+    seeded = f"_seed{args.seed}" if args.seed else ""
+    args.out = args.out or f"work/camvid_comparison{seeded}"
+    args.json = args.json or f"configs/distill/camvid/comparison{seeded}.json"
     rows: dict[str, dict[str, Any]] = {}
     for name in ("alone", *args.losses):
         cfg, run = config(name, args), Path(args.out) / name
