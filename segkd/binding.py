@@ -23,6 +23,8 @@ from segkd.taps import TapPath, evaluating, read_taps
 
 SIZES = ("smaller", "student", "teacher")
 IGNORE_INDEX = 255
+#: the rms of a teacher's features that a loss which compares values can be given as they are
+USUAL_RMS = (0.1, 10.0)
 
 
 class Bind(nn.Module):
@@ -36,6 +38,11 @@ class Bind(nn.Module):
         schedule: how the weight changes over the training: ``dict(warmup=1000, decay="cosine", stop=40000)``, see
             ``segkd.schedules.WeightSchedule``.
         lr_factor: factor of the learning rate for what trains in this bind (connectors, the loss's own parts).
+        teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values: their
+            weights presume an rms of about 1, and a teacher trained with a strong weight decay may give features 20
+            times as faint, whose squares are lost beside the other terms. A training warns of features that are far
+            from it, with the factor that they need; 1 says that they are meant as they are. With another than 1 the
+            loss gets no ``teacher_modules``, as no layer gives what it compares: OFD estimates margins.
         of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
             tap, each resized to the first one's height and width.
         size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), or at the
@@ -60,6 +67,7 @@ class Bind(nn.Module):
         of: str | None = None,
         lr_factor: float = 1.0,
         first_stage: Mapping[str, Any] | None = None,
+        teacher_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.student_paths, self.teacher_paths = _paths(student, "student"), _paths(teacher, "teacher")
@@ -74,6 +82,9 @@ class Bind(nn.Module):
         self.masked = arguments.flag(masked, "masked", "a bind")
         self.weight = arguments.number(weight, "weight", "a bind", least=0)
         self.lr_factor = arguments.number(lr_factor, "lr_factor", "a bind", least=0)
+        scale = 1 if teacher_scale is None else teacher_scale
+        self.teacher_scale = arguments.positive(scale, "teacher_scale", "a bind")
+        self._meant_as_is = teacher_scale == 1
         self.schedule: WeightSchedule = construct(WeightSchedule, schedule or {})
         self.loss: DistillationLoss = LOSSES.build(loss)
         if not isinstance(self.loss, DistillationLoss):
@@ -84,6 +95,8 @@ class Bind(nn.Module):
             with drawn_apart(f"connector {number}"):
                 self.connectors.append(nn.Identity() if connector is None else CONNECTORS.build(connector))
         self.shapes: list[Meeting] = []
+        #: root mean square of the teacher's features as they first entered the loss, where it compares values
+        self.teacher_rms: Tensor | None = None
         self.first_stage = None if first_stage is None else dict(first_stage)
         if self.first_stage is None and self.first_learner():
             raise UserError(
@@ -115,7 +128,8 @@ class Bind(nn.Module):
             for paths, raw, m in zip(zip(self.student_paths, self.teacher_paths, strict=True), pairs, met, strict=True)
         ]
         self._check_channels()
-        modules = [] if averaged else [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
+        made = averaged or self.teacher_scale != 1
+        modules = [] if made else [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
         with refusing(f"{type(self.loss).__name__} cannot be made for these features"):
             self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
 
@@ -151,6 +165,8 @@ class Bind(nn.Module):
     ) -> Tensor:
         """The loss itself, without weight and schedule."""
         students, teachers = self.meet(student, teacher)
+        if self.loss.compares_values and self.teacher_rms is None:
+            self.teacher_rms = root_mean_square(teachers)
         label = resize_label(label, students[0].shape[-2:])
         options: dict[str, Any] = {"valid": label != IGNORE_INDEX} if self.masked else {}
         if self.loss.uses_index:
@@ -178,13 +194,30 @@ class Bind(nn.Module):
             return None
         return self.loss.critic_loss(**given)
 
+    def scale_advice(self) -> str:
+        """What is wrong with the scale of the teacher's features, as they first entered the loss; "" for nothing."""
+        if self.teacher_rms is None:
+            return ""
+        rms, loss = float(self.teacher_rms), type(self.loss).__name__
+        if rms == 0:
+            return "the teacher's features are 0 everywhere: tap another layer"
+        if self._meant_as_is or USUAL_RMS[0] <= rms <= USUAL_RMS[1]:
+            return ""
+        return (
+            f"the teacher's features have an rms of {rms:.2g}, and {loss} compares values, by a weight for about 1: "
+            f"set teacher_scale={self.teacher_scale / rms:.2g} in this bind (or 1, if they are meant as they are)"
+        )
+
     def meet(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Tapped features -> both sides' as they enter the loss, in the order of the taps; the teacher's detached."""
         met = [
             self._meet(connector(student[s]), teacher[t])
             for connector, s, t in zip(self.connectors, self.student_paths, self.teacher_paths, strict=True)
         ]
-        return [m[0] for m in met], [m[1].detach() for m in met]
+        teachers = [m[1].detach() for m in met]
+        if self.teacher_scale != 1:
+            teachers = [t * self.teacher_scale for t in teachers]
+        return [m[0] for m in met], teachers
 
     def parameter_options(self) -> dict[str, dict[str, float]]:
         """Learning rate and weight decay factors by the beginnings of parameter names, where they are not 1."""
@@ -262,6 +295,12 @@ def drawn_apart(name: str) -> Iterator[None]:
 def one_or_all(features: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
     """What a loss gets: the tensor of a bind with one tap, else a tuple."""
     return features[0] if len(features) == 1 else tuple(features)
+
+
+def root_mean_square(features: Sequence[Tensor]) -> Tensor:
+    """Of all numbers of several tensors together, in float64."""
+    squares = torch.stack([x.detach().double().square().sum() for x in features]).sum()
+    return (squares / sum(x.numel() for x in features)).sqrt()
 
 
 def resize_feature(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.losses.at import AttentionTransfer
 from segkd.losses.cwd import ChannelWise
+from segkd.losses.fitnet import FitNet
 from segkd.losses.kd import PixelwiseKD
 from segkd.losses.mgd import MaskedGenerative
-from segkd.losses.ofd import Overhaul
+from segkd.losses.ofd import Overhaul, overhaul
 from segkd.models import Network, Preprocess
 from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import Segmentor
@@ -199,6 +201,7 @@ def test_teacher_loads_its_weights_strictly(tmp_path: Path) -> None:
         (dict(first_stage=3), r"first_stage must be a dict of arguments, got 3"),
         (dict(masked="no"), r"masked must be True or False, got 'no'"),
         (dict(weight="1"), r"weight must be a number from 0, got '1'"),
+        (dict(teacher_scale=0), r"teacher_scale must be a number above 0, got 0"),
         (dict(lr_factor=float("nan")), r"lr_factor must be a number from 0, got nan"),
         (dict(of=3), r"there is no teacher 3"),
         (dict(loss=PixelwiseKD), r"a loss is given as dict\(type=PixelwiseKD\), got the class alone"),
@@ -368,6 +371,69 @@ def test_margins_of_several_averaged_teachers_are_estimated_from_their_mean():
     bind["loss"] = dict(type=Overhaul, margin="bn")
     with pytest.raises(UserError, match="mean of several teachers'"):
         Distiller(Tiny(), binds=dict(both=bind), teachers=teachers, probe_size=(48, 64))
+
+
+def test_a_scale_applies_to_the_teacher_alone() -> None:
+    taps: dict[str, Any] = dict(student="norm", teacher="norm", size="student")
+    binds = dict(
+        plain=taps | dict(loss=dict(type=FitNet)),
+        scaled=taps | dict(loss=dict(type=FitNet), teacher_scale=3.0),
+        margins=taps | dict(loss=dict(type=Overhaul), teacher_scale=3.0),
+    )
+    torch.manual_seed(0)
+    model = Distiller(Tiny(), Tiny(), binds, probe_size=(48, 64)).eval()
+    image, label = batch()
+    terms = model.losses(image, label, 0)
+    feature = {side: read_taps(net, ["norm"], net.preprocess(image))["norm"].detach() for side, net in sides(model)}
+    for name, scale in (("plain", 1), ("scaled", 3)):
+        want = (feature["student"] - scale * feature["teacher"]).square().mean()
+        torch.testing.assert_close(terms[f"loss_bind_{name}"].detach(), want)
+        rms = (scale * feature["teacher"]).square().mean().sqrt().double()
+        torch.testing.assert_close(model.terms()[name].teacher_rms, rms)
+    loss, t = model.terms()["margins"].loss, 3 * feature["teacher"]
+    below = t.clamp_max(0).sum((0, 2, 3)) / (t < 0).sum((0, 2, 3)).clamp_min(1)  # not the BatchNorm's, which is not 3 t
+    torch.testing.assert_close(terms["loss_bind_margins"].detach(), overhaul(feature["student"], t, below))
+    assert loss.seen is not None
+    binds["margins"]["loss"] = dict(type=Overhaul, margin="bn")
+    with pytest.raises(UserError, match="or scaled"):
+        Distiller(Tiny(), Tiny(), binds, probe_size=(48, 64))
+
+
+def sides(model: Distiller) -> list[tuple[str, Network]]:
+    return [("student", model.student), ("teacher", model.teacher)]
+
+
+@pytest.mark.parametrize(
+    ("factor", "scale", "advice"),
+    [
+        (1.0, None, None),
+        (
+            0.02,
+            None,
+            r"the teacher's features have an rms of 0.01\d?, and FitNet compares values.*teacher_scale=\d\d in",
+        ),
+        (0.02, 60.0, None),
+        (0.02, 1, None),  # meant as they are
+        (1.0, 60.0, r"an rms of \d\d, .*teacher_scale=1(.\d)? in"),  # a scale made for another teacher
+        (30.0, None, r"an rms of \d\d, .*teacher_scale=0.0\d+ in"),
+        (0.0, None, "the teacher's features are 0 everywhere: tap another layer"),
+        (0.0, 1, "the teacher's features are 0 everywhere"),
+    ],
+)
+def test_a_bind_says_what_scale_its_teacher_needs(factor: float, scale: float | None, advice: str | None) -> None:
+    torch.manual_seed(0)
+    teacher = Tiny()
+    with torch.no_grad():
+        teacher.norm.weight.mul_(factor)
+    taps = dict(student="norm", teacher="norm", teacher_scale=scale)
+    binds = dict(hint=taps | dict(loss=dict(type=FitNet)), attention=taps | dict(loss=dict(type=AttentionTransfer)))
+    model = Distiller(Tiny(), teacher, binds, probe_size=(48, 64))
+    hint, attention = model.terms()["hint"], model.terms()["attention"]
+    assert hint.scale_advice() == ""  # nothing was heard yet
+    model.losses(*batch(), 0)
+    said = hint.scale_advice()
+    assert re.match(f".*{advice}", said) if advice else said == ""
+    assert attention.scale_advice() == ""  # compares directions, whatever the scale
 
 
 def test_mistakes_with_several_teachers_are_named():

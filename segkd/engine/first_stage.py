@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from segkd.engine import distributed
 from segkd.engine.build import build_train_loader
 from segkd.engine.checkpoint import FIRST_STAGES, LOG, append, read_file, save_atomically
 from segkd.engine.config import textual
+from segkd.engine.hooks import TermWarning
 from segkd.engine.optimizers import build_wrapper, clip_grad, optimizer_class
 from segkd.errors import UserError, nearest
 from segkd.segmentor import TrainingModel
@@ -76,13 +78,17 @@ def kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel, name: str) -> 
 
 def _made_with(cfg: Mapping[str, Any], model: TrainingModel, name: str) -> dict[str, Any]:
     """What the result of a first stage depends on, as plain values."""
-    stage = stages(model)[name]
+    stage, bind = stages(model)[name], model.terms()[name]
     optimizer = dict(stage.get("optimizer") or {})
     if optimizer:
         optimizer["type"] = optimizer_class(optimizer, _key(name))
     text = repr(dict(sorted(textual(optimizer).items())))
     made = {"seed": int(cfg.get("seed", 0)), "steps": stage["steps"], "optimizer": text}
-    return made | {"lr_factor": model.terms()[name].lr_factor, "clip_grad": repr(dict(clip_grad(cfg) or {}))}
+    return made | {
+        "lr_factor": bind.lr_factor,
+        "teacher_scale": bind.teacher_scale,
+        "clip_grad": repr(dict(clip_grad(cfg) or {})),
+    }
 
 
 def _learners(model: TrainingModel, name: str) -> nn.ModuleDict:
@@ -172,6 +178,8 @@ def _train(
             value = float(distributed.mean(loss.detach()))
             if not math.isfinite(value):
                 raise UserError(f"first stage of {name!r}, step {step + 1}: the loss is not finite; lower its lr")
+            if step == 0 and distributed.is_main() and (advice := model.terms()[name].scale_advice()):
+                warnings.warn(f"first stage of {name}: {advice}", TermWarning, stacklevel=2)
             wrapper.update_params(loss)
             if wrapper.should_update():
                 model.terms()[name].loss.after_step()

@@ -128,7 +128,7 @@ NOTHING = 1e-12  # a smaller value is 0 but for rounding
 
 
 class TermWarning(UserWarning):
-    """A term of the loss teaches nothing, or drowns all others."""
+    """A term of the loss teaches nothing, drowns all others, or gets features of another scale than it presumes."""
 
 
 class GradientWatchHook(Hook):
@@ -139,7 +139,8 @@ class GradientWatchHook(Hook):
     A term that is silent (no gradient to any parameter, but for rounding) or louder than all others together by
     ``dominance`` is warned about, once, by a ``TermWarning``. Loud goes by the shared layer (see ``GradientNorms``), or
     by all parameters where branches share none. A term whose value is 0, too, is silent the second time in a row: a
-    batch may lack the labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud
+    batch may lack the labels that it needs. So are features of a scale that the loss does not presume
+    (``Bind.scale_advice``). Terms whose schedule has them off are not judged, nor is supervision loud
     while no bind is heard.
 
     Args:
@@ -175,6 +176,9 @@ class GradientWatchHook(Hook):
         faint = ROUNDING * max(on.values(), default=0.0)
         deaf = {k: values[k] for k, norm in on.items() if norm == 0 or (norm <= faint and values[k] == 0)}
         self._judge_silent(deaf, step)
+        for name, bind in model.terms().items():
+            if bind.is_on(runner.iter) and (advice := bind.scale_advice()):
+                self._warn(step, f"loss_bind_{name}", "scale", f"is off its scale: {advice}")
         if any(on.get(name, 0.0) > 0 for name in binds):
             self._judge_loud({name: shared.get(name, norm) for name, norm in on.items()}, step)
 

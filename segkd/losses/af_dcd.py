@@ -176,6 +176,8 @@ class DenseContrastive(DistillationLoss):
     True
     """
 
+    compares_values = True
+
     def __init__(
         self,
         temperature: float = 0.07,

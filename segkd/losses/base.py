@@ -25,12 +25,15 @@ class DistillationLoss(nn.Module):
         raw_sizes: the loss makes height and width meet itself; the bind then hands over both maps as they are.
         any_channels: student and teacher may have different channel counts.
         uses_index: the loss is also called with ``index=``, the samples' numbers (N,) in the data set (memory banks).
+        compares_values: the loss compares the teacher's values as they are, so that its weight presumes their scale:
+            features with an rms of about 1. A bind's ``teacher_scale`` brings fainter ones there.
         no_weight_decay: names of own parameters that the optimiser must not decay.
     """
 
     raw_sizes: bool = False
     any_channels: bool = False
     uses_index: bool = False
+    compares_values: bool = False
     no_weight_decay: Sequence[str] = ()
 
     def __init__(self) -> None:  # not Module's, which would take any argument
@@ -44,7 +47,8 @@ class DistillationLoss(nn.Module):
     ) -> None:
         """Make all parameters and buffers, from shapes probed with one batch, before optimisers exist.
 
-        ``teacher_modules`` are the tapped layers; none where the features are the mean of several teachers'.
+        ``teacher_modules`` are the tapped layers; none where no layer gives what enters the loss: the
+        mean of several teachers' features, or scaled ones.
         """
 
     def sample(self, *shapes: tuple[int, ...], seed: int, index: Sequence[int] | None = None) -> Any:

@@ -89,6 +89,8 @@ class FitNet(DistillationLoss):
     0.0
     """
 
+    compares_values = True
+
     def forward(
         self,
         student: Tensors,

@@ -138,6 +138,8 @@ class FlowOfSolution(DistillationLoss):
     0.0
     """
 
+    compares_values = True
+
     def forward(
         self,
         student: Tensors,

@@ -114,6 +114,8 @@ class MaskedGenerative(DistillationLoss):
     True
     """
 
+    compares_values = True
+
     def __init__(self, lambda_mgd: float = 0.75) -> None:
         super().__init__()
         self.lambda_mgd = number(lambda_mgd, "lambda_mgd, the share that is hidden,", NAME, least=0, below=1)

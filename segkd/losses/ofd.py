@@ -154,11 +154,11 @@ class Overhaul(DistillationLoss):
 
     Margins are the teacher's mean negative responses per channel, a buffer. Where the tapped layer is a BatchNorm, or a
     sequence that ends in one, they follow from its weight and bias (tap its output). Where there is none, as at the
-    ReLU behind a residual sum (``layer4.2.relu@input#-1``) or for the mean of several teachers, they are the mean over
-    all batches so far, this one included, at valid positions; in eval, of what training has seen (of this batch, if
-    nothing). The published code takes a residual block's last BatchNorm for it, whose statistics are not the sum's. A
-    teacher tapped behind its ReLU has no negative response: its margins are 0. A batch repeated twice and a map tiled
-    2 x 2 give the same value.
+    ReLU behind a residual sum (``layer4.2.relu@input#-1``), for the mean of several teachers or a scaled one, they are
+    the mean over all batches so far, this one included, at valid positions; in eval, of what training has seen (of this
+    batch, if nothing). The published code takes a residual block's last BatchNorm for it, whose statistics are not the
+    sum's. A teacher tapped behind its ReLU has no negative response: its margins are 0. A batch repeated twice and a
+    map tiled 2 x 2 give the same value.
 
     Args:
         margin: "auto" as described, "bn" (an error without a BatchNorm) or "estimate" (from responses in any case).
@@ -169,6 +169,8 @@ class Overhaul(DistillationLoss):
     >>> [round(margin, 3) for margin in loss.margin.tolist()[:2]]  # the mean of a Gaussian's negative half
     [-0.798, -0.798]
     """
+
+    compares_values = True
 
     margin: Tensor
     seen: Tensor | None
@@ -196,7 +198,7 @@ class Overhaul(DistillationLoss):
         if norm is not None and norm.num_features != channels:
             norm = None
         if norm is None and self.source == "bn":
-            found = "mean of several teachers'" if tapped is None else f"a {type(tapped).__name__}"
+            found = "mean of several teachers', or scaled" if tapped is None else f"a {type(tapped).__name__}"
             raise UserError(
                 f"{NAME}: the teacher's tap is {found}, not a BatchNorm of {channels} channels; tap one, or leave "
                 'margin="bn" out: margins are then estimated from the responses'

@@ -120,6 +120,7 @@ class VID(DistillationLoss):
     """
 
     any_channels = True
+    compares_values = True
     no_weight_decay = ("log_scale",)
 
     def __init__(self, num_mid_channel: int | None = None, init_pred_var: float = 5.0, eps: float = 1e-5) -> None:

@@ -219,10 +219,11 @@ def test_a_new_run_without_a_first_stage_leaves_no_earlier_one(tmp_path: Path) -
             dict(first_stage=dict(steps=5, optimizer=SGD | dict(lr=0.5))),
             r"first_stage_own.pth was trained with optimizer .*'lr': 0.05.*, not .*'lr': 0.5.* without --resume",
         ),
+        (dict(teacher_scale=2.0), r"first_stage_own.pth was trained with teacher_scale 1.0, not 2.0; .* --resume"),
         (dict(loss=Wider), r"first_stage_own.pth holds another loss .*'bind.loss.level' differs.* without --resume"),
         (dict(loss=PixelwiseKD), r"first_stage_own.pth holds another loss .* without --resume"),
     ],
-    ids=["seed", "steps", "optimizer", "shape", "loss"],
+    ids=["seed", "steps", "optimizer", "scale", "shape", "loss"],
 )
 def test_a_resumed_run_refuses_a_first_stage_of_another_config(
     tmp_path: Path, change: dict[str, Any], message: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -446,7 +447,7 @@ def test_loud_goes_by_the_shared_layer_where_there_is_one(
     ]
 
 
-def watched(binds: dict[str, Any], steps: int = 3, aux: float = 0.4) -> list[str]:
+def watched(binds: dict[str, Any], steps: int = 3, aux: float = 0.4, about: str = "the term") -> list[str]:
     """What a run that watches the gradients at each step warns of."""
     cfg = config("distilled", schedule=dict(steps=steps, val_interval=steps), engine=dict(gradient_interval=1))
     cfg["model"] |= dict(binds=binds, supervision=dict(SUPERVISION, aux=dict(SUPERVISION["aux"], weight=aux)))
@@ -454,7 +455,7 @@ def watched(binds: dict[str, Any], steps: int = 3, aux: float = 0.4) -> list[str
     with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("always")
         train(cfg, Path(folder) / "run")
-    return [str(warning.message) for warning in caught if "the term" in str(warning.message)]
+    return [str(warning.message) for warning in caught if about in str(warning.message)]
 
 
 RKD = dict(student="fusion", teacher="fusion", loss=dict(type="rkd", samples="batch"))  # 2 samples: value always 0
@@ -463,6 +464,20 @@ RKD = dict(student="fusion", teacher="fusion", loss=dict(type="rkd", samples="ba
 def test_a_term_that_is_always_zero_is_silent_and_supervision_is_not_loud_for_it() -> None:
     said = watched(dict(own=RKD), aux=1e-9)
     assert said == ["step 2: the term loss_bind_own gives the student no gradient: it teaches nothing"]
+
+
+def test_features_off_the_scale_that_a_loss_presumes_are_warned_about() -> None:
+    hint = dict(student="fusion", teacher="fusion", loss=dict(type="fitnet"), teacher_scale=1e-3)
+    (said,) = watched(dict(own=hint))
+    assert re.fullmatch(
+        r"step 1: the term loss_bind_own is off its scale: the teacher's features have an rms of 0\.0\d+, and FitNet "
+        r"compares values, by a weight for about 1: set teacher_scale=0\.0\d+ in this bind \(or 1, if they are .*\)",
+        said,
+    )
+    first = dict(steps=2, optimizer=dict(type="SGD", lr=1e-3))
+    (said,) = watched(dict(own=hint | dict(weight=0.0, first_stage=first)), about="the teacher's features")
+    assert said.startswith("first stage of own: the teacher's features have an rms of 0.0")
+    assert watched(dict(own=hint | dict(teacher_scale=0.05))) == []  # an untrained teacher is loud
 
 
 def test_a_term_of_nothing_but_rounding_is_silent() -> None:

@@ -18,6 +18,7 @@ model.update(
             teacher="encoder.join3",
             loss=dict(type=DenseContrastive, pool_size=1, lambda_fd=33.2, lambda_ocd=0.16),
             weight=1.0,
+            teacher_scale=1.0,
             connector=dict(type=Conv1x1, bias=True),
         ),
     )

@@ -1,6 +1,7 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: masked generative distillation.
 
-Published alpha 2e-5 on a sum over 2048 x 64 x 128, for this file's mean.
+Published alpha 2e-5 on a sum over 2048 x 64 x 128, for this file's mean: 335.5 on the features as they are. Their rms
+is 0.045, too faint for the block to learn well, so that it gets them 22 times as large, and the weight is 335.5 / 22^2.
 """
 
 from mmengine.config import read_base
@@ -17,7 +18,8 @@ model.update(
             student="fusion",
             teacher="encoder.join3",
             loss=dict(type=MaskedGenerative),
-            weight=335.5,
+            weight=0.69,
+            teacher_scale=22.0,
             connector=dict(type=Conv1x1, bias=True),
         ),
     )

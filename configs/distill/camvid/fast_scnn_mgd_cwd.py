@@ -1,6 +1,6 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: masked generative distillation beside CWD, as published.
 
-Published weights, converted to means.
+Published weights, converted to means; MGD's scale as in ``fast_scnn_mgd``.
 """
 
 from mmengine.config import read_base
@@ -18,7 +18,8 @@ model.update(
             student="fusion",
             teacher="encoder.join3",
             loss=dict(type=MaskedGenerative),
-            weight=335.5,
+            weight=0.69,
+            teacher_scale=22.0,
             connector=dict(type=Conv1x1, bias=True),
         ),
         channel=dict(
