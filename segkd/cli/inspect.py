@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segkd.segmentor import TrainingModel
 
 #: of a bind, shown where a config sets them
-OPTIONS = ("of", "schedule", "lr_factor", "masked", "size", "first_stage")
+OPTIONS = ("of", "schedule", "lr_factor", "teacher_scale", "masked", "size", "first_stage")
 
 
 def add(subparsers: Any) -> None:

@@ -34,6 +34,7 @@ OPTIONAL: dict[str, set[str]] = {
         "of",
         "lr_factor",
         "first_stage",
+        "teacher_scale",
     },
     "model.binds.*.first_stage": {"steps", "optimizer"},
     "model.binds.*.schedule": {"warmup", "decay", "stop"},

@@ -183,6 +183,15 @@ def masks_of(name: str, given: Case) -> list[Tensor | None]:
     return [None, mask(2, *given.student[0].shape[2:])] if trait(name).valid else [None]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_whether_the_teachers_scale_matters(name):
+    """Where features 100 times as large pull at the student 10 times as much or more, a weight presumes their scale."""
+    given = case(name)
+    larger = given._replace(teacher=tuple(100 * t for t in given.teacher))
+    norms = [sum(float(g.norm()) for g in value_and_gradient(name, c)[1]) for c in (given, larger)]
+    assert losses.LOSSES.get(name).compares_values == (norms[1] > 10 * norms[0])
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if trait(name).repeated])
 def test_batch_repeated_gives_the_same_value(name):
     given = case(name)

@@ -1,7 +1,8 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: the flow of solution procedure as an initialisation.
 
 Published as a first stage that starts the student: the term has no weight afterwards.
-The teacher's features have an rms of 0.046; scaled to about 1, lest the student starts by learning to be faint.
+The teacher's features have an rms of 0.046 and are scaled to about 1: as they are, the student's matrices are still 13
+times theirs after 80 steps.
 The first stage takes 30 epochs as in RepDistiller, by AdamW at 1e-3 (RepDistiller: SGD).
 """
 
