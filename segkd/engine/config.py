@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 import segkd
 from segkd.arguments import flag, whole
-from segkd.engine.overrides import KEYS, OPTIONAL, override
+from segkd.engine.overrides import KEYS, OPTIONAL, SPLITS, override
 from segkd.errors import UserError, nearest
 from segkd.files import replacing
 
@@ -74,23 +74,29 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def check_values(cfg: dict[str, Any], path: Path) -> None:
     """The sections that the engine reads: no unknown key, nothing missing, whole numbers where they must be.
 
-    A whole number written as a float (1e3) becomes an int.
+    A whole number written as a float (1e3) becomes an int; one that is None, or a split, is as if it were not there.
     """
+    for section, _, name in (key.rpartition(".") for key in (*WHOLE, *SPLITS)):
+        node = _lookup(cfg, section) if section else cfg
+        if isinstance(node, dict) and name in node and node[name] is None:
+            del node[name]
     for section in ("data", "optim", "schedule", "engine"):
         known, content = OPTIONAL[section], cfg.get(section, {})
         if not isinstance(content, dict):
             raise UserError(f"config {path}: {section} must be a dictionary, got {content!r}")
         for key in sorted(set(content) - known):
             raise UserError(f"config {path} sets {section}.{key}, which means nothing; {nearest(key, known)}")
+    for split in SPLITS:
+        if not isinstance(content := cfg["data"].get(split.partition(".")[2], {}), dict):
+            raise UserError(f"config {path}: {split} must be a dictionary of arguments, got {content!r}")
     for key in NEEDED:
         if _lookup(cfg, key) is None:
             raise UserError(f"config {path} has no {key}")
     for key, least in WHOLE.items():
         section, _, name = key.rpartition(".")
-        node, value = _lookup(cfg, section) if section else cfg, _lookup(cfg, key)
-        if value is None:
-            continue
-        node[name] = whole(value, key, "config", least)
+        node = _lookup(cfg, section) if section else cfg
+        if isinstance(node, dict) and name in node:
+            node[name] = whole(node[name], key, "config", least)
 
     if "channels_last" in cfg.get("engine", {}):
         flag(cfg["engine"]["channels_last"], "engine.channels_last", "config")

@@ -10,6 +10,8 @@ import pytest
 import torch
 from cli_kit import TINY, Refused
 
+from segkd.engine.config import load_config
+
 STUDENT = "students/camvid/fast_scnn"
 DISTILL = "distill/camvid/fast_scnn_kd_cwd"
 
@@ -150,6 +152,7 @@ def test_configs_that_cannot_be_used(refused: Refused, tmp_path: Path) -> None:
         "close.py": ("modle = dict()", "did you mean 'model'?"),
         "section.py": ("model = data = optim = dict()\nschedule = dict(stpes=1)", "did you mean 'steps'?"),
         "number.py": ("model = data = optim = dict()\nschedule = 5", "must be a dictionary"),
+        "split.py": ("model = optim = schedule = dict()\ndata = dict(val=5)", "data.val must be a dictionary"),
         "notes.md": ("# no config", "notes.md"),
     }
     for name, (text, message) in texts.items():
@@ -159,6 +162,17 @@ def test_configs_that_cannot_be_used(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert "no run folder" in refused("eval", tmp_path / "folder", "x.pth")
     assert not (tmp_path / "run").exists()
+
+
+def test_none_takes_a_split_or_a_whole_number_away(refused: Refused, tree: Path, no_folder: Path) -> None:
+    whole = ("seed", "schedule.warmup", "data.workers", "data.batch_size", "optim.accumulate", "data.val")
+    changes = [part for key in whole for part in ("--set", f"{key}=None")]
+    assert "no data.val" in refused("train", STUDENT, "--data", tree, "--out", no_folder, *TINY, *changes)
+    taken = load_config(STUDENT, [f"{key}=None" for key in whole])
+    kept = load_config(STUDENT)
+    assert not taken["data"].keys() & {"val", "batch_size", "workers"}
+    assert "seed" not in taken
+    assert taken["data"]["train"] == kept["data"]["train"]
 
 
 def test_run_folders_that_do_not_fit(refused: Refused, tree: Path, trained: Path, tmp_path: Path) -> None:
