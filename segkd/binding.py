@@ -204,7 +204,7 @@ class Bind(nn.Module):
         if self._meant_as_is or USUAL_RMS[0] <= rms <= USUAL_RMS[1]:
             return ""
         return (
-            f"the teacher's features have an rms of {rms:.2g}, and {loss} compares values, by a weight for about 1: "
+            f"the teacher's features have an rms of {rms:.2g}; {loss} compares values, with a weight made for about 1: "
             f"set teacher_scale={self.teacher_scale / rms:.2g} in this bind (or 1, if they are meant as they are)"
         )
 

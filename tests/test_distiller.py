@@ -410,12 +410,12 @@ def sides(model: Distiller) -> list[tuple[str, Network]]:
         (
             0.02,
             None,
-            r"the teacher's features have an rms of 0.01\d?, and FitNet compares values.*teacher_scale=\d\d in",
+            r"the teacher's features have an rms of 0.01\d?; FitNet compares values.*teacher_scale=\d\d in",
         ),
         (0.02, 60.0, None),
         (0.02, 1, None),  # meant as they are
-        (1.0, 60.0, r"an rms of \d\d, .*teacher_scale=1(.\d)? in"),  # a scale made for another teacher
-        (30.0, None, r"an rms of \d\d, .*teacher_scale=0.0\d+ in"),
+        (1.0, 60.0, r"an rms of \d\d; .*teacher_scale=1(.\d)? in"),  # a scale made for another teacher
+        (30.0, None, r"an rms of \d\d; .*teacher_scale=0.0\d+ in"),
         (0.0, None, "the teacher's features are 0 everywhere: tap another layer"),
         (0.0, 1, "the teacher's features are 0 everywhere"),
     ],
