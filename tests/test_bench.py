@@ -50,3 +50,18 @@ def test_the_page_shows_the_comparison_on_camvid() -> None:
     second = {name: cells[2:] for name, cells in shown.items() if cells[2:]}
     titles = {name: {"alone": "Fast-SCNN alone"}.get(name, f"`{name}`") for name in again if name != "teacher"}
     assert second == {title: [again[name]["test_miou"], again[name]["val_miou"]] for name, title in titles.items()}
+
+
+def test_the_page_shows_what_the_teachers_scale_changed() -> None:
+    rows = json.loads((ROOT / "configs" / "distill" / "camvid" / "teacher_scale.json").read_text())["rows"]
+    page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
+    section = page.partition("## A faint teacher")[2].partition("##")[0]
+    shown = [[c.strip() for c in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
+    empty = ["", ""]
+    want = [
+        [f"`{name}`", str(row["steps"]), *(f"{x:g}" for x in row["beside"]), *map(str, row.get("explained", empty))]
+        for name, row in rows.items()
+        if "beside" in row
+    ]
+    assert shown == want
+    assert f"{rows['fsp']['error'][0]} times" in section
