@@ -139,9 +139,9 @@ class GradientWatchHook(Hook):
     A term that is silent (no gradient to any parameter, but for rounding) or louder than all others together by
     ``dominance`` is warned about, once, by a ``TermWarning``. Loud goes by the shared layer (see ``GradientNorms``), or
     by all parameters where branches share none. A term whose value is 0, too, is silent the second time in a row: a
-    batch may lack the labels that it needs. So are features of a scale that the loss does not presume
-    (``Bind.scale_advice``). Terms whose schedule has them off are not judged, nor is supervision loud
-    while no bind is heard.
+    batch may lack the labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud
+    while no bind is heard. Teacher features of a scale that the loss does not presume are warned about, too
+    (``Bind.scale_advice``).
 
     Args:
         record: takes {"step": ..., "gradients": {term: norm}, "shared_layer": path or None, "shared_gradients": {term:

@@ -198,7 +198,7 @@ class Overhaul(DistillationLoss):
         if norm is not None and norm.num_features != channels:
             norm = None
         if norm is None and self.source == "bn":
-            found = "mean of several teachers', or scaled" if tapped is None else f"a {type(tapped).__name__}"
+            found = "a mean of several teachers', or scaled," if tapped is None else f"a {type(tapped).__name__}"
             raise UserError(
                 f"{NAME}: the teacher's tap is {found}, not a BatchNorm of {channels} channels; tap one, or leave "
                 'margin="bn" out: margins are then estimated from the responses'
