@@ -94,8 +94,10 @@ class MaskedGenerative(DistillationLoss):
 
     The student's feature, brought to the teacher's channels by the connector (the authors' has ``bias=True``), is
     hidden at random positions, and the block has to make the teacher's whole feature from the rest (section 3 of the
-    paper). The block trains with the student and is not exported. It costs 18 * C^2 multiplications per position, 75
-    million parameters at C = 2048: tap where the teacher has at most about 512 channels.
+    paper). The block trains with the student and is not exported. It has no normalisation: at a rate that suits a
+    student with BatchNorm its ReLUs may die, which the log then says; set the bind's ``lr_factor=0.1``. It costs
+    18 * C^2 multiplications per position, 75 million parameters at C = 2048: tap where the teacher has at most about
+    512 channels.
 
     Published for segmentation: ``lambda_mgd`` 0.75 (the share of positions that are HIDDEN), alpha 2e-5 (see
     ``published_scale``), tap = the last stage of the backbone, together with CWD on the logits (T = 4, weight 3): the

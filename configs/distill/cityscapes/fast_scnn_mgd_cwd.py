@@ -1,6 +1,6 @@
 """Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: masked generative distillation beside CWD, as published.
 
-Published weights, converted to means.
+Published weights, converted to means; the block's rate as in ``fast_scnn_mgd``.
 """
 
 from mmengine.config import read_base
@@ -19,6 +19,7 @@ model.update(
             teacher="decoder.aspp",
             loss=dict(type=MaskedGenerative),
             weight=335.5,
+            lr_factor=0.1,
             connector=dict(type=Conv1x1, bias=True),
         ),
         channel=dict(
