@@ -1,6 +1,6 @@
 """Fast-SCNN on CamVid taught by the published ESPNet: hints to its head.
 
-CIRKD's weight. The teacher's features have an rms of 0.045; scaled to about 1, for which the weight was made.
+CIRKD's weight. The teacher's features have an rms of 0.045; scaled to about 1, near a DeepLabV3+'s (0.5 to 1.6).
 """
 
 from mmengine.config import read_base
