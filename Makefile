@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/segkd demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-full: $(STAMP)
 	SEGKD_RECORD=1 $(BIN)/python -m pytest -m "slow or not slow"

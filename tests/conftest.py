@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve others
+os.environ.pop("COLUMNS", None)  # the tests read tables as files get them, not as wide as a terminal
 
 import pytest
 import torch

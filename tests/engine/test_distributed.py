@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from processes import two_processes
 from test_training import config
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
+from torch.nn import functional as F
 
 from segkd.distiller import Distiller
 from segkd.engine.checkpoint import BEST, LAST, STATE
@@ -30,15 +31,15 @@ CONNECTED = dict(student="body", teacher="body", connector=dict(type="conv1x1"))
 class Plain(Network):
     """Without BatchNorm, whose statistics belong to a process on a CPU, and without dropout."""
 
-    def __init__(self, num_classes: int, width: int = 8) -> None:
+    def __init__(self, num_classes: int, width: int = 8, stride: int = 1) -> None:
         super().__init__(num_classes)
-        self.body = nn.Conv2d(3, width, 3, 1, 1)
+        self.body = nn.Conv2d(3, width, 3, stride, 1)
         self.classifier = nn.Conv2d(width, num_classes, 3, 1, 1)
-        self.feature_info = (FeatureInfo("body", width, 1), FeatureInfo("classifier", num_classes, 1))
+        self.feature_info = (FeatureInfo("body", width, stride), FeatureInfo("classifier", num_classes, stride))
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.body(x).tanh())
-        return logits
+        return F.interpolate(logits, x.shape[-2:])
 
 
 BINDS: dict[str, dict[str, Any]] = {
@@ -48,7 +49,7 @@ BINDS: dict[str, dict[str, Any]] = {
         relation=dict(
             CONNECTED, loss=dict(type="cirkd", num_classes=11, lambda_memory_pixel=0, lambda_memory_region=0)
         ),
-        contrast=dict(CONNECTED, loss=dict(type="crd", num_classes=11)),
+        contrast=dict(CONNECTED, loss=dict(type="crd", num_classes=11, nce_k=256, feat_dim=16)),
     ),
     "critic": dict(own=dict(student="classifier", teacher="classifier", loss=dict(type="skd_holistic"), weight=0.1)),
     "first stage": dict(
@@ -65,10 +66,11 @@ BINDS: dict[str, dict[str, Any]] = {
 
 def small(kind: str, **changes: Any) -> dict[str, Any]:
     cfg = config(schedule=dict(steps=4, val_interval=2, warmup=0))
-    student = dict(type=Plain, num_classes=11)
+    stride = 2 if kind == "terms" else 1  # relations of all pixels to all take long
+    student = dict(type=Plain, num_classes=11, stride=stride)
     cfg["model"] = dict(type=Segmentor, network=student)
     if BINDS[kind]:
-        teacher = Plain(11, 12).eval()  # given as a network: it needs no weights file
+        teacher = Plain(11, 12, stride).eval()  # given as a network: it needs no weights file
         cfg["model"] = dict(type=Distiller, student=student, teacher=teacher, binds=BINDS[kind])
     sgd = dict(type=torch.optim.SGD, lr=0.05)  # Adam would make much of a last digit
     cfg["optim"] = dict(optimizer=sgd, **({"critic": sgd} if kind == "critic" else {})) | changes.pop("optim", {})
@@ -82,11 +84,11 @@ def on_rank(rank: int, port: int, kind: str, run: str, changes: dict[str, Any], 
     train(small(kind, **changes), Path(run), resume=resume)
 
 
-def two_processes(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
+def train_on_two(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(on_rank, args=(port, kind, str(run), changes, resume), nprocs=2)
+    two_processes(on_rank, port, kind, str(run), changes, resume)
 
 
 def one_process(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
@@ -116,7 +118,7 @@ def assert_alike(a: Path, b: Path) -> None:
 @pytest.mark.parametrize("kind", BINDS)
 def test_two_processes_train_as_one(kind: str, tmp_path: Path) -> None:
     one_process(kind, tmp_path / "one")
-    two_processes(kind, tmp_path / "two")
+    train_on_two(kind, tmp_path / "two")
     assert_alike(tmp_path / "one", tmp_path / "two")
     for name in ("config.py", LAST, BEST, "metrics.json"):
         assert (tmp_path / "two" / name).is_file(), name
@@ -126,7 +128,7 @@ def test_two_processes_train_as_one(kind: str, tmp_path: Path) -> None:
 def test_gradients_accumulate_over_processes(tmp_path: Path) -> None:
     changes = dict(optim=dict(accumulate=2))
     one_process("critic", tmp_path / "one", **changes)
-    two_processes("critic", tmp_path / "two", **changes)
+    train_on_two("critic", tmp_path / "two", **changes)
     assert_alike(tmp_path / "one", tmp_path / "two")
 
 
@@ -135,7 +137,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     half = dict(schedule=dict(steps=2, val_interval=2, warmup=0, policy="constant"))
     whole = dict(schedule=half["schedule"] | dict(steps=4))
     one_process("terms", tmp_path / "one", **whole)
-    two_processes("terms", tmp_path / "two", **half)
+    train_on_two("terms", tmp_path / "two", **half)
     one_process("terms", tmp_path / "two", resume=True, **whole)
     a, b = (torch.load(tmp_path / run / LAST, weights_only=True) for run in ("one", "two"))
     for name in a:
@@ -145,7 +147,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     data = small("plain")["data"] | dict(batch_size=3)
     with pytest.raises(Exception, match="multiple of the 2 processes, got 3"):
-        two_processes("plain", tmp_path / "run", data=data)
+        train_on_two("plain", tmp_path / "run", data=data)
     assert not (tmp_path / "run").exists()
 
 
@@ -153,7 +155,7 @@ def test_all_processes_stop_at_a_loss_that_is_not_finite(tmp_path: Path) -> None
     """Only the second process sees it: the label of the last image of the batch."""
     model = dict(type=Segmentor, network=dict(type=Plain, num_classes=11), supervision=dict(main=dict(loss=Odd())))
     with pytest.raises(Exception, match="not finite: loss_main"):
-        two_processes("plain", tmp_path / "run", model=model, schedule=dict(steps=20, val_interval=20))
+        train_on_two("plain", tmp_path / "run", model=model, schedule=dict(steps=20, val_interval=20))
     assert not (tmp_path / "run" / LAST).exists()
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from processes import two_processes
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from segkd.errors import UserError
@@ -403,7 +404,7 @@ def on_rank(rank: int, folder: str) -> None:
 
 
 def test_two_processes_of_unequal_batches_equal_one(tmp_path):
-    multiprocessing.spawn(on_rank, args=(str(tmp_path),), nprocs=2)
+    two_processes(on_rank, str(tmp_path))
     (first, first_state), (second, second_state) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     whole, state = train(None)
     for step in range(0, len(whole), 2):

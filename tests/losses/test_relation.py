@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from processes import two_processes
+from torch import distributed
 
 from segkd.errors import UserError
 from segkd.losses.relation import RelationLoss
@@ -108,7 +109,7 @@ def gather_on(rank: int, folder: str) -> None:
 
 
 def test_every_process_sees_the_samples_of_all(tmp_path: Path):
-    multiprocessing.spawn(gather_on, args=(str(tmp_path),), nprocs=2)
+    two_processes(gather_on, str(tmp_path))
     want = torch.arange(12.0, 24.0)[None]
     for rank in range(2):  # rank 0 has no sample of its own
         got_s, got_t = torch.load(tmp_path / f"{rank}.pt")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from processes import two_processes
+from torch import distributed
 
 from segkd.errors import UserError
 from segkd.losses import create
@@ -124,7 +125,7 @@ def gather_on(rank: int, folder: str) -> None:
 
 
 def test_gather_of_uneven_rows_with_gradient(tmp_path: Path):
-    multiprocessing.spawn(gather_on, args=(str(tmp_path),), nprocs=2)
+    two_processes(gather_on, str(tmp_path))
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     want = torch.cat([parts[0][1], parts[1][1]])
     for whole, rows, grad in parts:

@@ -24,7 +24,8 @@ from plain import (
     opencv_distance,
     true_class,
 )
-from torch import Tensor, distributed, multiprocessing, nn
+from processes import two_processes
+from torch import Tensor, distributed, nn
 
 from segkd.engine.config import load_config
 from segkd.errors import UserError
@@ -349,7 +350,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     label[0], label[3, :30] = VOID, VOID
     logits = {channels: draw_logits(label, channels) for channels in (1, CLASSES)}
     torch.save((label, logits), tmp_path / "given.pt")
-    multiprocessing.spawn(on_rank, args=(str(tmp_path),), nprocs=2)
+    two_processes(on_rank, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for name, (make, channels) in LOSSES.items():
         (value_0, grad_0), (value_1, grad_1) = (rank[name] for rank in ranks)
