@@ -32,7 +32,7 @@ def neuron_selectivity(
     """``mean over samples of MMD^2`` between the channel maps of student and teacher, with a polynomial kernel.
 
     ``MMD^2 = mean_ij k(t_i, t_j) + mean_ij k(s_i, s_j) - 2 mean_ij k(s_i, t_j)``, ``k(x, y) = (x . y + c)^degree``,
-    over channel maps (vectors over the positions) of unit length (section 4 of the paper). The products are C x C Gram
+    over channel maps (vectors over the positions) of unit length (the paper's equation 4). The products are C x C Gram
     matrices of the features as they are, divided by the lengths afterwards: neither the textbook's C x C x H x W
     products nor normalised copies exist. Small maps with many channels take the same value from position matrices,
     ``||S^T S / C_s - T^T T / C_t||^2``, where that is less work.

@@ -1,5 +1,5 @@
-"""Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018, arXiv 1803.10837, section 3): the divergence of
-conditional probabilities, with the kernel of the cosine similarity."""
+"""Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018, arXiv 1803.10837): the divergence (equation 8)
+of conditional probabilities (equations 3 and 4), with the kernel of the cosine similarity (equation 6)."""
 
 from __future__ import annotations
 

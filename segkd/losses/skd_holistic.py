@@ -95,7 +95,7 @@ def published_scale(
 
 @LOSSES.register("skd_holistic")
 class Holistic(DistillationLoss):
-    """``-mean D(p(student) | image)`` for a critic D that learns to tell the student's segmentation from the teacher's.
+    """``-mean D(p(student) | image)`` (equation 3) for a critic D that learns to tell it from the teacher's.
 
     p is the softmax over classes; the image (uint8 RGB, brought to the logits' height and width and to -1..1) stands
     beside it as three more channels. D lowers ``critic_loss``: ``mean D(student) - mean D(teacher) + lambda_gp * GP``

@@ -25,7 +25,7 @@ def published_scale(
 
 @LOSSES.register("skd_pixel")
 class SKDPixel(kd.PixelwiseKD):
-    """``mean over pixels of KL(softmax(teacher) || softmax(student))`` (section 3.1): ``kd`` at temperature 1.
+    """``mean over pixels of KL(softmax(teacher) || softmax(student))`` (equation 1): ``kd`` at temperature 1.
 
     Taps: the logits (N, K, H, W) of both networks, before they are upsampled. Published for segmentation with weight 10
     on a sum over the batch: 10 * N here, 80 with the authors' batch of 8. It goes with ``skd_pair``, ``skd_holistic``.
