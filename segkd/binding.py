@@ -23,8 +23,6 @@ from segkd.taps import TapPath, evaluating, read_taps
 
 SIZES = ("smaller", "student", "teacher")
 IGNORE_INDEX = 255
-#: the rms of a teacher's features that a loss which compares values can be given as they are
-USUAL_RMS = (0.1, 10.0)
 
 
 class Bind(nn.Module):
@@ -38,10 +36,10 @@ class Bind(nn.Module):
         schedule: how the weight changes over the training: ``dict(warmup=1000, decay="cosine", stop=40000)``, see
             ``segkd.schedules.WeightSchedule``.
         lr_factor: factor of the learning rate for what trains in this bind (connectors, the loss's own parts).
-        teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values: their
-            weights presume an rms of about 1, and a teacher trained with a strong weight decay may give features 20
-            times as faint, whose squares are lost beside the other terms. A training warns of features that are far
-            from it, with the factor that they need; 1 says that they are meant as they are. With another than 1 the
+        teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values or
+            softmaxes: a teacher trained with a strong weight decay may give features with an rms of 0.05, whose squares
+            are lost beside the other terms. A training warns of features out of the loss's ``usual_rms``, with the
+            factor that brings them to 1; a factor of 1 says that they are meant as they are. With another than 1 the
             loss gets no ``teacher_modules``, as no layer gives what it compares: OFD estimates margins.
         of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
             tap, each resized to the first one's height and width.
@@ -95,7 +93,7 @@ class Bind(nn.Module):
             with drawn_apart(f"connector {number}"):
                 self.connectors.append(nn.Identity() if connector is None else CONNECTORS.build(connector))
         self.shapes: list[Meeting] = []
-        #: root mean square of the teacher's features as they first entered the loss, where it compares values
+        #: root mean square of the teacher's features as they first entered the loss, where their scale matters
         self.teacher_rms: Tensor | None = None
         self.first_stage = None if first_stage is None else dict(first_stage)
         if self.first_stage is None and self.first_learner():
@@ -165,7 +163,7 @@ class Bind(nn.Module):
     ) -> Tensor:
         """The loss itself, without weight and schedule."""
         students, teachers = self.meet(student, teacher)
-        if self.loss.compares_values and self.teacher_rms is None:
+        if self.loss.usual_rms and self.teacher_rms is None:
             self.teacher_rms = root_mean_square(teachers)
         label = resize_label(label, students[0].shape[-2:])
         options: dict[str, Any] = {"valid": label != IGNORE_INDEX} if self.masked else {}
@@ -196,16 +194,17 @@ class Bind(nn.Module):
 
     def scale_advice(self) -> str:
         """What is wrong with the scale of the teacher's features, as they first entered the loss; "" for nothing."""
-        if self.teacher_rms is None:
+        if self.teacher_rms is None or self.loss.usual_rms is None:
             return ""
-        rms, loss = float(self.teacher_rms), type(self.loss).__name__
+        rms, (least, largest) = float(self.teacher_rms), self.loss.usual_rms
         if rms == 0:
             return "the teacher's features are 0 everywhere: tap another layer"
-        if self._meant_as_is or USUAL_RMS[0] <= rms <= USUAL_RMS[1]:
+        if self._meant_as_is or least <= rms <= largest:
             return ""
         return (
-            f"the teacher's features have an rms of {rms:.2g}; {loss} compares values, with a weight made for about 1: "
-            f"set teacher_scale={self.teacher_scale / rms:.2g} in this bind (or 1, if they are meant as they are)"
+            f"the teacher's features have an rms of {rms:.2g}, which makes {type(self.loss).__name__} "
+            f"{'faint' if rms < least else 'loud'}: set teacher_scale={self.teacher_scale / rms:.2g} in this bind for "
+            "an rms of 1 (or 1, if they are meant as they are)"
         )
 
     def meet(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -299,8 +298,8 @@ def one_or_all(features: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
 
 def root_mean_square(features: Sequence[Tensor]) -> Tensor:
     """Of all numbers of several tensors together, in float64."""
-    squares = torch.stack([x.detach().double().square().sum() for x in features]).sum()
-    return (squares / sum(x.numel() for x in features)).sqrt()
+    norms = [torch.linalg.vector_norm(x.detach(), dtype=torch.float64) for x in features]
+    return torch.stack(norms).square().sum().div(sum(x.numel() for x in features)).sqrt()
 
 
 def resize_feature(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -410,12 +410,12 @@ def sides(model: Distiller) -> list[tuple[str, Network]]:
         (
             0.02,
             None,
-            r"the teacher's features have an rms of 0.01\d?; FitNet compares values.*teacher_scale=\d\d in",
+            r"the teacher's features have an rms of 0.01\d?, which makes FitNet faint: set teacher_scale=\d\d in",
         ),
         (0.02, 60.0, None),
         (0.02, 1, None),  # meant as they are
-        (1.0, 60.0, r"an rms of \d\d; .*teacher_scale=1(.\d)? in"),  # a scale made for another teacher
-        (30.0, None, r"an rms of \d\d; .*teacher_scale=0.0\d+ in"),
+        (1.0, 60.0, r"an rms of \d\d, .* loud: set teacher_scale=1(.\d)? in"),  # a scale made for another teacher
+        (30.0, None, r"an rms of \d\d, .*teacher_scale=0.0\d+ in"),
         (0.0, None, "the teacher's features are 0 everywhere: tap another layer"),
         (0.0, 1, "the teacher's features are 0 everywhere"),
     ],
@@ -426,14 +426,17 @@ def test_a_bind_says_what_scale_its_teacher_needs(factor: float, scale: float | 
     with torch.no_grad():
         teacher.norm.weight.mul_(factor)
     taps = dict(student="norm", teacher="norm", teacher_scale=scale)
-    binds = dict(hint=taps | dict(loss=dict(type=FitNet)), attention=taps | dict(loss=dict(type=AttentionTransfer)))
+    types = dict(hint=FitNet, channels=ChannelWise, attention=AttentionTransfer)
+    binds = {name: taps | dict(loss=dict(type=loss)) for name, loss in types.items()}
     model = Distiller(Tiny(), teacher, binds, probe_size=(48, 64))
-    hint, attention = model.terms()["hint"], model.terms()["attention"]
-    assert hint.scale_advice() == ""  # nothing was heard yet
+    terms = model.terms()
+    assert terms["hint"].scale_advice() == ""  # nothing was heard yet
     model.losses(*batch(), 0)
-    said = hint.scale_advice()
+    said = terms["hint"].scale_advice()
     assert re.match(f".*{advice}", said) if advice else said == ""
-    assert attention.scale_advice() == ""  # compares directions, whatever the scale
+    softmaxed = "" if "loud" in said else said.replace("FitNet", "ChannelWise")
+    assert terms["channels"].scale_advice() == softmaxed  # of faint features nearly uniform, of loud ones not
+    assert terms["attention"].scale_advice() == ""  # compares directions, whatever the scale
 
 
 def test_mistakes_with_several_teachers_are_named():

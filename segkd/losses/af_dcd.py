@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from segkd.arguments import number, positive, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
+    COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
@@ -176,7 +177,7 @@ class DenseContrastive(DistillationLoss):
     True
     """
 
-    compares_values = True
+    usual_rms = COMPARED
 
     def __init__(
         self,

@@ -14,6 +14,11 @@ from segkd.registry import Registry
 
 Tensors = Tensor | tuple[Tensor, ...]
 
+#: ``usual_rms`` of a loss that compares values: the pull grows with the teacher's scale. The bounds are ours.
+COMPARED = (0.1, 10.0)
+#: that of a loss of softmaxes: of faint features they are nearly uniform, whatever these say
+SOFTMAX = (0.1, float("inf"))
+
 
 class DistillationLoss(nn.Module):
     """Base of all losses: ``loss(student, teacher, label=None, *, image=None, draw=None) -> scalar``.
@@ -25,15 +30,15 @@ class DistillationLoss(nn.Module):
         raw_sizes: the loss makes height and width meet itself; the bind then hands over both maps as they are.
         any_channels: student and teacher may have different channel counts.
         uses_index: the loss is also called with ``index=``, the samples' numbers (N,) in the data set (memory banks).
-        compares_values: the loss compares the teacher's values as they are, so that its weight presumes their scale:
-            features with an rms of about 1. A bind's ``teacher_scale`` brings fainter ones there.
+        usual_rms: where the scale of the teacher's features decides what the loss teaches, the least and the largest
+            rms that pass without a warning; None where it does not matter. A bind's ``teacher_scale`` changes it.
         no_weight_decay: names of own parameters that the optimiser must not decay.
     """
 
     raw_sizes: bool = False
     any_channels: bool = False
     uses_index: bool = False
-    compares_values: bool = False
+    usual_rms: tuple[float, float] | None = None
     no_weight_decay: Sequence[str] = ()
 
     def __init__(self) -> None:  # not Module's, which would take any argument

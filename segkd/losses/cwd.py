@@ -13,6 +13,7 @@ from segkd.arguments import positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
+    SOFTMAX,
     DistillationLoss,
     Tensors,
     mean_over,
@@ -96,6 +97,8 @@ class ChannelWise(DistillationLoss):
     >>> float(ChannelWise()(feature, feature))
     0.0
     """
+
+    usual_rms = SOFTMAX
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from segkd.arguments import positive, weights, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
+    SOFTMAX,
     DistillationLoss,
     Tensors,
     mean_over,
@@ -129,6 +130,8 @@ class DecoupledKD(DistillationLoss):
     >>> float(DecoupledKD()(logits, logits, torch.randint(0, 19, (2, 8, 16))))
     0.0
     """
+
+    usual_rms = SOFTMAX
 
     def __init__(
         self, alpha: float = 1.0, beta: float = 0.5, temperature: float = 1.0, ignore_index: int = IGNORE_INDEX

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.losses.base import (
+    COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
@@ -89,7 +90,7 @@ class FitNet(DistillationLoss):
     0.0
     """
 
-    compares_values = True
+    usual_rms = COMPARED
 
     def forward(
         self,

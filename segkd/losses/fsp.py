@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.losses.base import (
+    COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
@@ -138,7 +139,7 @@ class FlowOfSolution(DistillationLoss):
     0.0
     """
 
-    compares_values = True
+    usual_rms = COMPARED
 
     def forward(
         self,

@@ -12,6 +12,7 @@ from segkd.arguments import positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
+    SOFTMAX,
     DistillationLoss,
     Tensors,
     mean_over,
@@ -115,6 +116,8 @@ class PixelwiseKD(DistillationLoss):
     >>> float(PixelwiseKD(temperature=4.0)(logits, logits))
     0.0
     """
+
+    usual_rms = SOFTMAX
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()

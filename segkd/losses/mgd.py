@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from segkd.arguments import number
 from segkd.errors import UserError
 from segkd.losses.base import (
+    COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
@@ -31,6 +32,8 @@ def masked_generative(
     student: Tensor, teacher: Tensor, generation: nn.Module, hidden: Tensor, valid: Tensor | None = None
 ) -> Tensor:
     """``mean over samples, channels and positions of (generation(student where not hidden, else 0) - teacher)^2``.
+
+    Equation 5 of the paper, there a sum.
 
     Args:
         student, teacher: features (N, C, H, W), one shape; the teacher is detached.
@@ -116,7 +119,7 @@ class MaskedGenerative(DistillationLoss):
     True
     """
 
-    compares_values = True
+    usual_rms = COMPARED
 
     def __init__(self, lambda_mgd: float = 0.75) -> None:
         super().__init__()

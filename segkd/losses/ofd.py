@@ -12,6 +12,7 @@ from torch import Tensor, distributed, nn
 
 from segkd.errors import UserError, nearest
 from segkd.losses.base import (
+    COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
@@ -170,7 +171,7 @@ class Overhaul(DistillationLoss):
     [-0.798, -0.798]
     """
 
-    compares_values = True
+    usual_rms = COMPARED
 
     margin: Tensor
     seen: Tensor | None

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from segkd.arguments import positive, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
+    COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
@@ -120,7 +121,7 @@ class VID(DistillationLoss):
     """
 
     any_channels = True
-    compares_values = True
+    usual_rms = COMPARED
     no_weight_decay = ("log_scale",)
 
     def __init__(self, num_mid_channel: int | None = None, init_pred_var: float = 5.0, eps: float = 1e-5) -> None:

@@ -470,8 +470,8 @@ def test_features_off_the_scale_that_a_loss_presumes_are_warned_about() -> None:
     hint = dict(student="fusion", teacher="fusion", loss=dict(type="fitnet"), teacher_scale=1e-3)
     (said,) = watched(dict(own=hint))
     assert re.fullmatch(
-        r"step 1: the term loss_bind_own is off its scale: the teacher's features have an rms of 0\.0\d+; FitNet "
-        r"compares values, with a weight made for about 1: set teacher_scale=0\.0\d+ in this bind \(or 1, if .*\)",
+        r"step 1: the term loss_bind_own is off its scale: the teacher's features have an rms of 0\.0\d+, "
+        r"which makes FitNet faint: set teacher_scale=0\.0\d+ in this bind for an rms of 1 \(or 1, if .*\)",
         said,
     )
     first = dict(steps=2, optimizer=dict(type="SGD", lr=1e-3))
