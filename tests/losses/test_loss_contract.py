@@ -197,8 +197,8 @@ def test_it_says_whether_the_teachers_scale_matters(name):
         return sum(float((a - b).square().sum()) for a, b in zip(*pulls, strict=True)) ** 0.5
 
     fades, grows = says(0.01) < 0.5 * says(1), says(100) > 10 * says(1)
-    known = {None: (False, False), SOFTMAX: (True, False), COMPARED: (True, True)}
-    assert (fades, grows) == known[losses.LOSSES.get(name).usual_rms]
+    expected = {(False, False): None, (True, False): SOFTMAX, (True, True): COMPARED}
+    assert losses.LOSSES.get(name).usual_rms == expected[fades, grows]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if trait(name).repeated])
