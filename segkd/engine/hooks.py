@@ -128,7 +128,7 @@ NOTHING = 1e-12  # a smaller value is 0 but for rounding
 
 
 class TermWarning(UserWarning):
-    """A term of the loss teaches nothing, drowns all others, or gets features of another scale than it presumes."""
+    """A term of the loss teaches nothing, drowns all others, or gets features too faint or too loud for it."""
 
 
 class GradientWatchHook(Hook):
@@ -140,8 +140,7 @@ class GradientWatchHook(Hook):
     ``dominance`` is warned about, once, by a ``TermWarning``. Loud goes by the shared layer (see ``GradientNorms``), or
     by all parameters where branches share none. A term whose value is 0, too, is silent the second time in a row: a
     batch may lack the labels that it needs. Terms whose schedule has them off are not judged, nor is supervision loud
-    while no bind is heard. Teacher features of a scale that the loss does not presume are warned about, too
-    (``Bind.scale_advice``).
+    while no bind is heard. Teacher features too faint or too loud for the loss are warned of (``Bind.scale_advice``).
 
     Args:
         record: takes {"step": ..., "gradients": {term: norm}, "shared_layer": path or None, "shared_gradients": {term:
