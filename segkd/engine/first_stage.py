@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -57,7 +59,7 @@ def check_first_stages(model: TrainingModel) -> None:
             )
 
 
-def kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel, name: str) -> dict[str, Tensor] | None:
+def kept(cfg: Mapping[str, Any], run: Path, model: Distiller, name: str) -> dict[str, Tensor] | None:
     """The result of a bind's first stage that the run folder holds; a UserError unless it is this config's."""
     path, made = file_of(run, name), _made_with(cfg, model, name)
     if not path.is_file():
@@ -76,19 +78,43 @@ def kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel, name: str) -> 
     return state
 
 
-def _made_with(cfg: Mapping[str, Any], model: TrainingModel, name: str) -> dict[str, Any]:
+def _made_with(cfg: Mapping[str, Any], model: Distiller, name: str) -> dict[str, Any]:
     """What the result of a first stage depends on, as plain values."""
     stage, bind = stages(model)[name], model.terms()[name]
     optimizer = dict(stage.get("optimizer") or {})
     if optimizer:
         optimizer["type"] = optimizer_class(optimizer, _key(name))
-    text = repr(dict(sorted(textual(optimizer).items())))
-    made = {"seed": int(cfg.get("seed", 0)), "steps": stage["steps"], "optimizer": text}
-    return made | {
+    own, data = cfg["model"]["binds"][name], cfg["data"]
+    loss = {key: value for key, value in own["loss"].items() if key != "type"}
+    return {
+        "seed": int(cfg.get("seed", 0)),
+        "steps": stage["steps"],
+        "optimizer": _text(optimizer),
         "lr_factor": bind.lr_factor,
         "teacher_scale": bind.teacher_scale,
         "clip_grad": repr(dict(clip_grad(cfg) or {})),
+        "student": repr(bind.student_paths),
+        "teacher": repr(bind.teacher_paths),
+        "loss": f"{type(bind.loss).__name__} {_text(loss)}",
+        "connector": repr(textual(own.get("connector"))),
+        "size": bind.size,
+        "masked": bind.masked,
+        "of": bind.of,
+        "data": _text({key: data.get(key) for key in ("batch_size", "augment", "train")}),
+        "teacher weights of checksum": " ".join(map(_checksum, model.teachers.values())),
     }
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return repr(dict(sorted(textual(dict(values)).items())))
+
+
+def _checksum(network: nn.Module) -> str:
+    """Of a network's weights, wherever they were read from."""
+    found = 0
+    for value in network.state_dict().values():
+        found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), found)
+    return f"{found:08x}"
 
 
 def _learners(model: TrainingModel, name: str) -> nn.ModuleDict:
@@ -130,7 +156,9 @@ def run_first_stages(
             for record in _train(cfg, name, stage, model, dataset):
                 if distributed.is_main():
                     append(run / LOG, record)
-                if report:
+                if "warning" in record:
+                    warnings.warn(f"first stage of {name}: {record['warning']}", TermWarning, stacklevel=2)
+                elif report:
                     report(record)
             distributed.share_buffers(own)
             if distributed.is_main():
@@ -159,7 +187,7 @@ def _train(
     model: Distiller,
     dataset: SegmentationDataset,
 ) -> Iterator[dict[str, Any]]:
-    """Train one; yields a record at every log interval."""
+    """Train one; yields a record at every log interval, and a warning of the teacher's scale after the first step."""
     steps, seed = int(stage["steps"]), int(cfg.get("seed", 0))
     interval = int(cfg.get("engine", {}).get("log_interval", 20))
     device = next(model.student.parameters()).device
@@ -179,7 +207,7 @@ def _train(
             if not math.isfinite(value):
                 raise UserError(f"first stage of {name!r}, step {step + 1}: the loss is not finite; lower its lr")
             if step == 0 and distributed.is_main() and (advice := model.terms()[name].scale_advice()):
-                warnings.warn(f"first stage of {name}: {advice}", TermWarning, stacklevel=2)
+                yield {"first_stage": name, "step": 1, "warning": advice}
             wrapper.update_params(loss)
             if wrapper.should_update():
                 model.terms()[name].loss.after_step()

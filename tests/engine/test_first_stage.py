@@ -13,6 +13,7 @@ from torch import nn
 
 from segkd.engine.build import build_model
 from segkd.engine.checkpoint import STATE
+from segkd.engine.hooks import TermWarning
 from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.losses import DistillationLoss
@@ -220,10 +221,19 @@ def test_a_new_run_without_a_first_stage_leaves_no_earlier_one(tmp_path: Path) -
             r"first_stage_own.pth was trained with optimizer .*'lr': 0.05.*, not .*'lr': 0.5.* without --resume",
         ),
         (dict(teacher_scale=2.0), r"first_stage_own.pth was trained with teacher_scale 1.0, not 2.0; .* --resume"),
-        (dict(loss=Wider), r"first_stage_own.pth holds another loss .*'bind.loss.level' differs.* without --resume"),
-        (dict(loss=PixelwiseKD), r"first_stage_own.pth holds another loss .* without --resume"),
+        (dict(loss=Wider), r"first_stage_own.pth was trained with loss Learning {}, not Wider {}; .* --resume"),
+        (dict(loss=PixelwiseKD), r"first_stage_own.pth was trained with loss Learning {}, not PixelwiseKD {}; .*"),
+        (
+            dict(student="fusion", teacher="fusion"),
+            r"first_stage_own.pth was trained with student .'classifier'., not .'f",
+        ),
+        (dict(teacher=""), r"first_stage_own.pth was trained with teacher .'classifier'., not .''.; .*"),
+        (dict(connector=dict(type="conv1x1")), r"first_stage_own.pth was trained with connector None, not {'type.*"),
+        (dict(size="teacher"), r"first_stage_own.pth was trained with size smaller, not teacher"),
+        (dict(masked=True), r"first_stage_own.pth was trained with masked False, not True"),
+        (dict(cfg=dict(data=dict(config()["data"], batch_size=2))), r"trained with data .*'batch_size': \d+}?.*, not"),
     ],
-    ids=["seed", "steps", "optimizer", "scale", "shape", "loss"],
+    ids=["seed", "steps", "optimizer", "scale", "shape", "loss", "taps", "tap", "connector", "size", "masked", "data"],
 )
 def test_a_resumed_run_refuses_a_first_stage_of_another_config(
     tmp_path: Path, change: dict[str, Any], message: str
@@ -234,6 +244,49 @@ def test_a_resumed_run_refuses_a_first_stage_of_another_config(
     with pytest.raises(UserError, match=message):
         train(cfg, tmp_path / "run", resume=True)
     assert {file: file.read_bytes() for file in (tmp_path / "run").glob("*.p*")} == before
+
+
+def test_a_resumed_run_refuses_a_first_stage_of_another_loss_argument(tmp_path: Path) -> None:
+    stage, margins = (
+        dict(first_stage=dict(steps=2, optimizer=SGD), weight=0.0),
+        [dict(type="ab", margin=m) for m in (1, 5)],
+    )
+    binds = [dict(own=dict(student="fusion", teacher="fusion", loss=loss) | stage) for loss in margins]
+    run, (first, second) = tmp_path / "run", (config("distilled") for _ in margins)
+    first["model"]["binds"], second["model"]["binds"] = binds
+    with pytest.raises(KeyboardInterrupt):
+        train(first, run, hooks=[Watch(crash_at=1)])
+    with pytest.raises(UserError, match=r"was trained with loss .*'margin': 1}, not .*'margin': 5}; set it back"):
+        train(second, run, resume=True)
+
+
+def test_a_warning_of_the_teachers_scale_is_in_the_log(tmp_path: Path) -> None:
+    with pytest.warns(TermWarning, match="first stage of own: the teacher's features have an rms of"):
+        train(learning(2, loss="fitnet", weight=0.0, teacher_scale=1e-4), tmp_path / "run")
+    stage = [record for record in log(tmp_path / "run") if "first_stage" in record]
+    assert [(record["step"], "loss" in record, "warning" in record) for record in stage[:2]] == [
+        (1, False, True),
+        (1, True, False),
+    ]
+    assert "makes FitNet faint: set teacher_scale=" in stage[0]["warning"]
+
+
+def test_a_resumed_run_refuses_a_first_stage_of_another_teacher(tmp_path: Path) -> None:
+    """Whatever file the weights are in: one of them has changed."""
+    run = tmp_path / "run"
+    teacher = build_model(learning(5)).teacher
+    with pytest.raises(KeyboardInterrupt):
+        train(taught_by(teacher), run, hooks=[Watch(crash_at=1)])
+    with torch.no_grad():
+        next(teacher.parameters()).flatten()[0] += 1e-3
+    with pytest.raises(UserError, match=r"was trained with teacher weights of checksum \w{8}, not \w{8}; set it back"):
+        train(taught_by(teacher), run, resume=True)
+
+
+def taught_by(teacher: nn.Module) -> dict[str, Any]:
+    cfg = learning(5)
+    cfg["model"] |= dict(teacher=teacher)
+    return cfg
 
 
 def test_a_damaged_first_stage_is_named(tmp_path: Path) -> None:
