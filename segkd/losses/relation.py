@@ -19,7 +19,8 @@ class RelationLoss(DistillationLoss):
 
     Args:
         samples: "pixels": ``count`` random positions per image; "regions": the mean feature of every class in every
-            image, from the labels; "batch": whole images, flattened (the publications' samples; images must be many).
+            image, from the labels; "batch": whole images, flattened, or pooled features (N, C) (the publications'
+            samples; images must be many).
         count: positions per image, for "pixels". With M samples in all, relations take M^2 (RKD's angles M^3) steps.
         num_classes: K, for "regions".
         ignore_index: label of pixels in no region.
@@ -49,7 +50,7 @@ class RelationLoss(DistillationLoss):
         draw: Any = None,
         valid: Tensor | None = None,
     ) -> Tensor:
-        """Features (N, C, H, W) of both sides, any C, and for regions the label (N, H, W) -> scalar.
+        """Features (N, C, H, W) of both sides, or (N, C) for "batch", any C, for regions the label (N, H, W) -> scalar.
 
         Pixels and regions are taken where ``valid`` (N, H, W) is true; whole images count as zero elsewhere. The value
         is 0, with zero gradient, where there is no sample.
@@ -69,6 +70,8 @@ class RelationLoss(DistillationLoss):
         if valid is None or self.sampler.mode != "batch":
             return drawn.student, drawn.teacher
         some = valid.flatten(1).any(1)
+        if student.dim() == 2:
+            return drawn.student[some], drawn.teacher[some]
         void = ~valid[some].flatten(1)  # of each channel, one after the other
         s = drawn.student[some].masked_fill(void.repeat(1, student.shape[1]), 0)
         return s, drawn.teacher[some].masked_fill(void.repeat(1, teacher.shape[1]), 0)

@@ -78,11 +78,17 @@ class Sampler:
     ) -> Samples:
         """Features (N, C, H, W) of both sides (H, W alike, any C), label and valid (N, H, W) -> samples.
 
-        Values are raised to at least float32. There may be no sample at all (M = 0).
+        For "batch", pooled features (N, C) will do as well. Values are raised to at least float32. There may be no
+        sample at all (M = 0).
         """
-        if student.dim() != 4 or student.shape[0] != teacher.shape[0] or student.shape[2:] != teacher.shape[2:]:
+        known = (4, 2) if self.mode == "batch" else (4,)
+        alike = student.shape[0] == teacher.shape[0] and student.shape[2:] == teacher.shape[2:]
+        if student.dim() not in known or student.dim() != teacher.dim() or not alike:
             shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
-            raise UserError(f"samples are taken from maps (N, C, H, W) of one N, H and W on both sides, got {shapes}")
+            raise UserError(
+                "samples are taken from maps (N, C, H, W) of one N, H and W on both sides, or from vectors (N, C) with "
+                f'samples="batch"; got {shapes}'
+            )
         with no_autocast(student):
             student, teacher = raise_precision(student), raise_precision(teacher.detach())
             if self.mode == "batch":

@@ -9,6 +9,7 @@ import torch
 from processes import two_processes
 from torch import distributed
 
+from segkd import losses
 from segkd.errors import UserError
 from segkd.losses.relation import RelationLoss
 
@@ -54,6 +55,18 @@ def test_regions_are_means_of_classes_and_ignored_pixels_take_no_part():
     label[label == 255] = 7
     other(s, t, label)
     torch.testing.assert_close(other.seen[0], loss.seen[0][1:])
+
+
+@pytest.mark.parametrize("name", ["sp", "cc", "rkd", "pkt"])
+def test_pooled_vectors_are_samples(name: str):
+    """As the publications have them: (N, C), of any C on either side."""
+    s, t = torch.randn(8, 4, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+    loss = losses.create(name, samples="batch")
+    draw = loss.sample(tuple(s.shape), seed=0)
+    value = loss(s.requires_grad_(), t, draw=draw)
+    torch.testing.assert_close(value, loss(s[:, :, None, None], t[:, :, None, None], draw=draw))
+    valid = torch.arange(8)[:, None, None].expand(-1, 2, 2) > 2
+    torch.testing.assert_close(loss(s, t, draw=draw, valid=valid), loss(s[3:], t[3:], draw=draw))
 
 
 def test_whole_images_are_zero_where_they_are_not_valid():

@@ -113,6 +113,10 @@ def test_mistakes_are_named():
         Sampler("regions", num_classes=3)(student, teacher)
     with pytest.raises(UserError, match="one N, H and W"):
         Sampler("batch")(student, teacher[:, :, :1])
+    vectors = student.mean((2, 3))
+    for mode, other in (("pixels", vectors), ("batch", teacher)):
+        with pytest.raises(UserError, match=r'\(N, C\) with samples="batch"'):
+            Sampler(mode)(vectors, other)
 
 
 def gather_on(rank: int, folder: str) -> None:
