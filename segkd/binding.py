@@ -88,6 +88,10 @@ class Bind(nn.Module):
         if not isinstance(self.loss, DistillationLoss):
             own = type(self.loss).__name__
             raise UserError(f"a bind: {own} is no distillation loss; {nearest(own, LOSSES.names())}")
+        if self.masked and not self.loss.takes_mask:
+            raise UserError(
+                f"a bind: {type(self.loss).__name__} judges whole maps and takes no mask; leave out masked=True"
+            )
         self.connectors = nn.ModuleList()
         for number in range(len(self.student_paths)):
             with drawn_apart(f"connector {number}"):

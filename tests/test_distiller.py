@@ -200,6 +200,7 @@ def test_teacher_loads_its_weights_strictly(tmp_path: Path) -> None:
         (dict(schedule=3), r"schedule must be a dict of arguments, got 3"),
         (dict(first_stage=3), r"first_stage must be a dict of arguments, got 3"),
         (dict(masked="no"), r"masked must be True or False, got 'no'"),
+        (dict(masked=True, loss=dict(type="skd_holistic")), r"Holistic judges whole maps and takes no mask"),
         (dict(weight="1"), r"weight must be a number from 0, got '1'"),
         (dict(teacher_scale=0), r"teacher_scale must be a number above 0, got 0"),
         (dict(lr_factor=float("nan")), r"lr_factor must be a number from 0, got nan"),

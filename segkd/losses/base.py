@@ -32,6 +32,7 @@ class DistillationLoss(nn.Module):
         uses_index: the loss is also called with ``index=``, the samples' numbers (N,) in the data set (memory banks).
         usual_rms: where the scale of the teacher's features decides what the loss teaches, the least and the largest
             rms that pass without a warning; None where it does not matter. A bind's ``teacher_scale`` changes it.
+        takes_mask: it is also called with ``valid=``, the mask (N, H, W) of a bind with ``masked=True``.
         no_weight_decay: names of own parameters that the optimiser must not decay.
     """
 
@@ -39,6 +40,7 @@ class DistillationLoss(nn.Module):
     any_channels: bool = False
     uses_index: bool = False
     usual_rms: tuple[float, float] | None = None
+    takes_mask: bool = True
     no_weight_decay: Sequence[str] = ()
 
     def __init__(self) -> None:  # not Module's, which would take any argument

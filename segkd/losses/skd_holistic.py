@@ -140,6 +140,7 @@ class Holistic(DistillationLoss):
     True
     """
 
+    takes_mask = False
     critic: Critic | None
 
     def __init__(
@@ -187,7 +188,7 @@ class Holistic(DistillationLoss):
     ) -> Tensor:
         """Logits (N, C, H, W) of the student, image (N, 3, h, w) uint8 -> scalar; the rest is not used."""
         if valid is not None:
-            raise UserError(f"{NAME}: its critic judges whole maps and takes no mask; set masked=False in its bind")
+            raise UserError(f"{NAME}: its critic judges whole maps and takes no mask")
         critic = self._critic()
         x = single(student, NAME)
         with no_autocast(x):

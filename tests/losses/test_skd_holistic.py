@@ -333,7 +333,7 @@ def test_mistakes_are_named():
         loss(s, s, image=image.float())
     with pytest.raises(UserError, match="1 images for 2"):
         loss(s, s, image=image[:1])
-    with pytest.raises(UserError, match="masked=False"):
+    with pytest.raises(UserError, match="takes no mask"):
         loss(s, s, image=image, valid=torch.ones(2, 9, 11))
     with pytest.raises(UserError, match="needs a draw"):
         loss.critic_loss(s, s, image=image, draw=None)
