@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import positive, weights, whole
+from segkd.arguments import flag, positive, weights, whole
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -136,7 +136,7 @@ class Memory(NamedTuple):
 class ProjectionHead(nn.Sequential):
     """1 x 1 convolution, BatchNorm, ReLU, 1 x 1 convolution, without biases, from the student's to the teacher's width.
 
-    In training, a batch with a single position has no variance: BatchNorm then uses its running statistics.
+    In training, a single position has no variance, and none no mean: BatchNorm then uses its running statistics.
     """
 
     def __init__(self, student: int, teacher: int) -> None:
@@ -146,12 +146,25 @@ class ProjectionHead(nn.Sequential):
     def forward(self, feature: Tensor) -> Tensor:
         widen, norm, relu, last = self
         x = widen(feature)
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and x.numel() == x.shape[1]:
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and x.numel() <= x.shape[1]:
             x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:
             x = norm(x)
         out: Tensor = last(relu(x))
         return out
+
+
+def _projected(head: ProjectionHead, student: Tensor, counted: Tensor, all_in_norm: bool) -> Tensor:
+    """(N, C, H, W) -> (M, D), of the counted positions, from which BatchNorm has its statistics unless it sees all."""
+    feature = for_part(head, student)
+    made: Tensor
+    if all_in_norm:
+        made = head(feature).permute(0, 2, 3, 1)[counted]
+        return made
+    rows = feature.permute(0, 2, 3, 1)[counted]
+    # no convolution takes a map without positions, but every one a batch without samples
+    made = head(rows.T[None, :, :, None])[0, :, :, 0].T if len(rows) else head(rows[:, :, None, None]).flatten(1)
+    return made
 
 
 @LOSSES.register("cirkd")
@@ -177,8 +190,9 @@ class CrossImageRelational(DistillationLoss):
     - the queues take a batch after the optimiser's step, not before the loss, and from all processes only the selected
       vectors travel; their drawing depends on the images, not on the process;
     - pairs are formed over the images of all processes (published: of each one); the paper's batch is one process's;
-    - pixels labelled ``ignore_index`` take no part in the memory terms, except in the head's BatchNorm, as published;
-      the mini-batch term uses no labels: give ``masked=True`` to the bind to leave them out there too.
+    - pixels labelled ``ignore_index`` take no part in the memory terms, nor in the head's BatchNorm (published: they
+      count there, and do here with ``ignored_in_norm``); the mini-batch term uses no labels: give ``masked=True`` to
+      the bind to leave them out there too.
 
     >>> import torch
     >>> feature = torch.randn(2, 8, 6, 10)
@@ -204,6 +218,7 @@ class CrossImageRelational(DistillationLoss):
         region_contrast_size: int = 1024,
         pool: int | None = None,
         ignore_index: int = IGNORE_INDEX,
+        ignored_in_norm: bool = False,
     ) -> None:
         super().__init__()
         self.minibatch_weight, pixel_weight, region_weight = weights(
@@ -215,6 +230,7 @@ class CrossImageRelational(DistillationLoss):
         self.num_classes = whole(num_classes, "num_classes", NAME)
         self.pool = None if pool is None else whole(pool, "pool", NAME)
         self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.ignored_in_norm = flag(ignored_in_norm, "ignored_in_norm", NAME)
         self.temperature = positive(temperature, "temperature", NAME)
         self.contrast_temperature = positive(contrast_temperature, "contrast_temperature", NAME)
         self.contrast_kd_temperature = positive(contrast_kd_temperature, "contrast_kd_temperature", NAME)
@@ -296,7 +312,7 @@ class CrossImageRelational(DistillationLoss):
         assert counted is not None
         if valid is not None:
             counted = counted & valid.bool()
-        s = unit(self.head(for_part(self.head, student)).permute(0, 2, 3, 1)[counted], NOISE)
+        s = unit(_projected(self.head, student, counted, self.ignored_in_norm), NOISE)
         t = unit(for_part(self.head, teacher).permute(0, 2, 3, 1)[counted])
         terms = []
         for name, memory in self.memories.items():

@@ -76,6 +76,7 @@ def golden_case(arrays: dict[str, Tensor], term: str) -> tuple[CrossImageRelatio
         region_memory_size=12,
         pixel_contrast_size=6 * 7 - 1,
         region_contrast_size=5 * 7 - 1,
+        ignored_in_norm=True,
     ).double()
     loss.prepare([tuple(arrays["in/s"].shape)], [tuple(arrays["in/t"].shape)], [])
     assert loss.head is not None
@@ -267,12 +268,13 @@ def test_a_draw_depends_on_the_image_not_on_its_place():
     assert not torch.equal(other.slots["pixel"], alone.slots["pixel"])
 
 
-def test_ignored_pixels_take_no_part_in_the_memory():
+@pytest.mark.parametrize("training", [True, False])
+def test_ignored_pixels_take_no_part_in_the_memory(training):
     s, t, label = inputs()
-    loss = memory_only().eval()
+    loss = memory_only().train(training)
     value = run(loss, s, t, label)
     void = label == 255
-    s.movedim(1, 3)[void], t.movedim(1, 3)[void] = 1e4, float("nan")
+    s.movedim(1, 3)[void], t.movedim(1, 3)[void] = float("nan"), float("nan")
     s.requires_grad_()
     again = run(loss, s, t, label)
     again.backward()
@@ -280,10 +282,35 @@ def test_ignored_pixels_take_no_part_in_the_memory():
     assert s.grad.movedim(1, 3)[void].abs().max() == 0
     masked = run(loss, s, t, label.masked_fill(void, 0), valid=~void)
     torch.testing.assert_close(masked, again)
-    nothing = run(loss.train(), s.nan_to_num(), t.nan_to_num(), torch.full_like(label, 255))
-    (grad,) = torch.autograd.grad(nothing, s)
-    assert float(nothing.detach()) == 0
-    assert not grad.any()
+    loss.after_step()
+
+
+def test_the_published_norm_differs_where_pixels_are_ignored_alone():
+    s, t, label = inputs()
+    ours, published = (memory_only(ignored_in_norm=flag) for flag in (False, True))
+    published.load_state_dict(ours.state_dict())
+    whole = label.masked_fill(label == 255, 1)
+    torch.testing.assert_close(run(ours, s, t, whole), run(published, s, t, whole))
+    assert abs(float((run(ours, s, t, label) - run(published, s, t, label)).detach())) > 1e-3
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_batch_of_one_pixel_or_none_is_finite_and_moves_no_running_statistics(left):
+    s, t, label = inputs()
+    label.flatten()[left:] = 255
+    label.flatten()[:left] = 1
+    loss = memory_only().train()
+    kept = {name: value.clone() for name, value in loss.head.state_dict().items()}
+    value = run(loss, s.requires_grad_(), t, label)
+    value.backward()
+    assert value.isfinite()
+    assert s.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in loss.head.parameters())
+    assert all(torch.equal(kept[name], value) for name, value in loss.head.state_dict().items())
+    if left:
+        return
+    assert float(value.detach()) == 0
+    assert not s.grad.any()
     before = loss.queues["pixel"].pointer.clone()
     loss.after_step()
     assert torch.equal(loss.queues["pixel"].pointer, before)
