@@ -1,6 +1,6 @@
 """Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: augmentation-free dense contrastive distillation (Af-DCD).
 
-Published weights, converted by the loss.
+Published weights, converted by the loss; the authors clip its gradient at 15, apart from the student's: left out.
 """
 
 from mmengine.config import read_base

@@ -1,6 +1,6 @@
 """Fast-SCNN on Cityscapes taught by DeepLabV3+-R101: Af-DCD beside KD, as published.
 
-Published weights.
+Published weights, without the clipping, as in ``fast_scnn_af_dcd``.
 """
 
 from mmengine.config import read_base
