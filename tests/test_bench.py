@@ -36,6 +36,10 @@ def test_the_page_shows_what_was_measured(bench: ModuleType) -> None:
     page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
     for table in (bench.table(rows), bench.whole_table(wholes)):
         assert "\n".join(table) in page  # bench.py --markdown ends with the tables
+    cost = {row["loss"]: f"{row['ms']:.0f}" for row in (*rows, *wholes)}  # of the whole method where a part is compared
+    about = page.partition("| name | method | tap | weight | ms |")[2].partition("\n\n")[0]
+    cells = [[cell.strip() for cell in line.split("|")] for line in about.splitlines() if line.startswith("| `")]
+    assert {row[1].strip("`"): row[5] for row in cells} == cost
 
 
 def test_the_page_shows_the_comparison_on_camvid() -> None:
@@ -45,10 +49,14 @@ def test_the_page_shows_the_comparison_on_camvid() -> None:
     section = page.partition("## On CamVid")[2].partition("##")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     shown = {line.split("|")[1].strip(): [float(c) for c in line.split("|")[2:-1] if c.strip()] for line in lines}
-    scores = sorted(((row["test_miou"], row["val_miou"]) for row in rows.values()), reverse=True)
-    assert [tuple(cells[:2]) for cells in shown.values()] == scores
+    special = {"teacher": "teacher: published ESPNet", "alone": "Fast-SCNN alone", "cirkd": "`cirkd`, smaller"}
+    special["af_dcd_as_for_cityscapes"] = "`af_dcd`, as for Cityscapes"
+    titles = {name: special.get(name, f"`{name}`") for name in rows}
+    ranked = sorted(rows, key=lambda name: (rows[name]["test_miou"], rows[name]["val_miou"]), reverse=True)
+    want = [(titles[name], [rows[name]["test_miou"], rows[name]["val_miou"]]) for name in ranked]
+    assert [(title, cells[:2]) for title, cells in shown.items()] == want
     second = {name: cells[2:] for name, cells in shown.items() if cells[2:]}
-    titles = {name: {"alone": "Fast-SCNN alone"}.get(name, f"`{name}`") for name in again if name != "teacher"}
+    titles = {name: title for name, title in titles.items() if name in again and name != "teacher"}
     assert second == {title: [again[name]["test_miou"], again[name]["val_miou"]] for name, title in titles.items()}
 
 

@@ -22,14 +22,33 @@ from segkd.engine.config import load_config
 from segkd.engine.environment import environment
 from segkd.report.tables import write_json
 
-LOSSES = ("kd", "cwd", "at", "skd", "cirkd", "dist", "af_dcd")
+LOSSES = (
+    "kd",
+    "cwd",
+    "at",
+    "skd",
+    "cirkd",
+    "dist",
+    "af_dcd",
+    "af_dcd_as_for_cityscapes",
+    "fitnet",
+    "mgd",
+    "ofd",
+    "vid",
+)
 #: as shipped, CIRKD relates the 2,640 pixels of each image to those of all eight: 10 s a step of a CPU's core
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "cirkd": {
         "model.binds.relations.loss.pool": 2,
         "model.binds.relations.loss.pixel_contrast_size": 1024,
         "model.binds.relations.loss.region_contrast_size": 512,
-    }
+        "model.binds.relations.loss.ignored_in_norm": True,
+    },
+    "af_dcd_as_for_cityscapes": {
+        "model.binds.contrast.loss.pool_size": 4,
+        "model.binds.contrast.loss.lambda_fd": 33.5,
+        "model.binds.contrast.loss.lambda_ocd": 0.08,
+    },
 }
 
 
@@ -60,7 +79,11 @@ def main() -> None:
             "val_miou": round(trained["val_last"]["mIoU"], 2),
         }
         rows[name] |= {"trained_with": trained["git_commit"], "val_curve": curve(run)}
+        if name in CHANGES:
+            rows[name]["changes"] = CHANGES[name]
     batch = load_config("students/camvid/fast_scnn")["data"]["batch_size"]
+    earlier = read_json(Path(args.json))["rows"] if Path(args.json).is_file() else {}
+    rows = earlier | rows
     content = {"steps": args.steps, "batch_size": batch, "seed": args.seed, "checkpoint": "last", "rows": rows}
     write_json(args.json, content | environment(args.seed))
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["test_miou"]):
@@ -78,7 +101,8 @@ def config(name: str, args: argparse.Namespace) -> dict[str, Any]:
     if name == "alone":
         return load_config("students/camvid/fast_scnn", overrides)
     overrides += [f"{key}={value}" for key, value in CHANGES.get(name, {}).items()]
-    return load_config(f"distill/camvid/fast_scnn_{name}", [*overrides, f"model.teacher.weights={args.teacher}"])
+    recipe = name.removesuffix("_as_for_cityscapes")
+    return load_config(f"distill/camvid/fast_scnn_{recipe}", [*overrides, f"model.teacher.weights={args.teacher}"])
 
 
 def train(cfg: dict[str, Any], run: Path, title: str) -> dict[str, Any]:
