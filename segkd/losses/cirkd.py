@@ -24,6 +24,7 @@ from segkd.losses.base import (
     single,
     valid_mask,
 )
+from segkd.losses.cirkd_head import ProjectionHead
 from segkd.losses.memory import ClassQueue
 from segkd.losses.sampling import IGNORE_INDEX, Sampler, gather_rows, generator, labelled
 from segkd.losses.similarity import relation_kl, unit
@@ -131,40 +132,6 @@ class Memory(NamedTuple):
     weight: float
     size: int
     entries: int
-
-
-class ProjectionHead(nn.Sequential):
-    """1 x 1 convolution, BatchNorm, ReLU, 1 x 1 convolution, without biases, from the student's to the teacher's width.
-
-    In training, a single position has no variance, and none no mean: BatchNorm then uses its running statistics.
-    """
-
-    def __init__(self, student: int, teacher: int) -> None:
-        first, last = (nn.Conv2d(c, teacher, kernel_size=1, bias=False) for c in (student, teacher))
-        super().__init__(first, nn.BatchNorm2d(teacher), nn.ReLU(), last)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        widen, norm, relu, last = self
-        x = widen(feature)
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and x.numel() <= x.shape[1]:
-            x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        else:
-            x = norm(x)
-        out: Tensor = last(relu(x))
-        return out
-
-
-def _projected(head: ProjectionHead, student: Tensor, counted: Tensor, all_in_norm: bool) -> Tensor:
-    """(N, C, H, W) -> (M, D), of the counted positions, from which BatchNorm has its statistics unless it sees all."""
-    feature = for_part(head, student)
-    made: Tensor
-    if all_in_norm:
-        made = head(feature).permute(0, 2, 3, 1)[counted]
-        return made
-    rows = feature.permute(0, 2, 3, 1)[counted]
-    # no convolution takes a map without positions, but every one a batch without samples
-    made = head(rows.T[None, :, :, None])[0, :, :, 0].T if len(rows) else head(rows[:, :, None, None]).flatten(1)
-    return made
 
 
 @LOSSES.register("cirkd")
@@ -312,7 +279,7 @@ class CrossImageRelational(DistillationLoss):
         assert counted is not None
         if valid is not None:
             counted = counted & valid.bool()
-        s = unit(_projected(self.head, student, counted, self.ignored_in_norm), NOISE)
+        s = unit(self.head.rows(for_part(self.head, student), counted, self.ignored_in_norm), NOISE)
         t = unit(for_part(self.head, teacher).permute(0, 2, 3, 1)[counted])
         terms = []
         for name, memory in self.memories.items():
