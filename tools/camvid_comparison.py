@@ -82,8 +82,9 @@ def main() -> None:
         if name in CHANGES:
             rows[name]["changes"] = CHANGES[name]
     batch = load_config("students/camvid/fast_scnn")["data"]["batch_size"]
-    earlier = read_json(Path(args.json))["rows"] if Path(args.json).is_file() else {}
-    rows = earlier | rows
+    earlier = read_json(Path(args.json)) if Path(args.json).is_file() else {}
+    if earlier.get("steps") == args.steps:  # rows of another schedule do not stand beside these
+        rows = earlier["rows"] | rows
     content = {"steps": args.steps, "batch_size": batch, "seed": args.seed, "checkpoint": "last", "rows": rows}
     write_json(args.json, content | environment(args.seed))
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["test_miou"]):
