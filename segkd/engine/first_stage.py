@@ -102,6 +102,7 @@ def _made_with(cfg: Mapping[str, Any], model: Distiller, name: str) -> dict[str,
         "of": bind.of,
         "data": _text({key: data.get(key) for key in ("batch_size", "augment", "train")}),
         "teacher weights of checksum": " ".join(map(_checksum, model.teachers.values())),
+        "student weights of checksum": "any" if bind.first_learner() is not None else _checksum(model.student),
     }
 
 
@@ -152,6 +153,7 @@ def run_first_stages(
         if result is not None:
             own.load_state_dict(result)
         elif not done and stage["steps"]:
+            made = _made_with(cfg, model, name)  # of the student as it is before
             model.to(get_device())
             for record in _train(cfg, name, stage, model, dataset):
                 if distributed.is_main():
@@ -163,7 +165,7 @@ def run_first_stages(
             distributed.share_buffers(own)
             if distributed.is_main():
                 state = {key: value.cpu() for key, value in own.state_dict().items()}
-                save_atomically({"made_with": _made_with(cfg, model, name), "state": state}, file_of(run, name))
+                save_atomically({"made_with": made, "state": state}, file_of(run, name))
         if model.terms()[name].first_learner() is not None:
             for parameter in model.first_stage_parameters(name):
                 parameter.requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -283,10 +284,37 @@ def test_a_resumed_run_refuses_a_first_stage_of_another_teacher(tmp_path: Path) 
         train(taught_by(teacher), run, resume=True)
 
 
-def taught_by(teacher: nn.Module) -> dict[str, Any]:
-    cfg = learning(5)
+def taught_by(teacher: nn.Module, **bind: Any) -> dict[str, Any]:
+    cfg = learning(5, **bind)
     cfg["model"] |= dict(teacher=teacher)
     return cfg
+
+
+def test_a_resumed_run_refuses_a_first_stage_of_the_student_from_another_start(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    student, teacher = (getattr(build_model(learning(5)), name) for name in ("student", "teacher"))
+    cfg, bind = taught_by(teacher, loss=PixelwiseKD, weight=0.0), run / "first_stage_own.pth"
+    cfg["model"] |= dict(student=copy.deepcopy(student))
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, run, hooks=[Watch(crash_at=1)])
+    cfg["model"] |= dict(student=copy.deepcopy(student))  # the same start: its result is used
+    before, seen = bind.read_bytes(), []
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, run, resume=True, on_first_stage=seen.append, hooks=[Watch(crash_at=1)])
+    assert (bind.read_bytes(), seen) == (before, [])
+    with torch.no_grad():
+        next(student.parameters()).flatten()[0] += 1e-3
+    cfg["model"] |= dict(student=student)
+    with pytest.raises(UserError, match=r"was trained with student weights of checksum \w{8}, not \w{8}; set it back"):
+        train(cfg, run, resume=True)
+
+
+def test_a_resumed_run_refuses_a_first_stage_of_a_loss_whose_code_has_changed(tmp_path: Path) -> None:
+    """Same name and arguments, but its level has another shape now."""
+    stopped(tmp_path / "run")
+    edited = type("Learning", (Wider,), {})
+    with pytest.raises(UserError, match=r"holds another loss or student .*'bind.loss.level' differ"):
+        train(learning(5, loss=edited), tmp_path / "run", resume=True)
 
 
 def test_a_damaged_first_stage_is_named(tmp_path: Path) -> None:

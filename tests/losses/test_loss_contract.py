@@ -323,6 +323,19 @@ def test_no_valid_position_gives_zero_with_zero_gradient(name):
     torch.testing.assert_close(value_and_gradient(name, everywhere, copy.deepcopy(loss)), want)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mask_is_taken_or_refused_as_the_loss_says(name):
+    given = case(name)
+    loss = make(name, given)
+    masked = given._replace(valid=torch.ones(2, *given.student[0].shape[2:], dtype=torch.bool))
+    assert loss.takes_mask == trait(name).valid
+    if loss.takes_mask:
+        evaluate(loss, masked)
+    else:
+        with pytest.raises(UserError, match="takes no mask"):
+            evaluate(loss, masked)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if trait(name).classes])
 def test_ignored_labels_give_zero_with_zero_gradient(name):
     given = case(name)
