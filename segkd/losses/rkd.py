@@ -118,11 +118,14 @@ class _Angles(torch.autograd.Function):
             rank, world = distributed.get_rank(), distributed.get_world_size()
         vertices = range(samples * rank // world, samples * (rank + 1) // world)
         length = max(1, BLOCK.get(gram_s.device.type, BLOCK["other"]) // samples**2)
+        # one allocation for all blocks: memory that is given back and taken anew after each costs more than the angles
+        kept = gram_s.new_empty(3, min(length, max(1, len(vertices))), samples, samples)
         for first in range(vertices.start, vertices.stop, length):
             block = slice(first, min(first + length, vertices.stop))
-            angle = _cosines(gram_s, inverse_s, block)
-            difference = angle - _cosines(gram_t, inverse_t, block)
-            slope = difference.clamp(-1, 1)  # h' ; h = slope * (difference - slope / 2)
+            angle, difference, slope = kept[:, : block.stop - block.start]
+            _cosines(gram_s, inverse_s, block, out=angle)
+            torch.sub(angle, _cosines(gram_t, inverse_t, block, out=slope), out=difference)
+            torch.clamp(difference, -1, 1, out=slope)  # h' ; h = slope * (difference - slope / 2)
             total += torch.dot(slope.flatten(), difference.sub_(slope, alpha=0.5).flatten())
             if wanted:
                 _add_gradient(slope, angle, inverse_s[block], block, grad_gram, grad_inverse)
@@ -139,12 +142,12 @@ class _Angles(torch.autograd.Function):
         return grad * grad_gram, grad * grad_inverse, None, None
 
 
-def _cosines(gram: Tensor, inverse: Tensor, block: slice) -> Tensor:
-    """(M, M) each -> cosines (B, M, M) at the vertices of ``block``."""
+def _cosines(gram: Tensor, inverse: Tensor, block: slice, out: Tensor) -> Tensor:
+    """(M, M) each -> cosines (B, M, M) at the vertices of ``block``, in ``out``."""
     near, own = inverse[block], gram.diagonal()[block]
     half = gram[block] - own[:, None] / 2  # (x_j - x_i)(x_k - x_i) = G_jk - (G_ij - G_ii / 2) - (G_ik - G_ii / 2)
-    product = gram[None] - half[:, :, None]
-    return product.sub_(half[:, None]).mul_(near[:, :, None]).mul_(near[:, None])
+    torch.sub(gram[None], half[:, :, None], out=out)
+    return out.sub_(half[:, None]).mul_(near[:, :, None]).mul_(near[:, None])
 
 
 def _add_gradient(

@@ -126,7 +126,7 @@ def test_constant_map_with_rounding_has_no_gradient():
 def test_nothing_of_the_size_of_all_angles_is_held(monkeypatch):
     largest = []
     cosines = rkd._cosines
-    monkeypatch.setattr(rkd, "_cosines", lambda *a: largest.append(cosines(*a)) or largest[-1])
+    monkeypatch.setattr(rkd, "_cosines", lambda *a, **k: largest.append(cosines(*a, **k)) or largest[-1])
     relational_kd(double(60, 3), double(60, 3))
     assert max(x.numel() for x in largest) <= rkd.BLOCK["cpu"] < 60**3
 
