@@ -4,7 +4,8 @@
 
 Both sides get the same tensors and give the same value but for the published scale (the tests show it). A ratio above 1
 means that segkd's form is faster or smaller. Time is the best of the repeats, taken in turns; memory is the growth of
-the process's high-water mark over one call, the least of three.
+the process's high-water mark over one call, the least of three. ``OMP_WAIT_POLICY=PASSIVE`` slows what consists of many
+small operations (``rkd`` 4 times on 2 cores, hardly its textbook form): leave it unset here.
 """
 
 from __future__ import annotations
