@@ -59,9 +59,15 @@ def check_first_stages(model: TrainingModel) -> None:
             )
 
 
-def kept(cfg: Mapping[str, Any], run: Path, model: Distiller, name: str) -> dict[str, Tensor] | None:
-    """The result of a bind's first stage that the run folder holds; a UserError unless it is this config's."""
-    path, made = file_of(run, name), _made_with(cfg, model, name)
+def check_kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel) -> None:
+    """A UserError unless the results of first stages that the run folder holds are this config's."""
+    for name in stages(model):
+        _kept(run, model, name, _made_with(cfg, model, name))
+
+
+def _kept(run: Path, model: Distiller, name: str, made: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """The result of a bind's first stage that the run folder holds, of one that was ``made`` with the same."""
+    path = file_of(run, name)
     if not path.is_file():
         return None
     content = read_file(path)
@@ -79,14 +85,14 @@ def kept(cfg: Mapping[str, Any], run: Path, model: Distiller, name: str) -> dict
 
 
 def _made_with(cfg: Mapping[str, Any], model: Distiller, name: str) -> dict[str, Any]:
-    """What the result of a first stage depends on, as plain values."""
+    """What the result of a first stage depends on, as plain values; asked for before any stage has run."""
     stage, bind = stages(model)[name], model.terms()[name]
     optimizer = dict(stage.get("optimizer") or {})
     if optimizer:
         optimizer["type"] = optimizer_class(optimizer, _key(name))
     own, data = cfg["model"]["binds"][name], cfg["data"]
     loss = {key: value for key, value in own["loss"].items() if key != "type"}
-    return {
+    made = {
         "seed": int(cfg.get("seed", 0)),
         "steps": stage["steps"],
         "optimizer": _text(optimizer),
@@ -102,8 +108,10 @@ def _made_with(cfg: Mapping[str, Any], model: Distiller, name: str) -> dict[str,
         "of": bind.of,
         "data": _text({key: data.get(key) for key in ("batch_size", "augment", "train")}),
         "teacher weights of checksum": " ".join(map(_checksum, model.teachers.values())),
-        "student weights of checksum": "any" if bind.first_learner() is not None else _checksum(model.student),
     }
+    if bind.first_learner() is None:  # the student learns, from its own start
+        made["student weights of checksum"] = _checksum(model.student)
+    return made
 
 
 def _text(values: Mapping[str, Any]) -> str:
@@ -147,13 +155,13 @@ def run_first_stages(
     """
     if not isinstance(model, Distiller):
         return
+    made = {} if done else {name: _made_with(cfg, model, name) for name in stages(model)}
     for name, stage in stages(model).items():
         own = _learners(model, name)
-        result = kept(cfg, run, model, name) if resume and not done else None
+        result = _kept(run, model, name, made[name]) if resume and not done else None
         if result is not None:
             own.load_state_dict(result)
         elif not done and stage["steps"]:
-            made = _made_with(cfg, model, name)  # of the student as it is before
             model.to(get_device())
             for record in _train(cfg, name, stage, model, dataset):
                 if distributed.is_main():
@@ -165,7 +173,7 @@ def run_first_stages(
             distributed.share_buffers(own)
             if distributed.is_main():
                 state = {key: value.cpu() for key, value in own.state_dict().items()}
-                save_atomically({"made_with": made, "state": state}, file_of(run, name))
+                save_atomically({"made_with": made[name], "state": state}, file_of(run, name))
         if model.terms()[name].first_learner() is not None:
             for parameter in model.first_stage_parameters(name):
                 parameter.requires_grad_(False)

@@ -27,7 +27,7 @@ from segkd.engine.first_stage import (
     Report,
     build_stage_wrapper,
     check_first_stages,
-    kept,
+    check_kept,
     run_first_stages,
     stages,
 )
@@ -141,8 +141,7 @@ def _check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: Traini
             raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
         return None
     if not (run / STATE).exists():
-        for name in stages(model):
-            kept(cfg, run, model, name)  # what it left must be this config's
+        check_kept(cfg, run, model)
         if (run / "config.py").is_file() and stages(model):
             return None  # it was stopped in a first stage, or between these and the first state
     state = read_state(run)

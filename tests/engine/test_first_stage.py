@@ -309,6 +309,20 @@ def test_a_resumed_run_refuses_a_first_stage_of_the_student_from_another_start(t
         train(cfg, run, resume=True)
 
 
+def test_a_resumed_run_uses_what_several_first_stages_left(tmp_path: Path) -> None:
+    """The second began with the student that the first had trained."""
+    run, cfg = tmp_path / "run", learning(3, loss=PixelwiseKD, weight=0.0)
+    cfg["model"]["binds"]["other"] = cfg["model"]["binds"]["own"]
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, run, hooks=[Watch(crash_at=1)])
+    watch, fresh, seen = Watch(), Watch(), []
+    train(cfg, run, resume=True, on_first_stage=seen.append, hooks=[watch])
+    assert seen == []
+    train(cfg, tmp_path / "fresh", hooks=[fresh])
+    for key, value in fresh.weights[0].items():
+        assert torch.equal(value, watch.weights[0][key]), key
+
+
 def test_a_resumed_run_refuses_a_first_stage_of_a_loss_whose_code_has_changed(tmp_path: Path) -> None:
     """Same name and arguments, but its level has another shape now."""
     stopped(tmp_path / "run")
