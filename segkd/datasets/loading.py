@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -231,7 +232,10 @@ def _start_worker(_worker: int) -> None:
     That thread imports modules at its first tensor. If the garbage collector then finalises what the parent left, and a
     finaliser imports too, CPython 3.11 fails in the import, the batch is lost, and the parent waits for ever. So the
     parent's objects are put beyond the collector's reach, and the imports are made here.
+
+    Ctrl-C reaches every process of a terminal: the parent ends its workers itself, and must not find them gone.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,20 @@ def test_a_users_error_stays_one_line(workers: int) -> None:
 def test_a_bug_stays_a_bug() -> None:
     with pytest.raises(KeyError):
         list(eval_loader(Drawn(bug=1), workers=1))
+
+
+class Interrupted(Drawn):
+    """Each of its images is read by a process that Ctrl-C reaches meanwhile."""
+
+    def __getitem__(self, index: int) -> Sample:
+        signal.raise_signal(signal.SIGINT)
+        return super().__getitem__(index)
+
+
+def test_ctrl_c_is_for_the_parent_alone() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(eval_loader(Interrupted(3)))
+    assert len(list(eval_loader(Interrupted(3), workers=1))) == 3
 
 
 class Leftover:
