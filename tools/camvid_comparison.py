@@ -42,7 +42,6 @@ CHANGES: dict[str, dict[str, Any]] = {
         "model.binds.relations.loss.pool": 2,
         "model.binds.relations.loss.pixel_contrast_size": 1024,
         "model.binds.relations.loss.region_contrast_size": 512,
-        "model.binds.relations.loss.ignored_in_norm": True,
     },
     "af_dcd_as_for_cityscapes": {
         "model.binds.contrast.loss.pool_size": 4,
