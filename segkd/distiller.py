@@ -108,7 +108,7 @@ class Distiller(TrainingModel):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
         """Device, dtype and memory format reach the unregistered teachers too."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for network in self.teachers.values():
             network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -132,24 +132,9 @@ class Distiller(TrainingModel):
         """What the optimiser of the critics trains, of all binds."""
         return [p for bind in self.terms().values() for p in bind.critic_parameters()]
 
-    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """One step of the student, then, on the same features, one of the critics if there are any."""
-        critics = self.critic_parameters()
-        if not critics:
-            alone: dict[str, Tensor] = super().train_step(data, optim_wrapper)
-            return alone
-        for parameter in critics:
-            parameter.requires_grad_(False)  # the student's term passes through them
-        try:
-            logged: dict[str, Tensor] = super().train_step(data, optim_wrapper["student"])
-        finally:
-            for parameter in critics:
-                parameter.requires_grad_(True)
+    def critic_losses(self) -> dict[str, Tensor]:
         values = {name: bind.critic_loss() for name, bind in self.terms().items()}
-        terms = {f"critic_{name}": value for name, value in values.items() if value is not None}
-        if terms:
-            optim_wrapper["critic"].update_params(torch.stack(list(terms.values())).sum())
-        return logged | {name: value.detach() for name, value in terms.items()}
+        return {f"critic_{name}": value for name, value in values.items() if value is not None}
 
     def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
         binds = self.terms()

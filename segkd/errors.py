@@ -21,3 +21,9 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(choices[:40]) + (", ..." if len(choices) > 40 else "")
     return f"there is: {shown}" if choices else "there is none"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else ""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from segkd.models import NETWORKS, Network
 from segkd.supervision import Supervision
@@ -33,8 +30,8 @@ class GradientNorms(NamedTuple):
     shared: Mapping[str, float]
 
 
-class TrainingModel(BaseModel):
-    """What the runner trains: returns named loss terms, every one of which counts.
+class TrainingModel(nn.Module):
+    """What a training loop trains: its forward pass gives named loss terms, every one of which counts.
 
     Subclasses hold the trained network under ``student`` and define ``losses``.
     """
@@ -50,11 +47,6 @@ class TrainingModel(BaseModel):
         super().__init__()
         #: of the last step that was watched
         self.gradient_norms = GradientNorms({}, None, {})
-        #: set by the engine where several processes train together; in a list, as it holds this module
-        self.parallel: list[DistributedDataParallel] = []
-
-    def init_weights(self) -> None:
-        """Networks initialise themselves when built; the runner must not do it again over loaded weights."""
 
     def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
         """image (N, 3, H, W) uint8 RGB, label (N, H, W) int64 -> named, weighted scalars whose sum is minimised.
@@ -78,36 +70,20 @@ class TrainingModel(BaseModel):
     def after_step(self) -> None:
         """Called once after every optimiser step."""
 
-    def forward(
-        self, image: Tensor, label: Tensor | None = None, index: Tensor | None = None, mode: str = "tensor"
-    ) -> Any:
-        """``mode="loss"``: the terms; ``"predict"``: list of label maps (H, W); ``"tensor"``: logits (N, K, H, W)."""
-        if mode == "loss":
-            assert label is not None
-            if not self.watch_gradients:
-                return self.losses(image, label, self.step, index)
-            with layers_run(self.student) as ran:
-                terms = self.losses(image, label, self.step, index)
-            self.gradient_norms = gradient_norms(terms, self.student, ran)
-            return terms
-        logits = self.student.predict(image)
-        return list(logits.argmax(dim=1)) if mode == "predict" else logits
+    def critic_losses(self) -> dict[str, Tensor]:
+        """What the optimiser of the critics minimises after the student's step, on the features of the last forward."""
+        return {}
 
-    def _run_forward(self, data: Mapping[str, Any], mode: str) -> Any:
-        """mmengine's way in; training steps go through the wrapper that averages gradients, if there is one."""
-        through: nn.Module = self.parallel[0] if self.parallel and mode == "loss" else self
-        return through(**data, mode=mode)
-
-    @contextmanager
-    def no_sync(self) -> Iterator[None]:
-        """For mmengine: inside, gradients are accumulated without averaging them over the processes."""
-        with self.parallel[0].no_sync() if self.parallel else nullcontext():
-            yield
-
-    def parse_losses(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum of all terms (whatever their names), and the values to log."""
-        total = torch.stack([value.reshape(()) for value in losses.values()]).sum()
-        return total, OrderedDict(loss=total.detach(), **{k: v.detach() for k, v in losses.items()})
+    def forward(self, image: Tensor, label: Tensor | None = None, index: Tensor | None = None) -> Any:
+        """With a label, the terms of a training step, whose sum is minimised; without, the logits (N, K, H, W)."""
+        if label is None:
+            return self.student.predict(image)
+        if not self.watch_gradients:
+            return self.losses(image, label, self.step, index)
+        with layers_run(self.student) as ran:
+            terms = self.losses(image, label, self.step, index)
+        self.gradient_norms = gradient_norms(terms, self.student, ran)
+        return terms
 
 
 @contextmanager
@@ -153,12 +129,12 @@ def gradient_norms(terms: Mapping[str, Tensor], network: nn.Module, ran: Sequenc
 
 
 def _layer(path: str) -> str:
-    """Of a parameter."""
+    """Path of the layer that owns a parameter."""
     return path.rpartition(".")[0]
 
 
 def _norm(parts: Iterable[Tensor]) -> float:
-    """Of the whole, from the norms of its parts; 0 without any."""
+    """Norm of a whole from the norms of its parts; 0 without any."""
     listed = list(parts)
     return float(torch.stack(listed).norm()) if listed else 0.0
 

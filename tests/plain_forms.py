@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
 from segkd.segmentor import Segmentor
+from segkd.training.config import load_config
 
 Module = TypeVar("Module", bound=nn.Module)
 

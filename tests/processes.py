@@ -11,5 +11,5 @@ from torch.multiprocessing.spawn import start_processes
 
 def two_processes(function: Callable[..., Any], *args: Any) -> None:
     """Calls ``function(rank, *args)`` for ranks 0 and 1 at the same time; what one raises is raised here."""
-    set_forkserver_preload(["segkd.engine.train"])
+    set_forkserver_preload(["segkd.training.loop"])
     start_processes(function, args=args, nprocs=2, start_method="forkserver")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from segkd.cli.main import main
-from segkd.engine.config import load_config, shipped
 from segkd.losses import LOSSES, names
+from segkd.training.config import load_config, shipped
 
 RESULTS = Path(__file__).parent / "full" / "recipes.json"
 DATA = ("camvid", "cityscapes")
@@ -45,6 +45,7 @@ def run_recipe(name: str, root: Path, out: Path, steps: int) -> list[dict[str, A
     """Train ``steps`` steps with an untrained teacher; the log's records of losses."""
     changes = [
         "data.augment.crop_size=64,128", "data.batch_size=2", "data.workers=0", f"schedule.steps={steps}",
+        "schedule.warmup=0",
         f"schedule.val_interval={steps}", "engine.log_interval=1", "model.untrained_teacher=True",
         "model.teacher.weights=None",
     ]  # fmt: skip

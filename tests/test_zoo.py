@@ -16,10 +16,10 @@ from segkd.cli.main import main
 from segkd.datasets.camvid import CamVid
 from segkd.datasets.loading import eval_loader
 from segkd.deploy.runtimes import OnnxRuntime
-from segkd.engine.build import build_student, class_names
-from segkd.engine.config import load_config
 from segkd.evaluation.inference import evaluate
 from segkd.models import load_weights
+from segkd.training.build import build_student, class_names
+from segkd.training.config import load_config
 
 ROOT = Path(__file__).parents[1]
 RELEASED = sorted(path.parent for path in (ROOT / "models").glob("*/SHA256SUMS"))

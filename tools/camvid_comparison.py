@@ -17,10 +17,10 @@ from typing import Any
 from segkd.cli import measure
 from segkd.cli.common import console, read_json
 from segkd.cli.train import train_with_progress
-from segkd.engine.build import build_dataset
-from segkd.engine.config import load_config
-from segkd.engine.environment import environment
 from segkd.report.tables import write_json
+from segkd.training.build import build_dataset
+from segkd.training.config import load_config
+from segkd.training.environment import environment
 
 LOSSES = (
     "kd",

@@ -16,10 +16,10 @@ from typing import Any
 from segkd.cli import measure
 from segkd.cli.common import console, parse_size, read_json
 from segkd.cli.train import train_with_progress
-from segkd.engine.build import build_dataset
-from segkd.engine.config import load_config
-from segkd.engine.environment import environment
 from segkd.report.tables import write_json
+from segkd.training.build import build_dataset
+from segkd.training.config import load_config
+from segkd.training.environment import environment
 
 NETWORKS = {"DeepLabV3+-R18": "teachers/synthetic/deeplabv3plus_r18", "Fast-SCNN": "students/synthetic/fast_scnn"}
 RATES = {"DeepLabV3+-R18": (1e-3, 2e-3, 4e-3), "Fast-SCNN": (1.6e-2, 3.2e-2, 6.4e-2)}

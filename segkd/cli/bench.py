@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--channels is for `segkd bench blocks`; a network has its own")
     from segkd.cli import measure
     from segkd.deploy.runtimes import TorchRuntime
-    from segkd.engine.build import build_student
-    from segkd.engine.environment import environment
     from segkd.report.tables import comparison_table
+    from segkd.training.build import build_student
+    from segkd.training.environment import environment
 
     cfg = load(args)
     models: dict[str, Runtime] = {n: measure.open_model(cfg, f, args.threads) for n, f in named(args.files).items()}

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
     """Build every block at equal channels, count it, time them in turns, print the table."""
     import torch
 
-    from segkd.engine.environment import environment
+    from segkd.training.environment import environment
 
     channels, size = args.channels or CHANNELS, args.size or SIZE
     if channels % 8:

@@ -49,9 +49,9 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """All of it, then one table, metrics.json and comparison.png."""
     from segkd.cli import measure
-    from segkd.engine.build import build_dataset
-    from segkd.engine.distributed import started_together
     from segkd.report.tables import comparison_table
+    from segkd.training.build import build_dataset
+    from segkd.training.processes import started_together
 
     if started_together():
         raise UserError("the demo runs in one process, not under torchrun")
@@ -95,7 +95,7 @@ def _slug(arm: str) -> str:
 
 def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """The arm's shipped config, made small. Both students get the same steps, seed, data and schedule."""
-    from segkd.engine.config import load_config
+    from segkd.training.config import load_config
 
     steps = args.teacher_steps if arm == "teacher" else args.steps
     overrides = [
@@ -105,6 +105,7 @@ def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
         *(f"data.{split}.length={count}" for split, count in SCENES.items()),
         f"data.test.length={args.images}",
         f"schedule.steps={steps}",
+        f"schedule.warmup={min(50, steps)}",
         f"schedule.val_interval={steps}",
     ]
     if arm == "student distilled":
@@ -126,8 +127,8 @@ def _deploy(cfg: Mapping[str, Any], weights: Path, size: tuple[int, int], out: P
     from segkd.cli.quantize import calibration_images
     from segkd.deploy.onnx import export_onnx
     from segkd.deploy.quantize import quantize_onnx
-    from segkd.engine.build import build_student, class_names
     from segkd.models import load_weights
+    from segkd.training.build import build_student, class_names
 
     network = build_student(cfg)
     load_weights(network, weights)
@@ -146,8 +147,8 @@ def _deploy(cfg: Mapping[str, Any], weights: Path, size: tuple[int, int], out: P
 def _write(
     out: Path, rows: list[dict[str, Any]], cfgs: Mapping[str, Any], args: argparse.Namespace, seconds: float
 ) -> None:
-    from segkd.engine.environment import environment
     from segkd.report.tables import write_json
+    from segkd.training.environment import environment
 
     content = {
         "rows": rows,

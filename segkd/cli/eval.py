@@ -31,8 +31,8 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Score every file on the split; a table, and the IoU per class."""
     from segkd.cli import measure
-    from segkd.engine.build import build_dataset
-    from segkd.engine.environment import environment
+    from segkd.training.build import build_dataset
+    from segkd.training.environment import environment
 
     cfg = load(args)
     files = named(args.files)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     """Export behind the parity gate."""
     from segkd.cli.measure import load_student
     from segkd.deploy.onnx import export_onnx
-    from segkd.engine.build import class_names
+    from segkd.training.build import class_names
 
     cfg = load(args)
     network = load_student(cfg, args.weights)

@@ -22,9 +22,9 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the file and say how to score it; or list what can be imported."""
-    from segkd.engine.checkpoint import save_atomically
     from segkd.evaluation.speed import count_parameters
     from segkd.models.published import CHECKPOINTS, checkpoint
+    from segkd.training.state import save_atomically
 
     if args.name is None:
         rows = [(name, entry.source) for name, entry in CHECKPOINTS.items()]

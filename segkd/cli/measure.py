@@ -17,14 +17,14 @@ from segkd.cli.paths import existing_file
 from segkd.datasets import SegmentationDataset
 from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime, load_runtime
 from segkd.distiller import build_teacher
-from segkd.engine.build import build_eval_loader, build_student
-from segkd.engine.checkpoint import BEST, LAST, STATE
 from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate
 from segkd.evaluation.scores import Scores
 from segkd.evaluation.speed import compare_latency, count_macs, count_parameters, measure_memory
 from segkd.models import Network, load_weights
 from segkd.report.tables import class_table, comparison_table
+from segkd.training.build import build_eval_loader, build_student
+from segkd.training.state import BEST, LAST, STATE
 
 Row = dict[str, Any]
 

@@ -89,8 +89,8 @@ def configs_of(known: Any) -> dict[str, list[str]]:
     """label -> the shipped configs that train this network (alone or taught)."""
     from inspect import signature
 
-    from segkd.engine.config import load_config, shipped, textual
     from segkd.models import NETWORKS
+    from segkd.training.config import load_config, shipped, textual
 
     found: dict[str, list[str]] = {label: [] for label in known}
     for name in shipped():

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     """Quantise, say what it cost, and compare if asked to."""
     from segkd.deploy.quantize import quantize_onnx
     from segkd.deploy.runtimes import OnnxRuntime
-    from segkd.engine.environment import environment
+    from segkd.training.environment import environment
 
     if args.weights and not args.split:
         raise UserError("--weights is for the comparison: add --split val (or train, test)")
@@ -80,7 +80,7 @@ def _check_source(source: Path, runtime: Runtime, cfg: Mapping[str, Any]) -> Non
     """A float32 file, for the classes of the config's data set."""
     import onnx
 
-    from segkd.engine.build import class_names
+    from segkd.training.build import class_names
 
     if any(node.op_type == "QuantizeLinear" for node in onnx.load(str(source)).graph.node):
         raise UserError(f"{source} is int8 already; give the float32 file that `segkd export` wrote")
@@ -92,7 +92,7 @@ def _check_source(source: Path, runtime: Runtime, cfg: Mapping[str, Any]) -> Non
 def _prepare(args: argparse.Namespace, cfg: Mapping[str, Any], runtime: Runtime) -> dict[str, Runtime]:
     """Torch's model for the comparison, if asked for; everything that can be wrong with it is found here, first."""
     from segkd.cli import measure
-    from segkd.engine.build import build_dataset
+    from segkd.training.build import build_dataset
 
     models: dict[str, Runtime] = {}
     if args.weights:
@@ -117,7 +117,7 @@ def _tell(report: QuantizeReport) -> None:
 def _compare(args: argparse.Namespace, cfg: Mapping[str, Any], models: dict[str, Runtime], out: Path) -> Any:
     """mIoU and speed of torch, ONNX float32 and int8 side by side."""
     from segkd.cli import measure
-    from segkd.engine.build import build_dataset
+    from segkd.training.build import build_dataset
 
     dataset = build_dataset(cfg, args.split)
     models["ONNX int8"] = measure.open_model(cfg, out, args.threads, args.resize)
@@ -129,7 +129,7 @@ def calibration_images(cfg: Mapping[str, Any], size: tuple[int, int], count: int
     import cv2
     import torch
 
-    from segkd.engine.build import build_dataset
+    from segkd.training.build import build_dataset
 
     dataset = build_dataset(cfg, "train")
     count = min(count, len(dataset))

@@ -26,7 +26,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, and print the validation scores."""
-    from segkd.engine.distributed import is_main
+    from segkd.training.processes import is_main
 
     cfg = load(args)
     folder = args.out or writable_folder(default_run(args.config))
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _tell_changes(cfg: Mapping[str, Any], folder: Path) -> None:
     """What differs from the config that the run has been trained with so far."""
-    from segkd.engine.config import differences, load_config
+    from segkd.training.config import differences, load_config
 
     if (folder / "config.py").is_file():
         for key, old, new in differences(load_config(str(folder / "config.py")), cfg):
@@ -67,10 +67,10 @@ def _can_go_on(cfg: Mapping[str, Any], folder: Path) -> bool:
 def train_with_progress(
     cfg: Mapping[str, Any], folder: Path, resume: bool = False, title: str = "training"
 ) -> dict[str, Any]:
-    """``segkd.engine.train.train`` with a progress bar and a line per validation."""
-    from segkd.engine.distributed import is_main
-    from segkd.engine.hooks import CallbackHook
-    from segkd.engine.train import train
+    """``segkd.training.loop.train`` with a progress bar and a line per validation."""
+    from segkd.training.hooks import Callback
+    from segkd.training.loop import train
+    from segkd.training.processes import is_main
 
     if not is_main():
         return train(cfg, folder, resume=resume)
@@ -89,7 +89,7 @@ def train_with_progress(
             done, text = f"{record['step']}/{record['steps']}", f"loss {record['loss']:.3f}"
             bar.update(bar.tasks[0].id, description=f"{title}  first stage of {record['first_stage']} {done}  {text}")
 
-        hooks = [CallbackHook(on_step, on_val, on_val_step=on_val_step)]
+        hooks = [Callback(on_step, on_val, on_val_step=on_val_step)]
         with _term_warnings_as_lines():
             return train(cfg, folder, resume=resume, hooks=hooks, on_first_stage=on_first_stage)
 
@@ -97,7 +97,7 @@ def train_with_progress(
 @contextmanager
 def _term_warnings_as_lines() -> Iterator[None]:
     """Show what is found wrong with a term as the other lines of a run; all other warnings as ever."""
-    from segkd.engine.hooks import TermWarning
+    from segkd.training.watch import TermWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", TermWarning)

@@ -16,6 +16,7 @@ TINY = [
     *("--set", "data.batch_size=2"),
     *("--set", "data.workers=0"),
     *("--set", "schedule.steps=2"),
+    *("--set", "schedule.warmup=0"),
     *("--set", "schedule.val_interval=1"),
 ]
 

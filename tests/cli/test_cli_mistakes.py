@@ -10,7 +10,7 @@ import pytest
 import torch
 from cli_kit import TINY, Refused
 
-from segkd.engine.config import load_config
+from segkd.training.config import load_config
 
 STUDENT = "students/camvid/fast_scnn"
 DISTILL = "distill/camvid/fast_scnn_kd_cwd"
@@ -130,7 +130,7 @@ def test_a_file_that_is_found_wrong_while_training(
 def test_the_first_pair_is_looked_at_before_anything_is_written(
     refused: Refused, own_tree: Path, no_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("segkd.engine.train.run_folder")
+    monkeypatch.delattr("segkd.training.loop.run_folder")
     (own_tree / "images" / "val" / "0.png").write_text("no image")
     assert "0.png" in refused("train", STUDENT, "--data", own_tree, "--out", no_folder, *TINY)
 

@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 import torch
 from cli_kit import TINY, Run, loss_records
-from mmengine.hooks import Hook
 
 from segkd.binding import Bind
 from segkd.cli.train import _term_warnings_as_lines
-from segkd.engine.config import load_config
-from segkd.engine.hooks import TermWarning
-from segkd.engine.overrides import OPTIONAL
-from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.supervision import _check_term
+from segkd.training.config import load_config
+from segkd.training.loop import train
+from segkd.training.overrides import OPTIONAL
+from segkd.training.watch import TermWarning
 
 CONFIG = "students/camvid/fast_scnn"
 
@@ -39,7 +38,7 @@ def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert f"{metrics['val_last']['mIoU']:.2f} at the last step" in result.out
     assert set(metrics["val_last"]) == {"mIoU", "mAcc", "aAcc"}
-    kept = {"config.py", "log.jsonl", "metrics.json", "mmengine", "state.pth", "student_best.pth", "student_last.pth"}
+    kept = {"config.py", "log.jsonl", "metrics.json", "state.pth", "student_best.pth", "student_last.pth"}
     assert {p.name for p in folder.iterdir()} == kept
 
 
@@ -66,7 +65,7 @@ def test_a_term_that_teaches_nothing_is_told_as_a_line(capsys: pytest.CaptureFix
     assert "loss_bind_x" not in said.err
 
 
-class StopAfterFirst(Hook):
+class StopAfterFirst:
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter == 1:
             raise KeyboardInterrupt
@@ -88,7 +87,7 @@ def test_an_interrupt_names_the_way_on(segkd: Run, tree: Path, tmp_path: Path, m
         (tmp_path / "run" / "state.pth").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segkd.engine.train.train", stopped)
+    monkeypatch.setattr("segkd.training.loop.train", stopped)
     result = segkd("train", CONFIG, "--data", tree, "--out", tmp_path / "run", *TINY)
     assert result.code == 130
     assert result.err == "segkd train: interrupted\n"

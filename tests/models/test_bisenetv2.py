@@ -11,11 +11,11 @@ from published import GOLDEN, difference, gmacs, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
-from segkd.engine.optimizers import build_optimizers
 from segkd.errors import UserError
 from segkd.models.base import norms_after_global_pooling
 from segkd.models.bisenetv2 import BiSeNetV2, BoosterHead, ContextEmbedding, GatherExpand, GuidedAggregation, Stem
+from segkd.training.config import load_config
+from segkd.training.optim import build_minimizers
 
 NAME = "BiSeNetV2[CoinCheung,aux_mode=eval]"
 
@@ -38,7 +38,7 @@ def test_with_its_heads_it_is_the_published_training_build() -> None:
 
 def test_heads_learn_faster_and_neither_norms_nor_biases_decay() -> None:
     model = segmentor("students/camvid/bisenetv2")
-    groups = build_optimizers(load_config("students/camvid/bisenetv2"), model).optimizer.param_groups  # type: ignore[union-attr]
+    groups = build_minimizers(load_config("students/camvid/bisenetv2"), model)["student"].optimizer.param_groups
     options = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         head = name.startswith(("student.head", "student.classifier", "supervision"))

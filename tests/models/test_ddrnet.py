@@ -12,7 +12,6 @@ from published import GOLDEN, difference, gmacs, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
 from segkd.errors import UserError
 from segkd.models import Network
 from segkd.models.base import norms_after_global_pooling
@@ -20,6 +19,7 @@ from segkd.models.blocks import NormActConv
 from segkd.models.ddrnet import DAPPM, AddDown, AddProjected, DDRNet, DDRNet23, DDRNet23Slim, stage
 from segkd.supervision import Supervision
 from segkd.taps import tap
+from segkd.training.config import load_config
 
 SLIM = "DDRNet_23_slim[official,augment=False]"
 FULL = "DDRNet_23[official,augment=False]"

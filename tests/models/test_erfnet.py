@@ -14,9 +14,9 @@ from published import GOLDEN, difference, gmacs, on_meta
 from torch import nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
 from segkd.models.erfnet import ERFNet, FactorisedResidual, down
 from segkd.supervision import inverse_log_weights
+from segkd.training.config import load_config
 
 NAME = "ERFNet[official pytorch]"
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
 from segkd.models.icnet import CascadeFusion, ICNet, SumPooling, halved, pool_windows
 from segkd.segmentor import Segmentor
+from segkd.training.config import load_config
 
 GOLDEN = "ICNet[hszhao caffe prototxt bnnomerge, deploy graph, parsed not run]"
 

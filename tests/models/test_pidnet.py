@@ -12,7 +12,6 @@ from published import GOLDEN, difference, gmacs, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
 from segkd.errors import UserError
 from segkd.models import Network
 from segkd.models.pidnet import (
@@ -27,6 +26,7 @@ from segkd.models.pidnet import (
 )
 from segkd.supervision import Supervision
 from segkd.taps import tap
+from segkd.training.config import load_config
 
 SIZES = {"s": (PIDNetS, 7_625_715), "m": (PIDNetM, 28_538_515), "l": (PIDNetL, 36_939_571)}
 WITH_HEADS = {"s": 7_720_935, "m": 28_763_111, "l": 37_314_311}

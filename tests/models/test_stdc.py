@@ -11,14 +11,14 @@ from published import GOLDEN, difference, gmacs, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
-from segkd.engine.optimizers import build_optimizers
 from segkd.errors import UserError
 from segkd.models.base import norms_after_global_pooling
 from segkd.models.bisenetv1 import AttentionRefinement
 from segkd.models.stdc import STDC, STDC1, STDC2, ShortTermConcat
 from segkd.supervision import DetailLoss
 from segkd.taps import tap
+from segkd.training.config import load_config
+from segkd.training.optim import build_minimizers
 
 NETWORKS = {
     "stdc1": (STDC1, "STDC1-Seg[official, inference part only]", 8_275_104),
@@ -50,7 +50,7 @@ def test_with_its_heads_it_is_the_published_training_build(key: str, count: int)
 
 def test_heads_learn_faster_and_norms_do_not_decay() -> None:
     model = segmentor("students/camvid/stdc1")
-    groups = build_optimizers(load_config("students/camvid/stdc1"), model).optimizer.param_groups  # type: ignore[union-attr]
+    groups = build_minimizers(load_config("students/camvid/stdc1"), model)["student"].optimizer.param_groups
     options = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     fast = ("student.fusion", "student.head", "student.classifier", "supervision")
     for name, parameter in model.named_parameters():

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segkd.engine.config import load_config
 from segkd.errors import UserError
 from segkd.supervision import AuxHead, BoundaryHead
+from segkd.training.config import load_config
 
 
 def shaken(head: nn.Module) -> nn.Module:

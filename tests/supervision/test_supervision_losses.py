@@ -27,7 +27,6 @@ from plain import (
 from processes import two_processes
 from torch import Tensor, distributed, nn
 
-from segkd.engine.config import load_config
 from segkd.errors import UserError
 from segkd.registry import build, construct
 from segkd.supervision import (
@@ -38,6 +37,7 @@ from segkd.supervision import (
     CrossEntropy,
     DetailLoss,
 )
+from segkd.training.config import load_config
 
 CLASSES = 7
 WEIGHT = [0.5, 1.0, 2.0, 0.25, 3.0, 1.5, 0.75]

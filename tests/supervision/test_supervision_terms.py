@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.engine.overrides import OPTIONAL, override
 from segkd.errors import UserError
 from segkd.models import Network
 from segkd.supervision import (
@@ -24,6 +23,7 @@ from segkd.supervision import (
     Supervision,
     shrink_label,
 )
+from segkd.training.overrides import OPTIONAL, override
 
 PROBE = torch.zeros(1, 3, 48, 64)
 #: As in PIDNet: an auxiliary head, a boundary head, and a second loss on the logits that the boundary gates.

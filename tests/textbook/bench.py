@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from segkd.cli.common import console
-from segkd.engine.environment import environment
 from segkd.evaluation.speed import compare_latency, measure_memory
 from segkd.losses import create
 from segkd.report.tables import write_json
+from segkd.training.environment import environment
 
 HERE = Path(__file__).resolve().parent
 FEATURE, LOGITS, FULL = (4, 128, 64, 128), (4, 19, 64, 128), (2, 19, 512, 1024)

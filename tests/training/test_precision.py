@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkd.engine.precision import to_channels_last
+from segkd.training.precision import to_channels_last
 
 
 def leave_rubbish() -> None:

@@ -9,14 +9,20 @@ import torch
 
 from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.loading import Loader, eval_loader, train_loader
-from segkd.engine.checkpoint import bare
-from segkd.engine.distributed import rank, world_size
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import build
 from segkd.segmentor import TrainingModel
+from segkd.training.processes import rank, world_size
 
 SPLITS = ("train", "val", "test")
+
+
+def set_threads(cfg: Mapping[str, Any]) -> None:
+    """Have torch use ``engine.threads`` of the CPU, if that is given."""
+    threads = cfg.get("engine", {}).get("threads")
+    if threads:
+        torch.set_num_threads(int(threads))
 
 
 def build_dataset(cfg: Mapping[str, Any], split: str) -> SegmentationDataset:
@@ -36,16 +42,6 @@ def build_model(cfg: Mapping[str, Any]) -> TrainingModel:
     if not isinstance(model, TrainingModel):
         raise UserError("model.type must be segkd.segmentor.Segmentor or segkd.distiller.Distiller")
     return model
-
-
-def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
-    """The network and the data set must agree on the number of classes."""
-    network = bare(model).student
-    if network.num_classes != dataset.num_classes:
-        raise UserError(
-            f"the student {type(network).__name__} has num_classes={network.num_classes}, but "
-            f"{type(dataset).__name__} has {dataset.num_classes} classes; set num_classes={dataset.num_classes}"
-        )
 
 
 def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, start: int) -> Loader:

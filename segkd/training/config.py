@@ -13,9 +13,9 @@ from mmengine.config import Config
 
 import segkd
 from segkd.arguments import flag, whole
-from segkd.engine.overrides import KEYS, OPTIONAL, SPLITS, override
-from segkd.errors import UserError, nearest
+from segkd.errors import UserError, first_line, nearest
 from segkd.files import replacing
+from segkd.training.overrides import KEYS, OPTIONAL, SPLITS, override
 
 PACKAGE = Path(segkd.__file__).resolve().parent
 NEEDED = ("data.dataset", "data.augment", "optim.optimizer", "schedule.steps")
@@ -151,9 +151,3 @@ def dump_config(cfg: Mapping[str, Any], path: Path) -> None:
     lines = [f"{key} = {pprint.pformat(textual(value), width=110, sort_dicts=False)}\n" for key, value in cfg.items()]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's text."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else ""

@@ -11,10 +11,10 @@ import torch
 from test_first_stage import SGD, Learning, learning
 from test_training import Watch, config
 
-from segkd.engine.checkpoint import STATE
-from segkd.engine.config import dump_config
-from segkd.engine.train import train
 from segkd.errors import UserError
+from segkd.training.config import dump_config
+from segkd.training.loop import train
+from segkd.training.state import STATE
 
 Config = dict[str, Any]
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.distiller import Distiller
-from segkd.engine.checkpoint import BEST, LAST, STATE
-from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.models.base import FeatureInfo, Network
 from segkd.segmentor import Segmentor
+from segkd.training.loop import train
+from segkd.training.state import BEST, LAST, STATE
 
 ROOT = Path(__file__).parents[2]
 CONNECTED = dict(student="body", teacher="body", connector=dict(type="conv1x1"))
@@ -101,11 +101,15 @@ def log(run: Path) -> list[dict[str, Any]]:
 
 
 def assert_alike(a: Path, b: Path) -> None:
-    """Weights, critics, banks and optimiser; every loss that was logged; every score."""
+    """Weights, critics, banks and optimiser; every loss that was logged; every score.
+
+    One process sums a batch in another order than two: on some processors that moved a critic's weight by 3e-5, while
+    gradients that are not averaged move it by 3e-4.
+    """
     states = [torch.load(run / STATE, weights_only=True) for run in (a, b)]
     assert states[0]["step"] == states[1]["step"]
     for name, value in states[0]["model"].items():
-        torch.testing.assert_close(states[1]["model"][name], value, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: n + m)
+        torch.testing.assert_close(states[1]["model"][name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: n + m)
     for first, second in zip(log(a), log(b), strict=True):
         assert first.keys() == second.keys()
         assert first.get("warning", "").split(" has ")[0] == second.get("warning", "").split(" has ")[0]
@@ -168,7 +172,7 @@ class Odd(nn.Module):
 
 def test_torchrun_starts_the_command(tmp_path: Path) -> None:
     sizes = ["data.dataset.size=32,64", "data.augment.crop_size=32,64", "data.batch_size=4", "data.workers=0"]
-    lengths = ["data.train.length=8", "data.val.length=3", "schedule.steps=2", "schedule.val_interval=2"]
+    lengths = ["data.train.length=8", "data.val.length=3", "schedule.steps=2", "schedule.warmup=0"]
     sets = [part for change in (*sizes, *lengths) for part in ("--set", change)]
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "segkd", "train"]
     arguments = ["students/synthetic/fast_scnn", "--out", str(tmp_path / "run"), *sets]

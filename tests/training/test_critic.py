@@ -11,12 +11,15 @@ import torch
 from test_training import Watch, config
 from torch import Tensor, nn
 
-from segkd.engine.build import build_model
-from segkd.engine.checkpoint import STATE
-from segkd.engine.optimizers import CRITIC, build_optimizers
-from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.losses import DistillationLoss
+from segkd.segmentor import TrainingModel
+from segkd.training.build import build_model
+from segkd.training.loop import train
+from segkd.training.optim import CRITIC, Minimizer, build_minimizers
+from segkd.training.precision import Precision
+from segkd.training.state import STATE
+from segkd.training.steps import Stretch, take_step
 
 SGD = dict(type=torch.optim.SGD, lr=0.01)
 
@@ -61,14 +64,23 @@ def batch() -> dict[str, Tensor]:
     return dict(image=image, label=torch.randint(0, 11, (2, 48, 64)), index=torch.arange(2))
 
 
+def step(model: TrainingModel, minimizers: dict[str, Minimizer]) -> dict[str, Tensor]:
+    precision = Precision("fp32", "cpu")
+
+    def nothing(*_: Any) -> None:
+        return None
+
+    stretch = Stretch(model, lambda b: model(**b), minimizers, precision, [], 0, 0, nothing, nothing)
+    return take_step(stretch, batch())
+
+
 def test_one_step_moves_student_and_critic_each_by_its_own_loss() -> None:
     cfg = duel(optim=dict(optimizer=SGD, critic=SGD | dict(lr=0.5)), weight=2.0)
     model = build_model(cfg).train()
-    wrappers = build_optimizers(cfg, model)
+    minimizers = build_minimizers(cfg, model)
     loss = model.terms()["own"].loss
     weight = loss.critic.weight.detach().clone()
-    wrappers.initialize_count_status(model, 0, 10)
-    logged = model.train_step(batch(), wrappers)
+    logged = step(model, minimizers)
     # the critic's gradient: mean of the student's features less the teacher's, on the student's very features
     assert len(loss.seen) == 1
     assert torch.equal(loss.seen[0], loss.given)
@@ -83,30 +95,30 @@ def test_one_step_moves_student_and_critic_each_by_its_own_loss() -> None:
 def test_parameters_are_divided_between_the_optimisers() -> None:
     cfg = duel()
     model = build_model(cfg)
-    wrappers = build_optimizers(cfg, model)
+    minimizers = build_minimizers(cfg, model)
     held = {
-        name: {id(p) for group in own.optimizer.param_groups for p in group["params"]} for name, own in wrappers.items()
+        name: {id(p) for group in own.optimizer.param_groups for p in group["params"]}
+        for name, own in minimizers.items()
     }
     critic = {id(p) for p in model.critic_parameters()}
     assert held["critic"] == critic
     assert held["student"] == {id(p) for p in model.parameters()} - critic
-    group = wrappers["critic"].optimizer.param_groups[0]
+    group = minimizers["critic"].optimizer.param_groups[0]
     assert (group["lr"], group["betas"]) == (CRITIC["lr"], CRITIC["betas"])
 
 
 def test_the_students_step_leaves_no_gradient_in_the_critic() -> None:
     cfg = duel(optim=dict(accumulate=2))
     model = build_model(cfg).train()
-    wrappers = build_optimizers(cfg, model)
-    wrappers.initialize_count_status(model, 0, 10)
+    minimizers = build_minimizers(cfg, model)
     loss = model.terms()["own"].loss
     start = loss.critic.weight.detach().clone()
-    model.train_step(batch(), wrappers)
+    step(model, minimizers)
     assert torch.equal(loss.critic.weight, start)  # accumulating
     teacher = model.teach(batch()["image"])["own"]["classifier"]
     expected = (loss.given.mean((2, 3)).mean(0) - teacher.mean((2, 3)).mean(0)) / 2
     torch.testing.assert_close(loss.critic.weight.grad[0], expected, rtol=1e-4, atol=1e-7)
-    model.train_step(batch(), wrappers)
+    step(model, minimizers)
     assert not torch.equal(loss.critic.weight, start)
 
 
@@ -116,11 +128,11 @@ def test_a_resumed_duel_equals_an_uninterrupted_one(tmp_path: Path) -> None:
         train(duel(), tmp_path / "cut", hooks=[Watch(crash_at=3)])
     train(duel(), tmp_path / "cut", resume=True)
     whole, cut = (torch.load(tmp_path / name / STATE, weights_only=True) for name in ("whole", "cut"))
-    assert set(whole["optimizer"]) == {"student", "critic"}
+    assert set(whole["optimizers"]) == {"student", "critic"}
     for key, value in whole["model"].items():
         assert torch.equal(value, cut["model"][key]), key
-    for name, options in whole["optimizer"].items():
-        rates = [[group["lr"] for group in side["param_groups"]] for side in (options, cut["optimizer"][name])]
+    for name, options in whole["optimizers"].items():
+        rates = [[group["lr"] for group in side["param_groups"]] for side in (options, cut["optimizers"][name])]
         assert rates[0] == rates[1]
     lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert all("critic_own" in line for line in lines if "loss" in line)
@@ -136,7 +148,7 @@ def test_a_critic_of_nothing_is_refused() -> None:
     cfg = config("distilled")
     cfg["optim"]["critic"] = SGD
     with pytest.raises(UserError, match="no loss of this config has a critic"):
-        build_optimizers(cfg, build_model(cfg))
+        build_minimizers(cfg, build_model(cfg))
 
 
 def weights_of(state: Path) -> dict[str, Tensor]:

@@ -5,27 +5,28 @@ from __future__ import annotations
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.device import get_device
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from segkd.arguments import whole
 from segkd.datasets import SegmentationDataset
 from segkd.distiller import Distiller
-from segkd.engine import distributed
-from segkd.engine.build import build_train_loader
-from segkd.engine.checkpoint import FIRST_STAGES, LOG, append, read_file, save_atomically
-from segkd.engine.config import textual
-from segkd.engine.hooks import TermWarning
-from segkd.engine.optimizers import build_wrapper, clip_grad, optimizer_class
 from segkd.errors import UserError, nearest
 from segkd.segmentor import TrainingModel
+from segkd.training import processes
+from segkd.training.build import build_train_loader
+from segkd.training.config import textual
+from segkd.training.log import FIRST_STAGES, LOG, append
+from segkd.training.optim import STUDENT, Minimizer, build_minimizer, clip_grad, optimizer_class
+from segkd.training.precision import training_device
+from segkd.training.state import read_file, save_atomically
+from segkd.training.steps import Batch, Stretch, Values, take_steps
+from segkd.training.watch import TermWarning
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -61,6 +62,8 @@ def check_first_stages(model: TrainingModel) -> None:
 
 def check_kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel) -> None:
     """A UserError unless the results of first stages that the run folder holds are this config's."""
+    if not isinstance(model, Distiller):
+        return
     for name in stages(model):
         _kept(run, model, name, _made_with(cfg, model, name))
 
@@ -119,7 +122,7 @@ def _text(values: Mapping[str, Any]) -> str:
 
 
 def _checksum(network: nn.Module) -> str:
-    """Of a network's weights, wherever they were read from."""
+    """Checksum of a network's weights, wherever they were read from."""
     found = 0
     for value in network.state_dict().values():
         found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), found)
@@ -162,16 +165,10 @@ def run_first_stages(
         if result is not None:
             own.load_state_dict(result)
         elif not done and stage["steps"]:
-            model.to(get_device())
-            for record in _train(cfg, name, stage, model, dataset):
-                if distributed.is_main():
-                    append(run / LOG, record)
-                if "warning" in record:
-                    warnings.warn(f"first stage of {name}: {record['warning']}", TermWarning, stacklevel=2)
-                elif report:
-                    report(record)
-            distributed.share_buffers(own)
-            if distributed.is_main():
+            model.to(training_device())
+            _train(cfg, run, name, model, dataset, report)
+            processes.share_buffers(own)
+            if processes.is_main():
                 state = {key: value.cpu() for key, value in own.state_dict().items()}
                 save_atomically({"made_with": made[name], "state": state}, file_of(run, name))
         if model.terms()[name].first_learner() is not None:
@@ -179,47 +176,44 @@ def run_first_stages(
                 parameter.requires_grad_(False)
 
 
-def build_stage_wrapper(cfg: Mapping[str, Any], model: Distiller, name: str) -> OptimWrapper:
+def build_stage_minimizer(cfg: Mapping[str, Any], model: Distiller, name: str) -> Minimizer:
     """The optimiser of a bind's first stage, with the bind's factors and the run's clipping."""
     optimizer = stages(model)[name]["optimizer"]
-    return build_wrapper(cfg, model.first_stage_groups(name), optimizer, clip_grad(cfg), _key(name))
+    return build_minimizer(cfg, model.first_stage_groups(name), optimizer, clip_grad(cfg), _key(name))
 
 
 def _key(name: str) -> str:
-    """Where the config holds that optimiser."""
+    """The place in the config of the optimiser of a bind's first stage."""
     return f"model.binds.{name}.first_stage.optimizer"
 
 
 def _train(
-    cfg: Mapping[str, Any],
-    name: str,
-    stage: Mapping[str, Any],
-    model: Distiller,
-    dataset: SegmentationDataset,
-) -> Iterator[dict[str, Any]]:
-    """Train one; yields a record at every log interval, and a warning of the teacher's scale after the first step."""
-    steps, seed = int(stage["steps"]), int(cfg.get("seed", 0))
-    interval = int(cfg.get("engine", {}).get("log_interval", 20))
-    device = next(model.student.parameters()).device
-    parameters = model.first_stage_parameters(name)
-    wrapper = build_stage_wrapper(cfg, model, name)
-    wrapper.initialize_count_status(nn.Identity(), 0, steps)  # of the model, mmengine would print a remark on BatchNorm
-    model.train()
-    loader = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0)
-    with closing(loader), distributed.averaged_gradients(parameters):
-        for step, batch in enumerate(loader):
-            distributed.seed_step(seed, step)
-            model.seed = seed
-            with wrapper.optim_context(model):
-                image, label = batch["image"].to(device), batch["label"].to(device)
-                loss = model.first_stage_loss(name, image, label, batch.get("index"), step)
-            value = float(distributed.mean(loss.detach()))
-            if not math.isfinite(value):
-                raise UserError(f"first stage of {name!r}, step {step + 1}: the loss is not finite; lower its lr")
-            if step == 0 and distributed.is_main() and (advice := model.terms()[name].scale_advice()):
-                yield {"first_stage": name, "step": 1, "warning": advice}
-            wrapper.update_params(loss)
-            if wrapper.should_update():
-                model.terms()[name].loss.after_step()
-            if (step + 1) % interval == 0 or step + 1 == steps:
-                yield {"first_stage": name, "step": step + 1, "steps": steps, "loss": value}
+    cfg: Mapping[str, Any], run: Path, name: str, model: Distiller, dataset: SegmentationDataset, report: Report | None
+) -> None:
+    """Train one; it logs at every log interval, and warns of the teacher's scale after the first step."""
+    steps, interval = int(stages(model)[name]["steps"]), int(cfg.get("engine", {}).get("log_interval", 20))
+    bind, minimizer = model.terms()[name], build_stage_minimizer(cfg, model, name)
+    minimizer.begin(0, steps)
+
+    def losses(batch: Batch) -> Values:
+        return {name: model.first_stage_loss(name, batch["image"], batch["label"], batch.get("index"), model.step)}
+
+    def after(step: int, batch: Batch, values: Values) -> None:
+        value = float(processes.mean(values["loss"]))
+        if not math.isfinite(value):
+            raise UserError(f"first stage of {name!r}, step {step + 1}: the loss is not finite; lower its lr")
+        if step == 0 and processes.is_main() and (advice := bind.scale_advice()):
+            append(run / LOG, {"first_stage": name, "step": 1, "warning": advice})
+            warnings.warn(f"first stage of {name}: {advice}", TermWarning, stacklevel=2)
+        if minimizer.stepped():
+            bind.loss.after_step()
+        if ((step + 1) % interval == 0 or step + 1 == steps) and processes.is_main():
+            record = {"first_stage": name, "step": step + 1, "steps": steps, "loss": value}
+            append(run / LOG, record)
+            if report:
+                report(record)
+
+    batches, seed = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0), int(cfg.get("seed", 0))
+    with closing(batches), processes.averaged_gradients(model.first_stage_parameters(name)):
+        minimizers, precision = {STUDENT: minimizer}, minimizer.precision
+        take_steps(Stretch(model, losses, minimizers, precision, batches, 0, seed, lambda *_: None, after))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from segkd.errors import UserError
+from segkd.segmentor import TrainingModel
 
 PATIENCE = timedelta(hours=2)  # of a process that waits for the others
 
@@ -45,7 +46,7 @@ def is_main() -> bool:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Inside, the processes that were started together know each other: NCCL on GPUs, one each; gloo on a CPU."""
     if not started_together() or joined():
         yield
@@ -80,6 +81,14 @@ def mean(values: Tensor) -> Tensor:
     return total / distributed.get_world_size()
 
 
+def means(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """The means over all processes of named scalars; every process must ask for the same names."""
+    if not values:
+        return {}
+    found = mean(torch.stack([value.detach().double().reshape(()) for value in values.values()]))
+    return dict(zip(values, found.tolist(), strict=True))
+
+
 def share_buffers(model: nn.Module) -> None:
     """The buffers of the first process for all: statistics of BatchNorm that saw other parts of the batch."""
     if joined():
@@ -107,6 +116,20 @@ def parallel(model: nn.Module, apart: Iterable[nn.Parameter] = (), unused: bool 
     names += [name for name, _ in model.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(model, find_unused_parameters=unused)
+
+
+def parallel_training(model: TrainingModel, steps: int) -> DistributedDataParallel | None:
+    """The wrapper of a training model that averages gradients, with those of its critics; None in one process.
+
+    Called once the parameters lie in memory as they will stay.
+    """
+    if not joined():
+        return None
+    synchronised(model)
+    critics = model.critic_parameters()
+    average_gradients(critics)
+    resting = not all(bind.is_on(steps - 1) for bind in model.terms().values())
+    return parallel(model, apart=critics, unused=resting)
 
 
 @contextmanager

@@ -7,22 +7,15 @@ import re
 import tempfile
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from mmengine.hooks import Hook
 
 from segkd import models
 from segkd.datasets.synthetic import SyntheticStreets
 from segkd.datasets.transforms import TrainTransform
 from segkd.distiller import Distiller
-from segkd.engine.build import build_model, build_student
-from segkd.engine.checkpoint import BEST, LAST, STATE
-from segkd.engine.config import dump_config, load_config, override, textual
-from segkd.engine.hooks import FiniteLossHook, GradientWatchHook, RunFilesHook, TermWarning
-from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.losses import DistillationLoss
 from segkd.losses.cwd import ChannelWise
@@ -32,6 +25,12 @@ from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import GradientNorms, Segmentor, gradient_norms, layers_run
 from segkd.supervision import AuxHead
 from segkd.taps import tap
+from segkd.training.build import build_model, build_student
+from segkd.training.config import dump_config, load_config, override, textual
+from segkd.training.log import Means
+from segkd.training.loop import train
+from segkd.training.state import BEST, LAST, STATE
+from segkd.training.watch import GradientWatch, TermWarning
 
 SUPERVISION = dict(main={}, aux=dict(tap="learning_to_downsample", head=dict(type=AuxHead), weight=0.4))
 BIND = dict(student="classifier", teacher="classifier", loss=dict(type=ChannelWise), weight=3.0)
@@ -60,7 +59,7 @@ def config(arm: str = "alone", **changes: Any) -> dict[str, Any]:
     )  # fmt: skip
 
 
-class Watch(Hook):
+class Watch:
     """Keeps the batches and the student's weights of each step, and may stop a run as a crash would."""
 
     def __init__(self, crash_at: int | None = None) -> None:
@@ -214,16 +213,14 @@ def test_the_log_has_the_means_of_its_steps(tmp_path: Path) -> None:
             assert line[name] == pytest.approx(sum(r[name] for r in steps) / len(steps), rel=1e-5)
 
 
-def test_a_term_of_some_steps_is_averaged_over_these(tmp_path: Path) -> None:
+def test_a_term_of_some_steps_is_averaged_over_these() -> None:
     """As a critic's, whose bind stops between two lines."""
-    hook = RunFilesHook(tmp_path, 100, 4, FiniteLossHook())
-    runner = SimpleNamespace(iter=0, max_iters=9, optim_wrapper=None)
+    means = Means()
     for step in range(4):
-        runner.iter = step
-        outputs = {"loss": torch.tensor(float(step))} | ({"critic": torch.tensor(6.0 + step)} if step < 2 else {})
-        hook.after_train_iter(runner, step, outputs=outputs)  # type: ignore[arg-type]
-    (line,) = _log(tmp_path)
+        means.add({"loss": torch.tensor(float(step))} | ({"critic": torch.tensor(6.0 + step)} if step < 2 else {}))
+    line = means.take()
     assert (line["loss"], line["critic"]) == (1.5, 6.5)
+    assert means.take().keys() == {"seconds_per_step"}
 
 
 def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
@@ -325,7 +322,7 @@ def test_factors_of_learning_rate_and_weight_decay_reach_the_optimiser(tmp_path:
     saved = counting(
         tmp_path, steps=1, optim=dict(optimizer=sgd), lr_factor=10.0, connector=dict(type="conv1x1"), weight=1e-3
     )
-    groups = saved["optimizer"]["param_groups"]
+    groups = saved["optimizers"]["student"]["param_groups"]
     rates = {(round(g["initial_lr"], 6), g["weight_decay"]) for g in groups}
     assert rates == {(0.1, 0.5), (1.0, 0.5), (1.0, 0.0)}
     assert sum(g["weight_decay"] == 0 for g in groups) == 1  # the factor alone
@@ -354,7 +351,7 @@ def test_gradient_norms_are_those_of_the_weighted_terms_in_all_and_at_the_shared
     )
     model.watch_gradients = True
     model.eval()
-    model(**batch, mode="loss")
+    model(**batch)
     norms = model.gradient_norms
     shared = model.student.get_submodule(norms.layer)
     for name in ("loss_main", "loss_aux", "loss_bind_deep"):
@@ -437,10 +434,8 @@ def test_loud_goes_by_the_shared_layer_where_there_is_one(
     at_layer = {} if shared is None else {"loss_main": 1.0, "loss_bind_deep": shared}
     model.gradient_norms = GradientNorms({"loss_main": 1.0, "loss_bind_deep": 500.0}, layer, at_layer)
     written: list[Any] = []
-    runner: Any = SimpleNamespace(model=model, iter=0)
-    GradientWatchHook(written.append, interval=1).after_train_iter(
-        runner, 0, outputs={name: torch.ones(()) for name in model.gradient_norms.network}
-    )
+    values = {name: torch.ones(()) for name in model.gradient_norms.network}
+    GradientWatch(written.append, interval=1).after(model, 0, values)
     assert any("times the gradient" in str(found.message) for found in recwarn) == loud
     assert [record.keys() & {"shared_layer", "warning"} for record in written] == [{"shared_layer"}, {"warning"}][
         : 1 + loud

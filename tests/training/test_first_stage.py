@@ -12,13 +12,13 @@ import torch
 from test_training import Watch, config
 from torch import nn
 
-from segkd.engine.build import build_model
-from segkd.engine.checkpoint import STATE
-from segkd.engine.hooks import TermWarning
-from segkd.engine.train import train
 from segkd.errors import UserError
 from segkd.losses import DistillationLoss
 from segkd.losses.kd import PixelwiseKD
+from segkd.training.build import build_model
+from segkd.training.loop import train
+from segkd.training.state import STATE
+from segkd.training.watch import TermWarning
 
 SGD = dict(type=torch.optim.SGD, lr=0.05)
 KEY = "binds.own.loss.level"

@@ -24,10 +24,10 @@ from processes import two_processes
 from segkd.datasets.synthetic import SyntheticStreets
 from segkd.datasets.transforms import TrainTransform
 from segkd.distiller import Distiller
-from segkd.engine.train import train
 from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import Segmentor
 from segkd.supervision import AuxHead
+from segkd.training.loop import train
 
 FILE = Path(__file__).parents[1] / "golden" / "runs.json"
 STEPS = 6
@@ -91,9 +91,8 @@ class CrashError(Exception):
 
 def crash_at_4(cfg: dict[str, Any], run: Path) -> None:
     """Train until a crash; the state that stays is that of step 3."""
-    from mmengine.hooks import Hook
 
-    class Crashing(Hook):
+    class Crashing:
         def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
             if runner.iter == 4:
                 raise CrashError

@@ -1,0 +1,69 @@
+"""What is checked before a run writes its first file: each mistake is a UserError of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segkd.datasets import SegmentationDataset
+from segkd.distiller import Distiller
+from segkd.errors import UserError
+from segkd.segmentor import TrainingModel
+from segkd.training.first_stage import build_stage_minimizer, check_kept, stages
+from segkd.training.optim import build_minimizers
+from segkd.training.rates import Rates
+from segkd.training.state import LAST, STATE, check_state, read_state
+
+State = Mapping[str, Any]
+
+
+def check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: TrainingModel) -> State | None:
+    """The state to resume from, or None for a run that starts; refuses a folder that does not fit."""
+    if not resume:
+        if (run / STATE).exists() or (run / LAST).exists():
+            raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
+        return None
+    if not (run / STATE).exists():
+        check_kept(cfg, run, model)
+        if (run / "config.py").is_file() and stages(model):
+            return None  # it was stopped in a first stage, or between these and the first state
+    state = read_state(run)
+    if state["step"] >= int(cfg["schedule"]["steps"]):
+        raise UserError(f"{run} has already trained {state['step']} steps; raise schedule.steps to train on")
+    if state["seed"] != int(cfg.get("seed", 0)):
+        raise UserError(f"{run} was trained with seed {state['seed']}, not {cfg.get('seed', 0)}")
+    return state
+
+
+def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
+    """The network and the data set must agree on the number of classes."""
+    network = model.student
+    if network.num_classes != dataset.num_classes:
+        raise UserError(
+            f"the student {type(network).__name__} has num_classes={network.num_classes}, but "
+            f"{type(dataset).__name__} has {dataset.num_classes} classes; set num_classes={dataset.num_classes}"
+        )
+
+
+def check_banks(model: TrainingModel, images: int) -> None:
+    """A memory with a place for each image needs as many as there are."""
+    for name, bind in model.terms().items():
+        places = getattr(bind.loss, "n_data", None)
+        if places is not None and places < images:
+            raise UserError(
+                f"bind {name!r}: {type(bind.loss).__name__} has n_data={places}, but the training split holds {images} "
+                f"images; set n_data={images}"
+            )
+
+
+def check_optimizers(cfg: Mapping[str, Any], model: TrainingModel, state: State | None) -> None:
+    """The optimisers and rates of the run can be built, those of its first stages too, and a state fits them."""
+    minimizers = build_minimizers(cfg, model)
+    for minimizer in minimizers.values():
+        Rates(minimizer.optimizer, cfg["schedule"], int(cfg["schedule"]["steps"]))
+    for name, stage in stages(model).items():
+        if stage["steps"] and isinstance(model, Distiller):
+            build_stage_minimizer(cfg, model, name)
+    if state is not None:
+        check_state(model, minimizers, state)

@@ -1,0 +1,275 @@
+"""One training run, top to bottom: prepare, first stages, steps, validate, keep, finish."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from segkd.datasets import SegmentationDataset
+from segkd.datasets.loading import Loader
+from segkd.report.tables import write_json
+from segkd.segmentor import TrainingModel
+from segkd.training import processes
+from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader, set_threads
+from segkd.training.checks import check_banks, check_classes, check_folder, check_optimizers
+from segkd.training.config import dump_config
+from segkd.training.environment import environment
+from segkd.training.first_stage import Report, check_first_stages, run_first_stages
+from segkd.training.hooks import Hooks, build_hooks
+from segkd.training.log import LOG, Means, append, logger, trim_log
+from segkd.training.optim import STUDENT, build_minimizers
+from segkd.training.precision import Precision, to_channels_last
+from segkd.training.rates import Rates
+from segkd.training.state import BEST, LAST, STATE, load_state, run_folder, save_atomically, save_student
+from segkd.training.steps import Batch, Stretch, Values, take_steps
+from segkd.training.validation import build_metrics, main_score, score
+from segkd.training.watch import FiniteLoss, GradientWatch
+
+State = Mapping[str, Any]
+
+
+def train(
+    cfg: Mapping[str, Any],
+    run: str | Path,
+    *,
+    resume: bool = False,
+    hooks: Sequence[Any] = (),
+    model: TrainingModel | None = None,
+    on_first_stage: Report | None = None,
+) -> dict[str, Any]:
+    """Train one config in the folder ``run``; returns what is written to its ``metrics.json``.
+
+    Started by torchrun, the processes share every batch, and the first one writes the files.
+
+    Args:
+        cfg: from ``segkd.training.config.load_config``.
+        run: the run folder; must be new unless ``resume``.
+        resume: go on from the folder's last state.
+        hooks: further hooks (progress).
+        model: a built training model, else it is built from the config.
+        on_first_stage: takes {"first_stage": name, "step": ..., "steps": ..., "loss": ...} as first stages advance.
+
+    Raises:
+        UserError: wrong config, data or weights; a folder that already holds a run; nothing to resume.
+    """
+    with processes.process_group():
+        training = Training(cfg, Path(run), resume, hooks, model)
+        with training.open_folder(), closing(training.loaders["train"]), closing(training.loaders["val"]):
+            training.run_first_stages(on_first_stage)
+            training.make_ready()
+            training.run_steps()
+            return training.finish()
+
+
+class Training:
+    """A run in progress; every hook gets it as its first argument.
+
+    Attributes:
+        iter, max_iters: steps done (within a step: before it), and steps of the run.
+        model: the training model; ``model.student`` is the network that is trained.
+        optimizers: torch's, "student" and, where a loss has one, "critic".
+        loaders: "train" and "val".
+        logger: what is logged by it goes to the run's log.
+        stop_training: set it to True to end the run after the step in progress.
+        best, history: the best score so far with its step; the scores of each validation.
+    """
+
+    def __init__(
+        self, cfg: Mapping[str, Any], folder: Path, resume: bool, hooks: Sequence[Any], model: TrainingModel | None
+    ) -> None:
+        """Build all parts, and find mistakes before there is a file."""
+        self.cfg, self.folder, self.resume, self.seed = cfg, folder, resume, int(cfg.get("seed", 0))
+        set_threads(cfg)
+        self.environment = environment(self.seed)
+        self.model = model if model is not None else build_model(cfg)
+        check_first_stages(self.model)
+        self.state: State | None = check_folder(folder, cfg, resume, self.model)
+        self.iter, self.max_iters = self.state["step"] if self.state else 0, int(cfg["schedule"]["steps"])
+        self.data: SegmentationDataset = build_dataset(cfg, "train")
+        validation = build_dataset(cfg, "val")
+        for dataset in (self.data, validation):
+            check_classes(self.model, dataset)
+            dataset[0]  # labels that do not fit are found here
+        self.loaders: dict[str, Loader] = {
+            "train": build_train_loader(cfg, self.data, self.iter),
+            "val": build_eval_loader(cfg, validation),
+        }
+        check_banks(self.model, len(self.data))
+        check_optimizers(cfg, self.model, self.state)
+        self.metrics = build_metrics(cfg.get("metrics"), validation.num_classes)
+        self.hooks = Hooks([*build_hooks(cfg.get("hooks", ())), *hooks])
+        engine, schedule = cfg.get("engine", {}), cfg["schedule"]
+        self.interval = min(int(schedule.get("val_interval", self.max_iters)), self.max_iters)
+        self.log_interval = int(engine.get("log_interval", 20))
+        self.chosen_by = str(engine.get("best", "mIoU"))
+        self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
+        self.history: list[dict[str, Any]] = []
+        self.stop_training, self.state_due = False, False
+        self.finite, self.means = FiniteLoss(), Means()
+        self.watch = GradientWatch(self.write, int(engine.get("gradient_interval", 200)))
+        self.logger = logger(self.write, lambda: self.iter)
+
+    def open_folder(self) -> AbstractContextManager[None]:
+        """The run folder, made and cleaned up by one process."""
+        return run_folder(self.folder, self.resume) if processes.is_main() else nullcontext()
+
+    def run_first_stages(self, report: Report | None) -> None:
+        """Keep the config, then run the trainings that come before the main one."""
+        if processes.is_main():
+            dump_config(self.cfg, self.folder / "config.py")
+            if self.resume:
+                trim_log(self.folder, self.iter)
+        done = self.state is not None
+        run_first_stages(self.cfg, self.folder, self.model, self.data, report, self.resume, done)
+
+    def make_ready(self) -> None:
+        """Put the model on its device, make its optimisers, and take up what a resumed run has kept."""
+        self.precision = Precision.of(self.cfg)
+        self.model.to(self.precision.device)
+        self.minimizers = build_minimizers(self.cfg, self.model)
+        self.optimizers: dict[str, Optimizer] = {name: own.optimizer for name, own in self.minimizers.items()}
+        self.rates = [Rates(one, self.cfg["schedule"], self.max_iters) for one in self.optimizers.values()]
+        if self.state is not None:
+            load_state(self.state, self.model, self.minimizers, self.precision)
+            for rates in self.rates:
+                rates.go_to(self.iter)
+        for minimizer in self.minimizers.values():
+            minimizer.precision = self.precision
+            minimizer.begin(self.iter, self.max_iters)
+        if self.cfg.get("engine", {}).get("channels_last"):
+            to_channels_last(self.model)
+        self.parallel = processes.parallel_training(self.model, self.max_iters)
+
+    def run_steps(self) -> None:
+        """Take the steps that are left."""
+        self.began = time.perf_counter()
+        self.hooks.call("before_run", self)
+        self.hooks.call("before_train", self)
+        self.hooks.call("before_train_epoch", self)
+        self.means.start()
+        losses = self.parallel or self.model
+        take_steps(
+            Stretch(
+                self.model, lambda batch: losses(**batch), self.minimizers, self.precision, self.loaders["train"],
+                self.iter, self.seed, self.before_step, self.after_step, self.parallel,
+            )
+        )  # fmt: skip
+        self.hooks.call("after_train_epoch", self)
+
+    def before_step(self, step: int, batch: Batch) -> None:
+        """What precedes a step."""
+        self.rate = float(self.optimizers[STUDENT].param_groups[0]["lr"])
+        self.watch.before(self.model, step)
+        self.hooks.call("before_train_iter", self, batch_idx=step, data_batch=batch)
+
+    def after_step(self, step: int, batch: Batch, values: Values) -> bool:
+        """What follows a step: rates, log, hooks, state, validation; whether it was the last."""
+        done, stepped = step + 1, self.minimizers[STUDENT].stepped()
+        self.finite.add(values, done)
+        if stepped:
+            self.model.after_step()
+        for rates in self.rates:
+            rates.step()
+        self.watch.after(self.model, step, values)
+        self.means.add(values)
+        if done % self.log_interval == 0 or done == self.max_iters:
+            self.write({"step": done, "lr": self.rate, **self.means.take()})
+        self.hooks.call("after_train_iter", self, batch_idx=step, data_batch=batch, outputs=values)
+        self.iter = done
+        last = done == self.max_iters or self.stop_training
+        self.state_due |= done % self.interval == 0
+        if self.state_due and stepped and not last:  # what has accumulated is in no state
+            self.save_state()
+        if done % self.interval == 0 or last:
+            self.validate()
+            if self.state_due and stepped and not last and not self.stop_training:
+                self.save_state()
+        return last or self.stop_training
+
+    def validate(self) -> None:
+        """Score the student on the validation split, and keep it if it is the best so far."""
+        self.hooks.call("before_val", self)
+        self.hooks.call("before_val_epoch", self)
+        self.finite.check(self.iter)
+        processes.share_buffers(self.model)
+        self.model.eval()
+        scores = score(self.model.student, self.loaders["val"], self.metrics, self.after_val_batch)
+        record = {"step": self.iter, "val": scores}
+        self.history.append(record)
+        self.write(record)
+        found, best = main_score(scores, self.chosen_by), self.best.get(self.chosen_by, math.nan)
+        if not self.best or found > best or math.isnan(best):
+            self.best = {self.chosen_by: found, "step": self.iter}
+            self.save_student(BEST)
+            self.state_due = True  # the state of this step was saved before its validation
+        self.hooks.call("after_val_epoch", self, metrics=scores)
+        self.hooks.call("after_val", self)
+        self.means.restart_clock()
+
+    def after_val_batch(self, number: int, batch: Batch, prediction: Tensor) -> None:
+        """Tell the hooks of a batch that was scored."""
+        self.hooks.call("after_val_iter", self, batch_idx=number, data_batch=batch, outputs=prediction)
+
+    def save_student(self, name: str) -> None:
+        """Keep the student's weights."""
+        self.finite.check(self.iter)
+        if processes.is_main():
+            save_student(self.model.student, self.folder / name)
+
+    def save_state(self) -> None:
+        """Keep all that resuming needs, in types that ``weights_only=True`` loads."""
+        self.state_due = False
+        self.finite.check(self.iter)
+        if processes.is_main():
+            optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+            content = {"step": self.iter, "seed": self.seed, "model": self.model.state_dict(), "best": self.best}
+            content |= {"optimizers": optimizers, "scaler": self.precision.state_dict()}
+            save_atomically(content, self.folder / STATE)
+
+    def finish(self) -> dict[str, Any]:
+        """Keep the last weights and state, and say what happened in ``metrics.json``."""
+        self.save_student(LAST)
+        self.save_state()
+        self.hooks.call("after_train", self)
+        self.hooks.call("after_run", self)
+        metrics = {
+            "steps": self.iter,
+            "steps_planned": self.max_iters,
+            "val_last": self.history[-1]["val"] if self.history else None,
+            "val_best": self.best or None,
+            "student_last": LAST,
+            "student_best": BEST,
+            "seconds_of_this_sitting": round(time.perf_counter() - self.began, 1),
+            "processes": processes.world_size(),
+            **self.environment,
+        }
+        if processes.is_main():
+            write_json(self.folder / "metrics.json", metrics)
+        return metrics
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a line to the log."""
+        if processes.is_main():
+            append(self.folder / LOG, record)
+
+    @property
+    def train_dataloader(self) -> Loader:
+        """The training batches, by mmengine's name."""
+        return self.loaders["train"]
+
+    @property
+    def val_dataloader(self) -> Loader:
+        """The validation batches, by mmengine's name."""
+        return self.loaders["val"]
+
+    @property
+    def train_loop(self) -> Training:
+        """The training itself, where mmengine's hooks look for ``stop_training``."""
+        return self

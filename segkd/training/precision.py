@@ -1,0 +1,88 @@
+"""Numbers and layouts that make a step faster: autocast in bf16 or fp16, with loss scaling, and channels_last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segkd.errors import UserError
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def training_device() -> torch.device:
+    """The GPU where there is one (of several processes, each its own), else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+class Precision:
+    """Autocast on any device, and the scale of the loss, without which small fp16 gradients would be 0.
+
+    Args:
+        name: "fp32" (neither), "bf16" (autocast alone), or "fp16" (both).
+        device: type of the device that trains.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        if name not in PRECISIONS:
+            raise UserError(f"engine.precision {name!r} is not one of {', '.join(PRECISIONS)}")
+        self.dtype, self.device = PRECISIONS[name], device
+        self.scaler = torch.amp.GradScaler(device, enabled=name == "fp16")
+
+    @classmethod
+    def of(cls, cfg: Mapping[str, Any]) -> Precision:
+        """That of a config."""
+        return cls(str(cfg.get("engine", {}).get("precision", "fp32")), training_device().type)
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass; the backward pass runs in the types of the forward pass."""
+        return torch.autocast(self.device, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss to go backward from."""
+        scaled: Tensor = self.scaler.scale(loss)
+        return scaled
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Bring gradients back to their own size."""
+        self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """The optimiser's step, left out where a scaled gradient was too large for fp16; the scale then shrinks."""
+        self.scaler.step(optimizer)
+
+    def update(self) -> None:
+        """Fit the scale to what this step has seen."""
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale, for a run to be resumed."""
+        state: dict[str, Any] = self.scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a kept scale; one of a run in another precision is left."""
+        if state and self.scaler.is_enabled():
+            self.scaler.load_state_dict(dict(state))
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Put the model into channels_last, except the dilated depthwise convolutions, which stay in the plain layout.
+
+    On CPUs, torch 2.15 (oneDNN) gives such a convolution's weight a wrong gradient in bf16 with channels_last now and
+    then: not finite, or 1e36 and more, from memory that nobody wrote to. In the plain layout it is right.
+    """
+    model.to(memory_format=torch.channels_last)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and max(module.dilation) > 1:
+            # clone, as .contiguous() does nothing where one input channel per group makes both layouts fit
+            module.weight.data = module.weight.data.clone(memory_format=torch.contiguous_format)
+            module.register_forward_pre_hook(_plain_input)
+
+
+def _plain_input(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    return (args[0].clone(memory_format=torch.contiguous_format),)
