@@ -36,8 +36,6 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "segkd needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@# mmengine brings opencv-python, whose cv2 needs libGL; the headless cv2 must be the one on disk
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless
 	@touch $(STAMP)
 
 clean:

@@ -12,7 +12,9 @@ import torch
 import segkd
 from segkd.evaluation.speed import hardware
 
-PACKAGES = ("torch", "torchvision", "mmengine", "segmentation-models-pytorch", "timm", "albumentations", "onnxruntime")
+PACKAGES = (
+    "torch", "torchvision", "onedl-mmengine", "segmentation-models-pytorch", "timm", "albumentations", "onnxruntime",
+)  # fmt: skip
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:
