@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.segmentor import Segmentor
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "binding": {"taps", "connectors", "losses", "losses.base", "schedules"},
     "segmentor": {"taps", "supervision", "models", "models.base"},
     "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding"},
-    "training": {"taps", "supervision", "segmentor", "distiller", "binding"}
+    "training": {"taps", "schedules", "supervision", "segmentor", "distiller", "binding"}
     | {"datasets.*", "evaluation.*", "models.*", "report.*"},  # not the command line, nor what ships (deploy)
     "cli": {"*"},
     "__main__": {"cli.*"},

@@ -11,7 +11,7 @@ import pytest
 from segkd.cli.main import main
 from segkd.datasets import create
 from segkd.datasets.synthetic import SyntheticStreets
-from segkd.training.config import dump_config, load_config, shipped, textual
+from segkd.training.configfile import dump_config, load_config, shipped, textual
 
 THERE = {"cityscapes": {"pavement": "sidewalk", "tree": "vegetation", "sign": "traffic sign", "pedestrian": "person",
                         "bicyclist": "bicycle"},

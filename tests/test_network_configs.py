@@ -14,7 +14,7 @@ import pytest
 from segkd.cli.main import main
 from segkd.models import NETWORKS, names
 from segkd.models.catalogue import BACKBONES, WRAPPERS
-from segkd.training.config import load_config, shipped
+from segkd.training.configfile import load_config, shipped
 
 RESULTS = Path(__file__).parent / "full" / "configs.json"
 DATA = ("camvid", "cityscapes")

@@ -10,7 +10,7 @@ import pytest
 
 from segkd.cli.main import parse
 from segkd.registry import build
-from segkd.training.config import find_config
+from segkd.training.configfile import find_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 
 from segkd.cli.main import main
 from segkd.losses import LOSSES, names
-from segkd.training.config import load_config, shipped
+from segkd.training.configfile import load_config, shipped
 
 RESULTS = Path(__file__).parent / "full" / "recipes.json"
 DATA = ("camvid", "cityscapes")

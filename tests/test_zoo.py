@@ -19,7 +19,7 @@ from segkd.deploy.runtimes import OnnxRuntime
 from segkd.evaluation.inference import evaluate
 from segkd.models import load_weights
 from segkd.training.build import build_student, class_names
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 ROOT = Path(__file__).parents[1]
 RELEASED = sorted(path.parent for path in (ROOT / "models").glob("*/SHA256SUMS"))

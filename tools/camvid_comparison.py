@@ -19,7 +19,7 @@ from segkd.cli.common import console, read_json
 from segkd.cli.train import train_with_progress
 from segkd.report.tables import write_json
 from segkd.training.build import build_dataset
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 from segkd.training.environment import environment
 
 LOSSES = (

@@ -18,7 +18,7 @@ from segkd.cli.common import console, parse_size, read_json
 from segkd.cli.train import train_with_progress
 from segkd.report.tables import write_json
 from segkd.training.build import build_dataset
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 from segkd.training.environment import environment
 
 NETWORKS = {"DeepLabV3+-R18": "teachers/synthetic/deeplabv3plus_r18", "Fast-SCNN": "students/synthetic/fast_scnn"}

@@ -69,7 +69,7 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> dict[str, Any]:
     """The config that the arguments name, with their overrides."""
-    from segkd.training.config import load_config
+    from segkd.training.configfile import load_config
 
     name, folder = args.config, Path(args.config)
     if folder.is_dir():
@@ -84,7 +84,7 @@ def load(args: argparse.Namespace) -> dict[str, Any]:
 
 def default_run(config: str) -> Path:
     """Where a run goes unless --out says otherwise: ``work/<config name>``, or the run folder that gave the config."""
-    from segkd.training.config import config_root, find_config
+    from segkd.training.configfile import config_root, find_config
 
     if Path(config).is_dir():
         return Path(config)

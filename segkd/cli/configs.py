@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
 
     from rich.table import Table
 
-    from segkd.training.config import config_root, shipped
+    from segkd.training.configfile import config_root, shipped
 
     table = Table(box=None, show_header=False)
     for name in shipped():

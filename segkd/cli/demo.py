@@ -95,7 +95,7 @@ def _slug(arm: str) -> str:
 
 def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """The arm's shipped config, made small. Both students get the same steps, seed, data and schedule."""
-    from segkd.training.config import load_config
+    from segkd.training.configfile import load_config
 
     steps = args.teacher_steps if arm == "teacher" else args.steps
     overrides = [

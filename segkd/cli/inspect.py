@@ -41,7 +41,7 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Build the model without needing any weights, and print it."""
     from segkd.training.build import build_model
-    from segkd.training.config import textual
+    from segkd.training.configfile import textual
 
     cfg = load(args)
     size = args.size or default_size(cfg)

@@ -90,7 +90,7 @@ def configs_of(known: Any) -> dict[str, list[str]]:
     from inspect import signature
 
     from segkd.models import NETWORKS
-    from segkd.training.config import load_config, shipped, textual
+    from segkd.training.configfile import load_config, shipped, textual
 
     found: dict[str, list[str]] = {label: [] for label in known}
     for name in shipped():

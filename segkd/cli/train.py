@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _tell_changes(cfg: Mapping[str, Any], folder: Path) -> None:
     """What differs from the config that the run has been trained with so far."""
-    from segkd.training.config import differences, load_config
+    from segkd.training.configfile import differences, load_config
 
     if (folder / "config.py").is_file():
         for key, old, new in differences(load_config(str(folder / "config.py")), cfg):

@@ -29,6 +29,8 @@ class MeanIoU:
         num_classes: K.
     """
 
+    names = ("mIoU", "mAcc", "aAcc")
+
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.reset()
@@ -45,4 +47,4 @@ class MeanIoU:
         """{"mIoU", "mAcc", "aAcc"} of all batches of all processes."""
         self.matrix.all_reduce()
         scores = self.matrix.result()
-        return {"mIoU": scores.miou, "mAcc": scores.mean_accuracy, "aAcc": scores.pixel_accuracy}
+        return dict(zip(self.names, (scores.miou, scores.mean_accuracy, scores.pixel_accuracy), strict=True))

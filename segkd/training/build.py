@@ -13,71 +13,66 @@ from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import build
 from segkd.segmentor import TrainingModel
+from segkd.training.config import Config
 from segkd.training.processes import rank, world_size
 
 SPLITS = ("train", "val", "test")
 
 
-def set_threads(cfg: Mapping[str, Any]) -> None:
-    """Have torch use ``engine.threads`` of the CPU, if that is given."""
-    threads = cfg.get("engine", {}).get("threads")
-    if threads:
-        torch.set_num_threads(int(threads))
-
-
-def build_dataset(cfg: Mapping[str, Any], split: str) -> SegmentationDataset:
+def build_dataset(cfg: Mapping[str, Any] | Config, split: str) -> SegmentationDataset:
     """The data set of one split: ``data.dataset`` with the arguments of ``data.<split>`` over it."""
-    data = cfg["data"]
+    data = Config.of(cfg).data
     if split not in SPLITS:
         raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    if split not in data:
+    own = getattr(data, split)
+    if own is None:
         raise UserError(f"the config has no data.{split}, so there is nothing to read for that split")
-    return DATASETS.build({**data["dataset"], **data[split]})
+    return DATASETS.build({**data.dataset, **own})
 
 
-def build_model(cfg: Mapping[str, Any]) -> TrainingModel:
+def build_model(cfg: Mapping[str, Any] | Config) -> TrainingModel:
     """The training model; torch's generator is seeded first, so equal seeds give bit-equal students in all arms."""
-    torch.manual_seed(int(cfg.get("seed", 0)))
-    model = build(cfg["model"], "model")
+    cfg = Config.of(cfg)
+    torch.manual_seed(cfg.seed)
+    model = build(cfg.model, "model")
     if not isinstance(model, TrainingModel):
         raise UserError("model.type must be segkd.segmentor.Segmentor or segkd.distiller.Distiller")
     return model
 
 
-def build_train_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset, start: int) -> Loader:
-    """This process's part of the batches for the steps from ``start`` to the last."""
-    data = cfg["data"]
+def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, steps: int) -> Loader:
+    """This process's part of the batches for the steps from ``start`` to the last of ``steps``."""
     return train_loader(
         dataset,
-        build(data["augment"], "augmentation"),
-        batch_size=int(data.get("batch_size", 8)),
-        steps=int(cfg["schedule"]["steps"]),
-        seed=int(cfg.get("seed", 0)),
+        build(cfg.data.augment, "augmentation"),
+        batch_size=cfg.data.batch_size,
+        steps=steps,
+        seed=cfg.seed,
         start=start,
-        workers=int(data.get("workers", 0)),
+        workers=cfg.data.workers,
         rank=rank(),
         world_size=world_size(),
     )
 
 
-def build_eval_loader(cfg: Mapping[str, Any], dataset: SegmentationDataset) -> Loader:
+def build_eval_loader(cfg: Mapping[str, Any] | Config, dataset: SegmentationDataset) -> Loader:
     """The split in order, at native size; of several processes, each takes its own share of the images."""
-    workers = min(int(cfg["data"].get("workers", 0)), 1)
+    workers = min(Config.of(cfg).data.workers, 1)
     return eval_loader(dataset, batch_size=1, workers=workers, rank=rank(), world_size=world_size())
 
 
-def build_student(cfg: Mapping[str, Any]) -> Network:
+def build_student(cfg: Mapping[str, Any] | Config) -> Network:
     """The student alone (a Segmentor's network, a Distiller's student), untrained, in eval mode."""
-    model = cfg["model"]
+    model = Config.of(cfg).model
     network = model.get("student", model.get("network"))
     if network is None:
         raise UserError("the config's model has neither `network` nor `student`")
     return NETWORKS.build(network).eval()
 
 
-def class_names(cfg: Mapping[str, Any]) -> tuple[list[str], list[list[int]]]:
+def class_names(cfg: Mapping[str, Any] | Config) -> tuple[list[str], list[list[int]]]:
     """Class names and palette of the config's data set, from its class alone (no files are read)."""
-    dataset = DATASETS.resolve(cfg["data"]["dataset"]["type"])
+    dataset = DATASETS.resolve(Config.of(cfg).data.dataset["type"])
     names, palette = getattr(dataset, "class_names", None), getattr(dataset, "palette", None)
     if names is None or palette is None:  # a data set whose classes are given by the config, such as `folder`
         built = build_dataset(cfg, "val")

@@ -10,6 +10,7 @@ from segkd.datasets import SegmentationDataset
 from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
+from segkd.training.config import Config
 from segkd.training.first_stage import build_stage_minimizer, check_kept, stages
 from segkd.training.optim import build_minimizers
 from segkd.training.rates import Rates
@@ -18,7 +19,7 @@ from segkd.training.state import LAST, STATE, check_state, read_state
 State = Mapping[str, Any]
 
 
-def check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: TrainingModel) -> State | None:
+def check_folder(run: Path, cfg: Config, resume: bool, model: TrainingModel) -> State | None:
     """The state to resume from, or None for a run that starts; refuses a folder that does not fit."""
     if not resume:
         if (run / STATE).exists() or (run / LAST).exists():
@@ -29,10 +30,10 @@ def check_folder(run: Path, cfg: Mapping[str, Any], resume: bool, model: Trainin
         if (run / "config.py").is_file() and stages(model):
             return None  # it was stopped in a first stage, or between these and the first state
     state = read_state(run)
-    if state["step"] >= int(cfg["schedule"]["steps"]):
+    if state["step"] >= (cfg.schedule.steps or 0):
         raise UserError(f"{run} has already trained {state['step']} steps; raise schedule.steps to train on")
-    if state["seed"] != int(cfg.get("seed", 0)):
-        raise UserError(f"{run} was trained with seed {state['seed']}, not {cfg.get('seed', 0)}")
+    if state["seed"] != cfg.seed:
+        raise UserError(f"{run} was trained with seed {state['seed']}, not {cfg.seed}")
     return state
 
 
@@ -57,11 +58,11 @@ def check_banks(model: TrainingModel, images: int) -> None:
             )
 
 
-def check_optimizers(cfg: Mapping[str, Any], model: TrainingModel, state: State | None) -> None:
+def check_optimizers(cfg: Config, model: TrainingModel, state: State | None) -> None:
     """The optimisers and rates of the run can be built, those of its first stages too, and a state fits them."""
     minimizers = build_minimizers(cfg, model)
     for minimizer in minimizers.values():
-        Rates(minimizer.optimizer, cfg["schedule"], int(cfg["schedule"]["steps"]))
+        Rates(minimizer.optimizer, cfg.schedule, cfg.schedule.steps or 0)
     for name, stage in stages(model).items():
         if stage["steps"] and isinstance(model, Distiller):
             build_stage_minimizer(cfg, model, name)

@@ -20,7 +20,8 @@ from segkd.errors import UserError, nearest
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
 from segkd.training.build import build_train_loader
-from segkd.training.config import textual
+from segkd.training.config import Config
+from segkd.training.configfile import textual
 from segkd.training.log import FIRST_STAGES, LOG, append
 from segkd.training.optim import STUDENT, Minimizer, build_minimizer, clip_grad, optimizer_class
 from segkd.training.precision import training_device
@@ -60,7 +61,7 @@ def check_first_stages(model: TrainingModel) -> None:
             )
 
 
-def check_kept(cfg: Mapping[str, Any], run: Path, model: TrainingModel) -> None:
+def check_kept(cfg: Config, run: Path, model: TrainingModel) -> None:
     """A UserError unless the results of first stages that the run folder holds are this config's."""
     if not isinstance(model, Distiller):
         return
@@ -87,16 +88,16 @@ def _kept(run: Path, model: Distiller, name: str, made: Mapping[str, Any]) -> di
     return state
 
 
-def _made_with(cfg: Mapping[str, Any], model: Distiller, name: str) -> dict[str, Any]:
+def _made_with(cfg: Config, model: Distiller, name: str) -> dict[str, Any]:
     """What the result of a first stage depends on, as plain values; asked for before any stage has run."""
     stage, bind = stages(model)[name], model.terms()[name]
     optimizer = dict(stage.get("optimizer") or {})
     if optimizer:
         optimizer["type"] = optimizer_class(optimizer, _key(name))
-    own, data = cfg["model"]["binds"][name], cfg["data"]
+    own, data = cfg.model["binds"][name], cfg.data
     loss = {key: value for key, value in own["loss"].items() if key != "type"}
     made = {
-        "seed": int(cfg.get("seed", 0)),
+        "seed": cfg.seed,
         "steps": stage["steps"],
         "optimizer": _text(optimizer),
         "lr_factor": bind.lr_factor,
@@ -109,7 +110,7 @@ def _made_with(cfg: Mapping[str, Any], model: Distiller, name: str) -> dict[str,
         "size": bind.size,
         "masked": bind.masked,
         "of": bind.of,
-        "data": _text({key: data.get(key) for key in ("batch_size", "augment", "train")}),
+        "data": _text({key: getattr(data, key) for key in ("batch_size", "augment", "train")}),
         "teacher weights of checksum": " ".join(map(_checksum, model.teachers.values())),
     }
     if bind.first_learner() is None:  # the student learns, from its own start
@@ -137,7 +138,7 @@ def _learners(model: TrainingModel, name: str) -> nn.ModuleDict:
 
 
 def run_first_stages(
-    cfg: Mapping[str, Any],
+    cfg: Config,
     run: Path,
     model: TrainingModel,
     dataset: SegmentationDataset,
@@ -176,7 +177,7 @@ def run_first_stages(
                 parameter.requires_grad_(False)
 
 
-def build_stage_minimizer(cfg: Mapping[str, Any], model: Distiller, name: str) -> Minimizer:
+def build_stage_minimizer(cfg: Config, model: Distiller, name: str) -> Minimizer:
     """The optimiser of a bind's first stage, with the bind's factors and the run's clipping."""
     optimizer = stages(model)[name]["optimizer"]
     return build_minimizer(cfg, model.first_stage_groups(name), optimizer, clip_grad(cfg), _key(name))
@@ -188,10 +189,10 @@ def _key(name: str) -> str:
 
 
 def _train(
-    cfg: Mapping[str, Any], run: Path, name: str, model: Distiller, dataset: SegmentationDataset, report: Report | None
+    cfg: Config, run: Path, name: str, model: Distiller, dataset: SegmentationDataset, report: Report | None
 ) -> None:
     """Train one; it logs at every log interval, and warns of the teacher's scale after the first step."""
-    steps, interval = int(stages(model)[name]["steps"]), int(cfg.get("engine", {}).get("log_interval", 20))
+    steps, interval = int(stages(model)[name]["steps"]), cfg.engine.log_interval
     bind, minimizer = model.terms()[name], build_stage_minimizer(cfg, model, name)
     minimizer.begin(0, steps)
 
@@ -213,7 +214,7 @@ def _train(
             if report:
                 report(record)
 
-    batches, seed = build_train_loader({**cfg, "schedule": {"steps": steps}}, dataset, 0), int(cfg.get("seed", 0))
+    batches, seed = build_train_loader(cfg, dataset, 0, steps), cfg.seed
     with closing(batches), processes.averaged_gradients(model.first_stage_parameters(name)):
         minimizers, precision = {STUDENT: minimizer}, minimizer.precision
         take_steps(Stretch(model, losses, minimizers, precision, batches, 0, seed, lambda *_: None, after))

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -17,15 +18,16 @@ from segkd.datasets.loading import Loader
 from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
-from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader, set_threads
+from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader
 from segkd.training.checks import check_banks, check_classes, check_folder, check_optimizers
-from segkd.training.config import dump_config
+from segkd.training.config import Config
+from segkd.training.configfile import dump_config
 from segkd.training.environment import environment
 from segkd.training.first_stage import Report, check_first_stages, run_first_stages
 from segkd.training.hooks import Hooks, build_hooks
 from segkd.training.log import LOG, Means, append, logger, trim_log
 from segkd.training.optim import STUDENT, build_minimizers
-from segkd.training.precision import Precision, to_channels_last
+from segkd.training.precision import Precision, to_channels_last, training_device
 from segkd.training.rates import Rates
 from segkd.training.state import BEST, LAST, STATE, load_state, run_folder, save_atomically, save_student
 from segkd.training.steps import Batch, Stretch, Values, take_steps
@@ -36,7 +38,7 @@ State = Mapping[str, Any]
 
 
 def train(
-    cfg: Mapping[str, Any],
+    cfg: Mapping[str, Any] | Config,
     run: str | Path,
     *,
     resume: bool = False,
@@ -82,38 +84,46 @@ class Training:
     """
 
     def __init__(
-        self, cfg: Mapping[str, Any], folder: Path, resume: bool, hooks: Sequence[Any], model: TrainingModel | None
+        self,
+        cfg: Mapping[str, Any] | Config,
+        folder: Path,
+        resume: bool,
+        hooks: Sequence[Any],
+        model: TrainingModel | None,
     ) -> None:
         """Build all parts, and find mistakes before there is a file."""
-        self.cfg, self.folder, self.resume, self.seed = cfg, folder, resume, int(cfg.get("seed", 0))
-        set_threads(cfg)
+        self.given = cfg.to_dict() if isinstance(cfg, Config) else cfg
+        self.folder, self.resume = folder, resume
+        self.cfg = cfg = Config.of(cfg)
+        self.seed = cfg.seed
+        if cfg.engine.threads:
+            torch.set_num_threads(cfg.engine.threads)
         self.environment = environment(self.seed)
         self.model = model if model is not None else build_model(cfg)
         check_first_stages(self.model)
-        self.state: State | None = check_folder(folder, cfg, resume, self.model)
-        self.iter, self.max_iters = self.state["step"] if self.state else 0, int(cfg["schedule"]["steps"])
         self.data: SegmentationDataset = build_dataset(cfg, "train")
         validation = build_dataset(cfg, "val")
+        self.cfg = cfg = cfg.lasting(len(self.data))
+        self.state: State | None = check_folder(folder, cfg, resume, self.model)
+        self.iter, self.max_iters = self.state["step"] if self.state else 0, cfg.schedule.steps or 0
         for dataset in (self.data, validation):
             check_classes(self.model, dataset)
             dataset[0]  # labels that do not fit are found here
         self.loaders: dict[str, Loader] = {
-            "train": build_train_loader(cfg, self.data, self.iter),
+            "train": build_train_loader(cfg, self.data, self.iter, self.max_iters),
             "val": build_eval_loader(cfg, validation),
         }
         check_banks(self.model, len(self.data))
         check_optimizers(cfg, self.model, self.state)
-        self.metrics = build_metrics(cfg.get("metrics"), validation.num_classes)
-        self.hooks = Hooks([*build_hooks(cfg.get("hooks", ())), *hooks])
-        engine, schedule = cfg.get("engine", {}), cfg["schedule"]
-        self.interval = min(int(schedule.get("val_interval", self.max_iters)), self.max_iters)
-        self.log_interval = int(engine.get("log_interval", 20))
-        self.chosen_by = str(engine.get("best", "mIoU"))
+        self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
+        self.hooks = Hooks([*build_hooks(cfg.hooks), *hooks])
+        self.interval = cfg.schedule.val_interval or self.max_iters
+        self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
         self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
         self.history: list[dict[str, Any]] = []
         self.stop_training, self.state_due = False, False
         self.finite, self.means = FiniteLoss(), Means()
-        self.watch = GradientWatch(self.write, int(engine.get("gradient_interval", 200)))
+        self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
         self.logger = logger(self.write, lambda: self.iter)
 
     def open_folder(self) -> AbstractContextManager[None]:
@@ -123,7 +133,7 @@ class Training:
     def run_first_stages(self, report: Report | None) -> None:
         """Keep the config, then run the trainings that come before the main one."""
         if processes.is_main():
-            dump_config(self.cfg, self.folder / "config.py")
+            dump_config(self.given, self.folder / "config.py")
             if self.resume:
                 trim_log(self.folder, self.iter)
         done = self.state is not None
@@ -131,11 +141,11 @@ class Training:
 
     def make_ready(self) -> None:
         """Put the model on its device, make its optimisers, and take up what a resumed run has kept."""
-        self.precision = Precision.of(self.cfg)
-        self.model.to(self.precision.device)
+        self.precision = Precision(self.cfg.engine.precision, training_device().type)
+        self.model.to(training_device())
         self.minimizers = build_minimizers(self.cfg, self.model)
         self.optimizers: dict[str, Optimizer] = {name: own.optimizer for name, own in self.minimizers.items()}
-        self.rates = [Rates(one, self.cfg["schedule"], self.max_iters) for one in self.optimizers.values()]
+        self.rates = [Rates(one, self.cfg.schedule, self.max_iters) for one in self.optimizers.values()]
         if self.state is not None:
             load_state(self.state, self.model, self.minimizers, self.precision)
             for rates in self.rates:
@@ -143,7 +153,7 @@ class Training:
         for minimizer in self.minimizers.values():
             minimizer.precision = self.precision
             minimizer.begin(self.iter, self.max_iters)
-        if self.cfg.get("engine", {}).get("channels_last"):
+        if self.cfg.engine.channels_last:
             to_channels_last(self.model)
         self.parallel = processes.parallel_training(self.model, self.max_iters)
 

@@ -15,7 +15,8 @@ from segkd.arguments import number, positive
 from segkd.errors import UserError, first_line, nearest
 from segkd.registry import resolve
 from segkd.segmentor import TrainingModel
-from segkd.training.precision import Precision
+from segkd.training.config import Config
+from segkd.training.precision import Precision, training_device
 
 #: of the critic, as IFVD and CIRKD train SKD's: learning rate 4e-4, betas 0.9 and 0.99 (SKD itself: SGD at 4e-4)
 CRITIC = dict(type=Adam, lr=4e-4, betas=(0.9, 0.99))
@@ -89,26 +90,26 @@ class Minimizer:
         return remainder if remainder and self.last > 0 and self.done >= self.last - remainder else self.accumulate
 
 
-def build_minimizers(cfg: Mapping[str, Any], model: TrainingModel) -> dict[str, Minimizer]:
+def build_minimizers(cfg: Config, model: TrainingModel) -> dict[str, Minimizer]:
     """``{"student": ...}`` of ``optim.optimizer``; where a loss has a critic, ``{"student": ..., "critic": ...}``.
 
     ``optim.critic`` is the config of the critic's optimiser, by default IFVD's and CIRKD's (``CRITIC``).
     """
-    optim, critics = cfg["optim"], model.critic_parameters()
-    if optim.get("critic") and not critics:
+    optim, critics = cfg.optim, model.critic_parameters()
+    if optim.critic and not critics:
         raise UserError("optim.critic is given, but no loss of this config has a critic")
-    precision = Precision.of(cfg)
-    factors = _paramwise(optim.get("paramwise"), model.parameter_options())
+    precision = Precision(cfg.engine.precision, training_device().type)
+    factors = _paramwise(optim.paramwise, model.parameter_options())
     groups = parameter_groups(model, factors, apart=critics)
-    found = {STUDENT: build_minimizer(cfg, groups, optim["optimizer"], clip_grad(cfg), precision=precision)}
+    found = {STUDENT: build_minimizer(cfg, groups, optim.optimizer, clip_grad(cfg), precision=precision)}
     if critics:
-        own = optim.get("critic") or CRITIC
+        own = optim.critic or CRITIC
         found[CRITICS] = build_minimizer(cfg, [{"params": critics}], own, key="optim.critic", precision=precision)
     return found
 
 
 def build_minimizer(
-    cfg: Mapping[str, Any],
+    cfg: Config,
     groups: Sequence[Group],
     optimizer: Any,
     clip: Mapping[str, Any] | None = None,
@@ -133,13 +134,13 @@ def build_minimizer(
         built = kind(groups, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{key}: {kind.__name__}: {first_line(error)}") from error
-    accumulate = int(cfg["optim"].get("accumulate", 1))
-    return Minimizer(built, precision or Precision.of(cfg), accumulate, clip)
+    precision = precision or Precision(cfg.engine.precision, training_device().type)
+    return Minimizer(built, precision, cfg.optim.accumulate, clip)
 
 
-def clip_grad(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def clip_grad(cfg: Config) -> Mapping[str, Any] | None:
     """``optim.clip_grad``, for the student's training and for the first stages."""
-    clip = cfg["optim"].get("clip_grad") or None
+    clip = cfg.optim.clip_grad or None
     if clip is None:
         return None
     if not isinstance(clip, Mapping) or not {"max_norm"} <= set(clip) <= {"max_norm", "norm_type"}:

@@ -5,39 +5,27 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from typing import Any
 
+from segkd.binding import Bind
 from segkd.errors import UserError, nearest
 from segkd.registry import resolve
+from segkd.schedules import WeightSchedule
+from segkd.training.config import SECTIONS, Config
 
-KEYS = ("model", "data", "optim", "schedule", "engine", "seed", "hooks", "calibration")
+KEYS = tuple(one.name for one in fields(Config))
 SPLITS = ("data.train", "data.val", "data.test")
 NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config chooses the names
 #: keys that a section may have beyond those that a config spells out; * stands for a name that the config chose
 OPTIONAL: dict[str, set[str]] = {
     "": set(KEYS),
-    "data": {"dataset", "train", "val", "test", "augment", "batch_size", "workers"},
-    "optim": {"optimizer", "clip_grad", "accumulate", "paramwise", "critic"},
+    **{name: {one.name for one in fields(kind)} for name, kind in SECTIONS.items()},  # type: ignore[arg-type]
     "optim.clip_grad": {"max_norm", "norm_type"},
-    "schedule": {"steps", "val_interval", "warmup", "policy", "power", "min_lr", "milestones", "gamma", "interval"},
-    "engine": {"precision", "channels_last", "threads", "log_interval", "gradient_interval"},
-    "model.binds.*": {
-        "student",
-        "teacher",
-        "loss",
-        "connector",
-        "weight",
-        "size",
-        "masked",
-        "schedule",
-        "of",
-        "lr_factor",
-        "first_stage",
-        "teacher_scale",
-    },
+    "model.binds.*": set(inspect.signature(Bind).parameters),
     "model.binds.*.first_stage": {"steps", "optimizer"},
-    "model.binds.*.schedule": {"warmup", "decay", "stop"},
+    "model.binds.*.schedule": set(inspect.signature(WeightSchedule).parameters),
     "model.supervision.*": {"tap", "head", "loss", "weight", "stride", "gate"},
 }
 

@@ -33,11 +33,6 @@ class Precision:
         self.dtype, self.device = PRECISIONS[name], device
         self.scaler = torch.amp.GradScaler(device, enabled=name == "fp16")
 
-    @classmethod
-    def of(cls, cfg: Mapping[str, Any]) -> Precision:
-        """That of a config."""
-        return cls(str(cfg.get("engine", {}).get("precision", "fp32")), training_device().type)
-
     def autocast(self) -> torch.autocast:
         """The context of a forward pass; the backward pass runs in the types of the forward pass."""
         return torch.autocast(self.device, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)

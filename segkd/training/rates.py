@@ -13,6 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 from segkd.arguments import number
 from segkd.errors import UserError, first_line, nearest
 from segkd.registry import resolve
+from segkd.training.config import Schedule
 
 START = 0.01  # of the rate, in the first step of a warm-up
 Group = dict[str, Any]
@@ -37,14 +38,14 @@ class Rates:
         UserError: a policy that is unknown or lacks what it needs; a warm-up that is longer than the training.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Mapping[str, Any], steps: int) -> None:
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, steps: int) -> None:
         self.optimizer, self.step_number = optimizer, 0
-        self.warmup = int(schedule.get("warmup", 0))
+        self.warmup = schedule.warmup
         if self.warmup > steps:
             raise UserError(
                 f"schedule.warmup={self.warmup} is longer than schedule.steps={steps}; set it to {steps // 10}"
             )
-        policy = schedule.get("policy", "poly")
+        policy = schedule.policy
         self.torch = _torch_scheduler(optimizer, policy, steps - self.warmup) if isinstance(policy, Mapping) else None
         self.next = _constant if self.torch else _policy(schedule, policy, self.warmup, steps)
         for group in optimizer.param_groups:
@@ -79,28 +80,32 @@ def _ramp(step: int, warmup: int) -> float:
     return 1.0 + (1.0 - START) / ((warmup - 1) * START + (step - 1) * (1.0 - START))
 
 
-def _policy(schedule: Mapping[str, Any], policy: Any, warmup: int, steps: int) -> Next:
+def _policy(schedule: Schedule, policy: Any, warmup: int, steps: int) -> Next:
     if policy not in POLICIES:
         raise UserError(f"unknown schedule.policy {policy!r}; {nearest(str(policy), POLICIES)}")
     build, own = POLICIES[policy]
     for key in sorted({k for _, keys in POLICIES.values() for k in keys} - own):
-        if key in schedule:  # a key of another policy would silently do nothing
+        if getattr(schedule, key) is not None:  # a key of another policy would silently do nothing
             takers = [name for name, (_, keys) in POLICIES.items() if key in keys]
             raise UserError(f"schedule.{key} means nothing to the policy {policy!r}; it is for {', '.join(takers)}")
     return build(schedule, warmup, steps)
 
 
-def _least(schedule: Mapping[str, Any]) -> float:
-    return number(schedule.get("min_lr", 0.0), "min_lr", "schedule", least=0)
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
-def _poly(schedule: Mapping[str, Any], warmup: int, steps: int) -> Next:
-    power, least = number(schedule.get("power", 0.9), "power", "schedule", above=0), _least(schedule)
+def _least(schedule: Schedule) -> float:
+    return number(_or(schedule.min_lr, 0.0), "min_lr", "schedule", least=0)
+
+
+def _poly(schedule: Schedule, warmup: int, steps: int) -> Next:
+    power, least = number(_or(schedule.power, 0.9), "power", "schedule", above=0), _least(schedule)
     count = steps - warmup
     return lambda rate, _, at: (rate - least) * (1 - 1 / (count - at + 1)) ** power + least if at <= count else least
 
 
-def _cosine(schedule: Mapping[str, Any], warmup: int, steps: int) -> Next:
+def _cosine(schedule: Schedule, warmup: int, steps: int) -> Next:
     least, count = _least(schedule), steps - warmup
 
     def following(rate: float, _: float, at: int) -> float:
@@ -112,20 +117,20 @@ def _cosine(schedule: Mapping[str, Any], warmup: int, steps: int) -> Next:
     return following
 
 
-def _step(schedule: Mapping[str, Any], warmup: int, steps: int) -> Next:
-    milestones = schedule.get("milestones")
+def _step(schedule: Schedule, warmup: int, steps: int) -> Next:
+    milestones = schedule.milestones
     if not isinstance(milestones, list | tuple) or not all(isinstance(m, int) and warmup < m for m in milestones):
         raise UserError(
             f"schedule.milestones must list the steps (after the warm-up of {warmup}) at which the policy 'step' "
             f"lowers the learning rate, got {milestones!r}"
         )
-    gamma = number(schedule.get("gamma", 0.1), "gamma", "schedule", above=0)
+    gamma = number(_or(schedule.gamma, 0.1), "gamma", "schedule", above=0)
     return _falling(gamma, milestones, warmup)
 
 
-def _exponential(schedule: Mapping[str, Any], warmup: int, steps: int) -> Next:
-    gamma = schedule.get("gamma")
-    interval = schedule.get("interval", 1)
+def _exponential(schedule: Schedule, warmup: int, steps: int) -> Next:
+    gamma = schedule.gamma
+    interval = _or(schedule.interval, 1)
     if not isinstance(gamma, float) or not 0 < gamma <= 1 or not isinstance(interval, int) or interval < 1:
         raise UserError(
             "the policy 'exponential' needs schedule.gamma in 0..1, the factor of each schedule.interval (1) steps; "
@@ -144,7 +149,7 @@ def _constant(rate: float, _: float, at: int) -> float:
 
 
 #: name -> how it is built, and the keys of ``schedule`` that are its own
-POLICIES: dict[str, tuple[Callable[[Mapping[str, Any], int, int], Next], set[str]]] = {
+POLICIES: dict[str, tuple[Callable[[Schedule, int, int], Next], set[str]]] = {
     "poly": (_poly, {"power", "min_lr"}),
     "cosine": (_cosine, {"min_lr"}),
     "step": (_step, {"milestones", "gamma"}),

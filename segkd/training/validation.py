@@ -16,9 +16,10 @@ from segkd.registry import build
 METHODS = ("reset", "update", "compute")
 
 
-def build_metrics(given: Any, num_classes: int) -> list[Metric]:
-    """The metrics of a config; the mean IoU unless it names others."""
+def build_metrics(given: Any, num_classes: int, best: str) -> list[Metric]:
+    """The metrics of a config; the mean IoU unless it names others. ``best`` is the score that chooses weights."""
     if given is None:
+        main_score(dict.fromkeys(MeanIoU.names, 0.0), best)
         return [MeanIoU(num_classes)]
     if not isinstance(given, list | tuple) or not given:
         raise UserError(f"metrics must be a list of dict(type=...), got {given!r}")

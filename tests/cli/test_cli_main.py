@@ -12,7 +12,7 @@ import pytest
 from cli_kit import Run
 
 from segkd.cli.main import COMMANDS
-from segkd.training.config import shipped
+from segkd.training.configfile import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = ("train", "eval", "export", "quantize", "bench", "demo")

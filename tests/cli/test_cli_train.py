@@ -17,7 +17,7 @@ from segkd.binding import Bind
 from segkd.cli.train import _term_warnings_as_lines
 from segkd.errors import UserError
 from segkd.supervision import _check_term
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 from segkd.training.loop import train
 from segkd.training.overrides import OPTIONAL
 from segkd.training.watch import TermWarning

@@ -17,7 +17,8 @@ from segkd.models import resnet
 from segkd.models.base import norms_after_global_pooling
 from segkd.models.bisenetv1 import AttentionFusion, AttentionRefinement, BiSeNetV1, ContextPath, norm_gate, squeeze_gate
 from segkd.supervision import AuxHead
-from segkd.training.config import load_config
+from segkd.training.config import Config
+from segkd.training.configfile import load_config
 from segkd.training.optim import build_minimizers
 
 AUTHORS, PORT = "BiSeNetV1-R18[TorchSeg,inference part only]", "BiSeNetV1-R18[CoinCheung,aux_mode=eval]"
@@ -62,7 +63,9 @@ def test_with_its_heads_it_is_the_published_training_build() -> None:
 
 def test_new_parts_learn_faster_and_neither_norms_nor_biases_decay() -> None:
     model = segmentor("students/camvid/bisenetv1")
-    groups = build_minimizers(load_config("students/camvid/bisenetv1"), model)["student"].optimizer.param_groups
+    groups = build_minimizers(Config.of(load_config("students/camvid/bisenetv1")), model)[
+        "student"
+    ].optimizer.param_groups
     options = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         decay = 5e-4 if parameter.dim() > 1 else 0.0

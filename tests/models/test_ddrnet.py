@@ -19,7 +19,7 @@ from segkd.models.blocks import NormActConv
 from segkd.models.ddrnet import DAPPM, AddDown, AddProjected, DDRNet, DDRNet23, DDRNet23Slim, stage
 from segkd.supervision import Supervision
 from segkd.taps import tap
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 SLIM = "DDRNet_23_slim[official,augment=False]"
 FULL = "DDRNet_23[official,augment=False]"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from segkd.models.erfnet import ERFNet, FactorisedResidual, down
 from segkd.supervision import inverse_log_weights
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 NAME = "ERFNet[official pytorch]"
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from segkd.models.fanet import AttentionFusion, AuxOutput, FANet, FANet18, FANet34
 from segkd.supervision import Supervision
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 CASES = [(FANet18, "FANet-18"), (FANet34, "FANet-34")]
 #: what the authors' inference build holds but never reads: up and smooth of two levels, and smooth of the coarsest

@@ -14,7 +14,7 @@ from segkd.errors import UserError
 from segkd.losses.kd import PixelwiseKD
 from segkd.models.fasterseg import FasterSeg, FasterSegTeacher, Merge, Zoomed
 from segkd.segmentor import Segmentor
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 STUDENT = "FasterSeg arch_1 lasts=[2, 1][official, inference build]"
 TEACHER = "FasterSeg arch_0 lasts=[2, 1][official, inference build]"

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from segkd.models.icnet import CascadeFusion, ICNet, SumPooling, halved, pool_windows
 from segkd.segmentor import Segmentor
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 GOLDEN = "ICNet[hszhao caffe prototxt bnnomerge, deploy graph, parsed not run]"
 

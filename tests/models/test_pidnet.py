@@ -26,7 +26,7 @@ from segkd.models.pidnet import (
 )
 from segkd.supervision import Supervision
 from segkd.taps import tap
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 SIZES = {"s": (PIDNetS, 7_625_715), "m": (PIDNetM, 28_538_515), "l": (PIDNetL, 36_939_571)}
 WITH_HEADS = {"s": 7_720_935, "m": 28_763_111, "l": 37_314_311}

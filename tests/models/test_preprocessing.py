@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segkd.models import NETWORKS, create
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ONE = (1.0, 1.0, 1.0)

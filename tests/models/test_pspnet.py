@@ -15,7 +15,8 @@ from segkd.models.blocks import ResidualBottleneck
 from segkd.models.pspnet import CornerPyramidPooling, PSPNet
 from segkd.segmentor import Segmentor
 from segkd.supervision import AuxHead
-from segkd.training.config import load_config
+from segkd.training.config import Config
+from segkd.training.configfile import load_config
 from segkd.training.optim import build_minimizers
 
 GOLDEN = "PSPNet-101[hszhao/semseg official]"
@@ -111,7 +112,7 @@ def test_all_but_the_encoder_learns_faster(data: str) -> None:
     cfg = load_config(f"teachers/{data}/pspnet50")
     network = dict(cfg["model"]["network"], encoder="resnet18")
     model = Segmentor(network=network, supervision=cfg["model"]["supervision"])
-    groups = build_minimizers(cfg, model)["student"].optimizer.param_groups
+    groups = build_minimizers(Config.of(cfg), model)["student"].optimizer.param_groups
     rates = Counter({rate: sum(len(g["params"]) for g in groups if g["lr"] == rate) for rate in (0.01, 0.1)})
     encoder = [p for path, p in model.student.named_parameters() if path.startswith(("stem", "layer"))]
     assert rates == {0.01: len(encoder), 0.1: len(list(model.parameters())) - len(encoder)}

@@ -17,7 +17,8 @@ from segkd.models.bisenetv1 import AttentionRefinement
 from segkd.models.stdc import STDC, STDC1, STDC2, ShortTermConcat
 from segkd.supervision import DetailLoss
 from segkd.taps import tap
-from segkd.training.config import load_config
+from segkd.training.config import Config
+from segkd.training.configfile import load_config
 from segkd.training.optim import build_minimizers
 
 NETWORKS = {
@@ -50,7 +51,7 @@ def test_with_its_heads_it_is_the_published_training_build(key: str, count: int)
 
 def test_heads_learn_faster_and_norms_do_not_decay() -> None:
     model = segmentor("students/camvid/stdc1")
-    groups = build_minimizers(load_config("students/camvid/stdc1"), model)["student"].optimizer.param_groups
+    groups = build_minimizers(Config.of(load_config("students/camvid/stdc1")), model)["student"].optimizer.param_groups
     options = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     fast = ("student.fusion", "student.head", "student.classifier", "supervision")
     for name, parameter in model.named_parameters():

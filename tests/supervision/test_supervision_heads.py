@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.supervision import AuxHead, BoundaryHead
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 
 def shaken(head: nn.Module) -> nn.Module:

@@ -37,7 +37,7 @@ from segkd.supervision import (
     CrossEntropy,
     DetailLoss,
 )
-from segkd.training.config import load_config
+from segkd.training.configfile import load_config
 
 CLASSES = 7
 WEIGHT = [0.5, 1.0, 2.0, 0.25, 3.0, 1.5, 0.75]

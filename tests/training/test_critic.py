@@ -15,6 +15,7 @@ from segkd.errors import UserError
 from segkd.losses import DistillationLoss
 from segkd.segmentor import TrainingModel
 from segkd.training.build import build_model
+from segkd.training.config import Config
 from segkd.training.loop import train
 from segkd.training.optim import CRITIC, Minimizer, build_minimizers
 from segkd.training.precision import Precision
@@ -77,7 +78,7 @@ def step(model: TrainingModel, minimizers: dict[str, Minimizer]) -> dict[str, Te
 def test_one_step_moves_student_and_critic_each_by_its_own_loss() -> None:
     cfg = duel(optim=dict(optimizer=SGD, critic=SGD | dict(lr=0.5)), weight=2.0)
     model = build_model(cfg).train()
-    minimizers = build_minimizers(cfg, model)
+    minimizers = build_minimizers(Config.of(cfg), model)
     loss = model.terms()["own"].loss
     weight = loss.critic.weight.detach().clone()
     logged = step(model, minimizers)
@@ -95,7 +96,7 @@ def test_one_step_moves_student_and_critic_each_by_its_own_loss() -> None:
 def test_parameters_are_divided_between_the_optimisers() -> None:
     cfg = duel()
     model = build_model(cfg)
-    minimizers = build_minimizers(cfg, model)
+    minimizers = build_minimizers(Config.of(cfg), model)
     held = {
         name: {id(p) for group in own.optimizer.param_groups for p in group["params"]}
         for name, own in minimizers.items()
@@ -110,7 +111,7 @@ def test_parameters_are_divided_between_the_optimisers() -> None:
 def test_the_students_step_leaves_no_gradient_in_the_critic() -> None:
     cfg = duel(optim=dict(accumulate=2))
     model = build_model(cfg).train()
-    minimizers = build_minimizers(cfg, model)
+    minimizers = build_minimizers(Config.of(cfg), model)
     loss = model.terms()["own"].loss
     start = loss.critic.weight.detach().clone()
     step(model, minimizers)
@@ -148,7 +149,7 @@ def test_a_critic_of_nothing_is_refused() -> None:
     cfg = config("distilled")
     cfg["optim"]["critic"] = SGD
     with pytest.raises(UserError, match="no loss of this config has a critic"):
-        build_minimizers(cfg, build_model(cfg))
+        build_minimizers(Config.of(cfg), build_model(cfg))
 
 
 def weights_of(state: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from segkd.errors import UserError
+from segkd.training.config import Schedule
 from segkd.training.rates import Rates
 
 STEPS, WARMUP, LR = 40, 5, 0.2
@@ -18,7 +19,7 @@ STEPS, WARMUP, LR = 40, 5, 0.2
 def rates(**schedule: Any) -> list[float]:
     """The learning rate of each step."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
-    own = Rates(optimizer, schedule, STEPS)
+    own = Rates(optimizer, Schedule.read(schedule), STEPS)
     found = []
     for _ in range(STEPS):
         found.append(optimizer.param_groups[0]["lr"])

@@ -12,7 +12,7 @@ from test_first_stage import SGD, Learning, learning
 from test_training import Watch, config
 
 from segkd.errors import UserError
-from segkd.training.config import dump_config
+from segkd.training.configfile import dump_config
 from segkd.training.loop import train
 from segkd.training.state import STATE
 

@@ -26,7 +26,7 @@ from segkd.segmentor import GradientNorms, Segmentor, gradient_norms, layers_run
 from segkd.supervision import AuxHead
 from segkd.taps import tap
 from segkd.training.build import build_model, build_student
-from segkd.training.config import dump_config, load_config, override, textual
+from segkd.training.configfile import dump_config, load_config, override, textual
 from segkd.training.log import Means
 from segkd.training.loop import train
 from segkd.training.state import BEST, LAST, STATE

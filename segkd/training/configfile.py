@@ -1,0 +1,147 @@
+"""Config files: found by path, by shipped name or by run folder; read, overridden value by value, written back."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pprint
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config as File
+
+import segkd
+from segkd.errors import UserError, first_line, nearest
+from segkd.files import replacing
+from segkd.training.config import Config
+from segkd.training.overrides import KEYS, override
+
+CONFIG = "config.py"
+
+PACKAGE = Path(segkd.__file__).resolve().parent
+
+
+def config_root() -> Path:
+    """The folder of the shipped configs: inside the installed package, or beside it in a checkout."""
+    inside = PACKAGE / "_configs"
+    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def shipped() -> list[str]:
+    """Names of the shipped configs, relative to their folder and without ``.py`` (``distill/camvid/fast_scnn_cwd``)."""
+    root = config_root()
+    files = (p.relative_to(root) for p in root.rglob("*.py") if not p.name.startswith("__"))
+    return sorted(str(p.with_suffix("")) for p in files if p.parts[0] != "_base_")
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a config given by its path, by its run folder, or by its name among the shipped ones."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir() and (path / CONFIG).is_file():
+        return path / CONFIG
+    shipped_file = config_root() / Path(str(name).removeprefix("configs/")).with_suffix(".py")
+    if shipped_file.is_file():
+        return shipped_file
+    if path.is_dir():
+        raise UserError(f"{path} is no run folder (it holds no {CONFIG}); name a config file, see `segkd configs`")
+    raise UserError(f"no config {str(name)!r}: neither a file nor a shipped name; {nearest(str(name), shipped())}")
+
+
+def load_config(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a config into plain dictionaries and apply ``key.sub=value`` overrides; what it holds is checked.
+
+    A config file is Python and runs when it is read. Modules beside it, and those in the working directory, can be
+    imported by it, and by those that go on with its run.
+
+    Raises:
+        UserError: no such config; one that raises (with its file and line); an unknown key, or a value of a wrong kind.
+    """
+    path = find_config(name)
+    own = [] if path.resolve().is_relative_to(config_root().resolve()) else [str(path.resolve().parent)]
+    _can_import([*own, os.getcwd()])
+    content = _read(path)
+    _check_names(content, path)
+    cfg = {key: content[key] for key in KEYS if key in content}
+    _can_import(cfg.get("imports", ()))
+    if own and path.name != CONFIG:
+        cfg["imports"] = [*cfg.get("imports", ()), *own]
+    for key in ("model", "data", "optim", "schedule"):
+        if key not in cfg:
+            raise UserError(f"config {path} has no {key!r}")
+    for text in overrides:
+        override(cfg, text)
+    try:
+        Config.of(cfg)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return cfg
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """All variables of a config file."""
+    try:
+        found: dict[str, Any] = plain(File.fromfile(str(path)))
+    except UserError:
+        raise
+    except SyntaxError as error:
+        raise UserError(f"cannot read config {path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        own = [frame for frame in frames if "mmengine" not in Path(frame.filename).parts]
+        at = f"{own[-1].filename}, line {own[-1].lineno}" if own else str(path)
+        raise UserError(f"cannot read config {at}: {type(error).__name__}: {first_line(error)}") from error
+    return found
+
+
+def _can_import(folders: Iterable[str]) -> None:
+    """Put folders at the end of the import path, where they shadow nothing."""
+    sys.path.extend(dict.fromkeys(folder for folder in folders if folder not in sys.path))
+
+
+def _check_names(cfg: Mapping[str, Any], path: Path) -> None:
+    """A config may hold helper variables of any name, but none that looks like a misspelt key."""
+    for name in sorted(set(cfg) - set(KEYS)):
+        close = get_close_matches(name, KEYS, n=1, cutoff=0.8)
+        if close and not inspect.isclass(cfg[name]):
+            raise UserError(f"config {path} sets {name!r}; did you mean {close[0]!r}?")
+
+
+def plain(value: Any) -> Any:
+    """mmengine's config objects as plain dictionaries, lists and classes."""
+    if isinstance(value, (Mapping, File)):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(v) for v in value)
+    return value
+
+
+def textual(value: Any) -> Any:
+    """Classes as dotted paths, so that a config can be written to a file and read back."""
+    if isinstance(value, dict):
+        return {k: textual(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(textual(v) for v in value)
+    return f"{value.__module__}.{value.__qualname__}" if inspect.isclass(value) or inspect.isfunction(value) else value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(key, old value, new value) for every value that is not the same in both; None for one that is missing."""
+    for key in dict.fromkeys([*old, *new]):
+        a, b = textual(old.get(key)), textual(new.get(key))
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differences(a, b, f"{above}{key}.")
+        elif a != b:
+            yield f"{above}{key}", a, b
+
+
+def dump_config(cfg: Mapping[str, Any], path: Path) -> None:
+    """Write a config as a Python file that ``load_config`` reads back to the same values."""
+    lines = [f"{key} = {pprint.pformat(textual(value), width=110, sort_dicts=False)}\n" for key, value in cfg.items()]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines), encoding="utf-8")
