@@ -36,7 +36,7 @@ class Scores:
     pixels: int
 
     def as_dict(self, class_names: Sequence[str] | None = None) -> dict[str, object]:
-        """For JSON: the scores, with ``iou`` as {class name: percent} in class order."""
+        """The scores as JSON holds them, with ``iou`` as {class name: percent} in class order."""
         names = class_names if class_names is not None else [str(k) for k in range(len(self.iou))]
         if len(names) != len(self.iou):
             raise UserError(f"{len(names)} class names for the scores of {len(self.iou)} classes")

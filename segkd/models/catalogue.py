@@ -57,7 +57,7 @@ MOBILENETV3 = "Howard et al., ICCV 2019, arXiv:1905.02244"
 
 
 def _mmseg(miou: float, data: str = "cityscapes", note: str = "") -> tuple[Result, ...]:
-    """Of mmsegmentation's table, single scale: what the field trains these with; ``note`` says what differs there."""
+    """A result of mmsegmentation, single scale: what the field trains these with; ``note``: what differs there."""
     return (Result(data, "val", miou, source="mmsegmentation" + (f", {note}" if note else "")),)
 
 
@@ -134,7 +134,7 @@ def counted(num_classes: int) -> dict[str, dict[str, Any]]:
 
 
 def entry(label: str) -> Entry:
-    """One of them; a UserError that names the nearest."""
+    """The listed network of that label; a UserError that names the nearest if there is none."""
     known = catalogue()
     if label in WRAPPERS:
         raise UserError(f"{label!r} wraps a library and needs arguments; {nearest('', _labels(label))}")

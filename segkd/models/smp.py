@@ -45,7 +45,7 @@ def architectures() -> dict[str, type[nn.Module]]:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Both names must be known to the library; ``tu-NAME`` is a timm encoder."""
+    """Refuse names that the library does not know; ``tu-NAME`` is a timm encoder."""
     import segmentation_models_pytorch as smp
     import timm
 

@@ -97,7 +97,7 @@ def _size(size: Sequence[int] | None) -> str:
 
 
 def short_paper(paper: str) -> str:
-    """Its number on arXiv alone; without one, where it appeared."""
+    """The paper's number on arXiv alone; without one, where it appeared."""
     found = re.search(r"arXiv:(\S+)", paper)
     return found[1] if found else paper.rpartition(", ")[2] or NOTHING
 
