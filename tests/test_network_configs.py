@@ -55,6 +55,7 @@ def short_policy(name: str) -> list[str]:
     return ["schedule.warmup=0"] if schedule.get("warmup") else []
 
 
+@pytest.mark.slow  # a network is one file and one test before it has configs
 def test_every_network_has_configs() -> None:
     for data in DATA:
         there = {kind(load_config(n)) for n in CONFIGS if n.split("/")[1] == data}

@@ -62,7 +62,7 @@ class CamVid(FilePairs):
 
 
 def _is_segnet(folder: Path, parts: tuple[str, ...]) -> bool:
-    """Which layout is on disk; a UserError that names what was looked for if neither is."""
+    """Whether the layout on disk is SegNet's; a UserError that names what was looked for if there is neither."""
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
         return False
     if any((folder / part).is_dir() and (folder / f"{part}annot").is_dir() for part in parts):

@@ -54,7 +54,7 @@ class LabelTable:
 
 
 def identity_table(num_classes: int, void: int = IGNORE) -> LabelTable:
-    """Stored ids are the classes themselves; ``void`` and 255 are ignored."""
+    """A table whose stored ids are the classes themselves; ``void`` and 255 are ignored."""
     ids = {k: k for k in range(num_classes)} | {void: IGNORE, IGNORE: IGNORE}
     voids = f"{void} or {IGNORE}" if void != IGNORE else str(IGNORE)
     return LabelTable(ids, f"the class ids 0..{num_classes - 1}, and {voids} for void")

@@ -72,7 +72,7 @@ def _table(num_classes: int, ignore: int, label_map: Mapping[int, int] | None) -
     try:  # a config that was written out and read again has the ids as text
         label_map = {int(stored): int(target) for stored, target in label_map.items()}
     except (TypeError, ValueError) as error:
-        raise UserError(f"label_map must map whole numbers to whole numbers, got {dict(label_map)}") from error
+        raise UserError(f"label_map must map integers to integers, got {dict(label_map)}") from error
     wrong = {i: k for i, k in label_map.items() if not (0 <= k < num_classes or k == IGNORE)}
     if wrong:
         stored, target = next(iter(wrong.items()))

@@ -40,7 +40,7 @@ class Failure(NamedTuple):
 
 
 def mix(*values: int) -> int:
-    """Whole numbers -> a seed in 0..2^63-1, unrelated for any change (splitmix64 steps, Steele et al., 2014)."""
+    """A seed in 0..2^63-1 from integers, unrelated for any change (splitmix64 steps, Steele et al., 2014)."""
     state = 0
     for value in values:
         state = (state ^ (value & _MASK)) + 0x9E3779B97F4A7C15 & _MASK
@@ -51,7 +51,7 @@ def mix(*values: int) -> int:
 
 
 class StepSampler(Sampler[list[Draw]]):
-    """For each step, the draws of its batch: a fixed function of (seed, step).
+    """The draws of each step's batch, a fixed function of (seed, step).
 
     Samples come in a new random order every epoch; nothing is dropped, so a batch may hold the end of one epoch and the
     beginning of the next. With ``start=k`` the batches are those that an uninterrupted run has from step k on.
@@ -227,7 +227,7 @@ def _options(workers: int) -> dict[str, Any]:
 
 
 def _start_worker(_worker: int) -> None:
-    """One thread, as workers are the parallelism; and no surprise in the thread that sends batches.
+    """Prepare a worker: one thread, as workers are the parallelism; no surprise in the thread that sends batches.
 
     That thread imports modules at its first tensor. If the garbage collector then finalises what the parent left, and a
     finaliser imports too, CPython 3.11 fails in the import, the batch is lost, and the parent waits for ever. So the

@@ -5,43 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.registry import Registry
+from segkd.models.info import NETWORKS as NETWORKS
+from segkd.models.info import FeatureInfo as FeatureInfo
+from segkd.models.info import Result as Result
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 #: how torch's BatchNorm complains in training of one value per channel
 ONE_VALUE = "Expected more than 1 value per channel"
-
-
-class FeatureInfo(NamedTuple):
-    """One layer worth tapping: module path, output channels, stride of its output against the input."""
-
-    path: str
-    channels: int
-    stride: int
-
-
-class Result(NamedTuple):
-    """A published result of a network.
-
-    ``miou`` in percent on ``split`` of ``dataset`` ("cityscapes", "val"); ``fps`` with the ``hardware`` and the image
-    ``size`` (H, W) it was measured on; ``source``: "paper", "repository", or another name to look it up under.
-    """
-
-    dataset: str
-    split: str
-    miou: float | None
-    fps: float | None = None
-    hardware: str = ""
-    size: tuple[int, int] | None = None
-    source: str = "paper"
 
 
 class Preprocess(nn.Module):
@@ -244,6 +221,3 @@ def apply_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str
             f"{len(missing)} missing and {len(extra)} unknown of {len(own)} tensors"
         )
     network.load_state_dict(dict(tensors), strict=True)
-
-
-NETWORKS: Registry[Network] = Registry("network", "segkd.models")

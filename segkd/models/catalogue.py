@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, Result
+from segkd.models.info import NETWORKS, Result
+
+if TYPE_CHECKING:
+    from segkd.models.base import Network
 
 #: names that need arguments; the entries below give some
 WRAPPERS = ("smp", "timm", "torchvision", "light_fpn")
@@ -33,6 +36,8 @@ class Entry(NamedTuple):
 
     def on_meta(self, num_classes: int) -> Network:
         """The network in eval on the meta device: no memory for weights, and forward passes without arithmetic."""
+        import torch
+
         if self.name == "smp":  # some of its encoders compute with tensors while they are built
             network = self.build(num_classes).eval().to("meta")
         else:
@@ -52,7 +57,7 @@ MOBILENETV3 = "Howard et al., ICCV 2019, arXiv:1905.02244"
 
 
 def _mmseg(miou: float, data: str = "cityscapes", note: str = "") -> tuple[Result, ...]:
-    """Of mmsegmentation's table, single scale: what the field trains these with; ``note`` says what differs there."""
+    """A result of mmsegmentation, single scale: what the field trains these with; ``note``: what differs there."""
     return (Result(data, "val", miou, source="mmsegmentation" + (f", {note}" if note else "")),)
 
 
@@ -118,8 +123,18 @@ def catalogue() -> dict[str, Entry]:
     return dict(sorted({**own, **WRAPPED}.items()))
 
 
+#: what each network costs, its taps and what was published; written by tools/networks.py
+TABLE = Path(__file__).with_name("catalogue.json")
+
+
+def counted(num_classes: int) -> dict[str, dict[str, Any]]:
+    """label -> row of the shipped table, which was counted at one number of classes; empty for any other."""
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    return {row["name"]: row for row in table["networks"]} if num_classes == table["num_classes"] else {}
+
+
 def entry(label: str) -> Entry:
-    """One of them; a UserError that names the nearest."""
+    """The listed network of that label; a UserError that names the nearest if there is none."""
     known = catalogue()
     if label in WRAPPERS:
         raise UserError(f"{label!r} wraps a library and needs arguments; {nearest('', _labels(label))}")

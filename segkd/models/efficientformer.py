@@ -12,7 +12,6 @@ import math
 from typing import Any
 
 import torch
-from timm.models import efficientformer, efficientformer_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -103,8 +102,10 @@ class MapAttention(AnySizeAttention):
     talking_head2: nn.Module
 
     def __init__(self, source: Any) -> None:
+        from timm.models.efficientformer_v2 import Attention2dDownsample
+
         super().__init__(source, (int(source.resolution[0]), int(source.resolution[1])))
-        self.step = 2 if isinstance(source, efficientformer_v2.Attention2dDownsample) else 1
+        self.step = 2 if isinstance(source, Attention2dDownsample) else 1
         self.strided = getattr(source, "stride_conv", None) is not None
         self.talking = self.step == 1
 
@@ -151,21 +152,21 @@ class Stages(nn.Module):
         return [maps[i] for i in self.wanted]
 
 
-ATTENTION: dict[type[nn.Module], type[TokenAttention] | type[MapAttention]] = {
-    efficientformer.Attention: TokenAttention,
-    efficientformer_v2.Attention2d: MapAttention,
-    efficientformer_v2.Attention2dDownsample: MapAttention,
-}
-
-
 def any_size(encoder: Any) -> Any:
     """timm's ``encoder`` (a list of maps), changed in place where it is an EfficientFormer, else as it was."""
+    from timm.models import efficientformer, efficientformer_v2
+
+    attention: dict[type[nn.Module], type[TokenAttention] | type[MapAttention]] = {
+        efficientformer.Attention: TokenAttention,
+        efficientformer_v2.Attention2d: MapAttention,
+        efficientformer_v2.Attention2dDownsample: MapAttention,
+    }
     first = isinstance(getattr(encoder, "model", None), efficientformer.EfficientFormer)
     for module in list(encoder.modules()):
         children = dict(module.named_children())
         for name, child in children.items():
-            if type(child) in ATTENTION:
-                setattr(module, name, ATTENTION[type(child)](child))
+            if type(child) in attention:
+                setattr(module, name, attention[type(child)](child))
             elif isinstance(child, efficientformer.Flat):
                 setattr(module, name, ChannelsLast())
                 setattr(module, str(len(children)), ChannelsFirst())

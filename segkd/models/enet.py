@@ -46,7 +46,7 @@ class Style(NamedTuple):
         return [convolution(width, width, dilation=dilation, bias=not self.port), *self.norm_act(width)]
 
     def asymmetric(self, width: int) -> list[nn.Module]:
-        """1x5 and 5x1 instead; the port has 5x1 first, with BatchNorm and activation between."""
+        """A 1x5 and a 5x1 in place of the 3x3; the port has 5x1 first, with BatchNorm and activation between."""
         if self.port:
             pair = [(convolution(width, width, kernel), *self.norm_act(width)) for kernel in ((5, 1), (1, 5))]
             return [layer for layers in pair for layer in layers]
@@ -54,7 +54,7 @@ class Style(NamedTuple):
         return [first, second, *self.norm_act(width)]
 
     def activation(self, channels: int) -> nn.Module:
-        """A PReLU has a slope per channel, in the port one for all."""
+        """The activation; a PReLU has a slope per channel, in the port one for all."""
         return nn.ReLU(inplace=True) if self.act == "relu" else nn.PReLU(1 if self.port else channels)
 
     def expansion(self, cin: int, cout: int) -> list[nn.Module]:

@@ -224,7 +224,7 @@ def describe(num_classes: int) -> tuple[FeatureInfo, ...]:
 
 
 def check_pyramid(num_classes: int) -> None:
-    """A UserError for classes too few for the decoder's pyramid."""
+    """Refuse classes too few for the decoder's pyramid."""
     if num_classes < len(ESP_DILATIONS):
         raise UserError(
             f"ESPNet splits its classes into {len(ESP_DILATIONS)} branches, so num_classes={num_classes} is too few; "
@@ -235,7 +235,7 @@ def check_pyramid(num_classes: int) -> None:
 def check_arguments(
     num_classes: int, p: int, q: int, outputs: int | None, published: str | None, weights: object
 ) -> None:
-    """A UserError for what cannot be built."""
+    """Refuse arguments of which no network can be built."""
     if p < 1 or q < 1:
         raise UserError(f"ESPNet needs p >= 1 and q >= 1 blocks, got p={p}, q={q}")
     if outputs is not None and not 2 <= outputs <= num_classes:

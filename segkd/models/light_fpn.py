@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import timm
-import torchvision
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
@@ -15,7 +13,8 @@ from segkd.models.timm import PyramidNetwork, build, encoder_preprocess, layout_
 from segkd.models.wrapping import fetch_error
 
 Layout = tuple[list[int], list[int]]
-SHUFFLENETS = [name for name in torchvision.models.list_models() if name.startswith("shufflenet_v2_")]
+#: torchvision's, by its names
+SHUFFLENETS = [f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0")]
 
 
 class ShuffleNetStages(nn.Module):
@@ -40,6 +39,8 @@ class ShuffleNetStages(nn.Module):
 
 def build_shufflenet(backbone: str, pretrained: bool, options: dict[str, Any]) -> ShuffleNetStages:
     """torchvision's backbone, without the layers that only classify images."""
+    import torchvision  # inside: it takes a second
+
     if options:
         raise UserError(f"{backbone} has no option {next(iter(options))!r}: torchvision's ShuffleNets take none")
     try:
@@ -56,6 +57,8 @@ def build_backbone(backbone: str, pretrained: bool, options: dict[str, Any]) -> 
     if backbone in SHUFFLENETS:
         shufflenet = build_shufflenet(backbone, pretrained, options)
         return shufflenet, shufflenet.layout, Preprocess()
+    import timm
+
     name = backbone.split(".")[0]
     if not timm.is_model(name):
         known = [*SHUFFLENETS, *timm.list_models()]

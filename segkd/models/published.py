@@ -114,7 +114,7 @@ CHECKPOINTS = {
 
 
 def checkpoint(name: str) -> Checkpoint:
-    """One of them; a UserError that names the nearest."""
+    """The published file of that name; a UserError that names the nearest if there is none."""
     if name not in CHECKPOINTS:
         raise UserError(f"no published weights are known as {name!r}; {nearest(name, CHECKPOINTS)}")
     return CHECKPOINTS[name]

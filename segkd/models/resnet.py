@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -71,6 +70,8 @@ class ResNetTrunk(nn.Module):
 
 def imagenet_weights(arch: str) -> dict[str, Tensor]:
     """torchvision's ImageNet weights of ``arch`` without the classifier, under torchvision's names; downloads."""
+    import torchvision  # inside: it takes a second
+
     try:
         weights = torchvision.models.get_model_weights(arch)["IMAGENET1K_V1"]
         tensors = weights.get_state_dict(progress=False, check_hash=True)

@@ -6,8 +6,6 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
@@ -24,7 +22,6 @@ from segkd.models.wrapping import (
     size_error,
 )
 
-ARCHITECTURES: dict[str, type[nn.Module]] = dict(smp.MODEL_ARCHITECTURES_MAPPING)
 OURS = {"classes": "num_classes", "encoder_name": "encoder", "encoder_weights": "pretrained"}
 # PAN's feature pyramid halves the stride-16 map three times more.
 LEAST = {"pan": 128}
@@ -40,10 +37,20 @@ def published_options(arch: str, encoder: str) -> dict[str, Any]:
     return {}
 
 
+def architectures() -> dict[str, type[nn.Module]]:
+    """The library's models by their names in lower case (imported here: that takes seconds)."""
+    import segmentation_models_pytorch as smp
+
+    return dict(smp.MODEL_ARCHITECTURES_MAPPING)
+
+
 def check_names(arch: str, encoder: str) -> None:
-    """Both names must be known to the library; ``tu-NAME`` is a timm encoder."""
-    if arch.lower() not in ARCHITECTURES:
-        raise UserError(f"smp has no architecture {arch!r}; {nearest(arch.lower(), ARCHITECTURES)}")
+    """Refuse names that the library does not know; ``tu-NAME`` is a timm encoder."""
+    import segmentation_models_pytorch as smp
+    import timm
+
+    if arch.lower() not in architectures():
+        raise UserError(f"smp has no architecture {arch!r}; {nearest(arch.lower(), architectures())}")
     known = smp.encoders.get_encoder_names()
     if encoder.startswith("tu-"):
         name, known = encoder[3:].split(".")[0], timm.list_models()
@@ -55,7 +62,8 @@ def check_names(arch: str, encoder: str) -> None:
 
 def check_options(arch: str, encoder: str, options: dict[str, Any]) -> None:
     """Refuse options that segkd sets itself, and misspelt ones: the library would ignore these without a word."""
-    known = set(inspect.signature(ARCHITECTURES[arch.lower()].__init__).parameters) - {"self", "kwargs", *OURS, *FIXED}
+    taken = inspect.signature(architectures()[arch.lower()].__init__).parameters
+    known = set(taken) - {"self", "kwargs", *OURS, *FIXED}
     for key in options:
         if key in OURS:
             raise UserError(f"SmpModel has no argument {key!r}: it is called {OURS[key]!r}")
@@ -69,7 +77,7 @@ def build(arch: str, encoder: str, num_classes: int, pretrained: bool, options: 
     """The library's model; its complaints about options become a UserError."""
     weights = "imagenet" if pretrained else None
     try:
-        return ARCHITECTURES[arch.lower()](
+        return architectures()[arch.lower()](
             encoder_name=encoder, encoder_weights=weights, in_channels=3, classes=num_classes, **options
         )
     except (TypeError, ValueError, KeyError, AssertionError) as error:
@@ -89,6 +97,8 @@ def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
     """What the encoder's pretrained weights were trained with; ImageNet's mean and std without them."""
     if not pretrained:
         return Preprocess()
+    import segmentation_models_pytorch as smp
+
     params = smp.encoders.get_preprocessing_params(encoder)
     scale = 1 / 255 if max(params["input_range"]) == 1 else 1.0
     return Preprocess(params["mean"], params["std"], scale, params["input_space"])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
@@ -129,6 +128,8 @@ class PyramidNetwork(Network):
 
 def build(encoder: str, pretrained: bool, options: dict[str, Any]) -> Any:
     """The library's encoder as a list of feature maps; its complaints become a UserError."""
+    import timm  # inside: it takes seconds
+
     name = encoder.split(".")[0]
     if not timm.is_model(name):
         raise UserError(f"timm has no encoder {encoder!r}; {nearest(name, timm.list_models())}")
@@ -151,6 +152,8 @@ def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
     """What the pretrained weights were trained with; ImageNet's mean and std without them."""
     if not pretrained:
         return Preprocess()
+    import timm
+
     config = timm.get_pretrained_cfg(encoder)
     return Preprocess(config.mean, config.std)
 

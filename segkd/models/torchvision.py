@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torchvision
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
@@ -15,6 +14,8 @@ from segkd.models.wrapping import describe, fetch_error, last_per_shape, probe
 
 def build(arch: str, num_classes: int, pretrained: bool) -> Any:
     """The library's model, without auxiliary head (supervision is segkd's)."""
+    import torchvision  # inside: it takes a second
+
     known = torchvision.models.list_models(torchvision.models.segmentation)
     if arch not in known:
         raise UserError(f"torchvision has no segmentation model {arch!r}; {nearest(arch, known)}")
@@ -50,12 +51,14 @@ class TorchvisionModel(Network):
         weights: str | Path | None = None,
         pretrained: bool = False,
     ) -> None:
+        from torchvision.models.segmentation import LRASPP
+
         model = build(arch, num_classes, pretrained)
         super().__init__(num_classes)
         self.backbone: nn.Module = model.backbone
         self.classifier: nn.Module = model.classifier
         # LR-ASPP's classifier takes the backbone's two maps, the others the last one.
-        self.takes_all = isinstance(model, torchvision.models.segmentation.LRASPP)
+        self.takes_all = isinstance(model, LRASPP)
         outputs = probe(self, (64, 64))
         stages = last_per_shape(outputs, [f"backbone.{name}" for name, _ in self.backbone.named_children()])
         self.feature_info = describe(outputs, [*stages, "classifier"], height=64)

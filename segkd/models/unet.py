@@ -44,7 +44,7 @@ def double(cin: int, cout: int) -> nn.Sequential:
 
 
 def double_norm(cin: int, cout: int) -> nn.Sequential:
-    """The port's: each with BatchNorm and ReLU."""
+    """Two 3x3 convolutions as the port has them, each with BatchNorm and ReLU."""
     return nn.Sequential(ConvNormAct(cin, cout, bias=True), ConvNormAct(cout, cout, bias=True))
 
 

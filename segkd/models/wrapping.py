@@ -66,7 +66,7 @@ def size_error(what: str, size: tuple[int, int], error: Exception) -> UserError:
 
 
 def check_size(x: Tensor, size: tuple[int, int] | None) -> None:
-    """A clear error if the (padded) image is not of the one size that the encoder takes."""
+    """Refuse a (padded) image that is not of the one size that the encoder takes."""
     if size is not None and tuple(x.shape[-2:]) != size:
         raise UserError(
             f"this encoder was built for images of {size[0]}x{size[1]} alone and got {x.shape[-2]}x{x.shape[-1]} "
@@ -133,7 +133,7 @@ def describe(outputs: Mapping[str, list[Any]], paths: Iterable[str], height: int
 
 
 def paths_of(outputs: Mapping[str, list[Any]], tensors: Iterable[Any], root: str) -> list[str]:
-    """For each tensor the module under ``root`` that made it: the outermost that ran once, the last if several are."""
+    """Path of the module under ``root`` that made each tensor: the outermost that ran once, the last if several are."""
     paths = []
     for tensor in tensors:
         makers = [p for p, o in outputs.items() if p.startswith(f"{root}.") and len(o) == 1 and o[0] is tensor]
@@ -144,7 +144,7 @@ def paths_of(outputs: Mapping[str, list[Any]], tensors: Iterable[Any], root: str
 
 
 def last_per_shape(outputs: Mapping[str, list[Any]], paths: Iterable[str]) -> list[str]:
-    """Of ``paths``, in order, the last of each run of maps of equal shape."""
+    """The last of ``paths``, in order, for each run of maps of equal shape."""
     last: dict[Any, str] = {}
     for path in paths:
         if len(outputs.get(path, [])) == 1 and isinstance(outputs[path][0], Tensor):

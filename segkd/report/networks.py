@@ -50,7 +50,7 @@ def networks_markdown(rows: Sequence[Row], num_classes: int, configs: Mapping[st
 
 _INTRODUCTION = """# Networks
 
-Written by `segkd models --markdown models/NETWORKS.md`; parameters and MACs are counted from the code at {num_classes}
+Written by `python tools/networks.py`; parameters and MACs are counted from the code at {num_classes}
 classes, without auxiliary heads. MACs: convolutions and matrix products of one image, height x width. Published
 numbers are others', on their hardware, with their source under each network; segkd's own are beside the released
 weights in this folder.
@@ -97,7 +97,7 @@ def _size(size: Sequence[int] | None) -> str:
 
 
 def short_paper(paper: str) -> str:
-    """Its number on arXiv alone; without one, where it appeared."""
+    """The paper's number on arXiv alone; without one, where it appeared."""
     found = re.search(r"arXiv:(\S+)", paper)
     return found[1] if found else paper.rpartition(", ")[2] or NOTHING
 

@@ -9,8 +9,6 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +16,8 @@ from rich.table import Table
 from segkd.files import replacing
 
 NOTHING = "–"
+#: written as text; by name, so that no table has to wait for the import of torch
+OF_TORCH = (("torch", "device"), ("torch", "dtype"))
 
 
 class Column(NamedTuple):
@@ -115,7 +115,7 @@ def plain(value: Any) -> Any:
     """What JSON can hold: arrays and tensors as lists and numbers, dataclasses as dicts, paths as text, NaN as None."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # arrays, tensors, and numbers of theirs
         value = value.tolist()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -123,11 +123,12 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    kind = type(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, Path | torch.device | torch.dtype):
+    if isinstance(value, Path) or (kind.__module__, kind.__name__) in OF_TORCH:
         return str(value)
-    raise TypeError(f"cannot write a {type(value).__name__} as JSON")
+    raise TypeError(f"cannot write a {kind.__name__} as JSON")
 
 
 def write_json(path: str | Path, data: Any) -> None:

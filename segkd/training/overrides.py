@@ -7,27 +7,33 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
-from segkd.binding import Bind
 from segkd.errors import UserError, nearest
 from segkd.registry import resolve
-from segkd.schedules import WeightSchedule
 from segkd.training.config import SECTIONS, Config
 
 KEYS = tuple(one.name for one in fields(Config))
 SPLITS = ("data.train", "data.val", "data.test")
 NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config chooses the names
-#: keys that a section may have beyond those that a config spells out; * stands for a name that the config chose
-OPTIONAL: dict[str, set[str]] = {
-    "": set(KEYS),
-    **{name: {one.name for one in fields(kind)} for name, kind in SECTIONS.items()},  # type: ignore[arg-type]
-    "optim.clip_grad": {"max_norm", "norm_type"},
-    "model.binds.*": set(inspect.signature(Bind).parameters),
-    "model.binds.*.first_stage": {"steps", "optimizer"},
-    "model.binds.*.schedule": set(inspect.signature(WeightSchedule).parameters),
-    "model.supervision.*": {"tap", "head", "loss", "weight", "stride", "gate"},
-}
+
+
+@cache
+def optional_keys() -> dict[str, set[str]]:
+    """The keys that a section may have beyond those a config spells out; * stands for a name that the config chose."""
+    from segkd.binding import Bind  # with torch: not for a command that only lists configs
+    from segkd.schedules import WeightSchedule
+
+    return {
+        "": set(KEYS),
+        **{name: {one.name for one in fields(kind)} for name, kind in SECTIONS.items()},  # type: ignore[arg-type]
+        "optim.clip_grad": {"max_norm", "norm_type"},
+        "model.binds.*": set(inspect.signature(Bind).parameters),
+        "model.binds.*.first_stage": {"steps", "optimizer"},
+        "model.binds.*.schedule": set(inspect.signature(WeightSchedule).parameters),
+        "model.supervision.*": {"tap", "head", "loss", "weight", "stride", "gate"},
+    }
 
 
 def override(cfg: dict[str, Any], text: str) -> None:
@@ -74,7 +80,7 @@ def _check_name(cfg: dict[str, Any], node: Any, name: str, here: str) -> None:
     """
     if not isinstance(node, dict):
         raise UserError(f"the config value {here!r} is {_show(node)}, which has no {name!r} inside")
-    known = set(node).union(*(keys for pattern, keys in OPTIONAL.items() if _matches(here, pattern)))
+    known = set(node).union(*(keys for pattern, keys in optional_keys().items() if _matches(here, pattern)))
     kind = node.get("type", cfg.get("data", {}).get("dataset", {}).get("type") if here in SPLITS else None)
     if isinstance(kind, str) and "." not in kind:
         return  # a registered name, known only to what builds it: that checks the arguments

@@ -19,7 +19,7 @@ from segkd.errors import UserError
 from segkd.supervision import _check_term
 from segkd.training.configfile import load_config
 from segkd.training.loop import train
-from segkd.training.overrides import OPTIONAL
+from segkd.training.overrides import optional_keys
 from segkd.training.watch import TermWarning
 
 CONFIG = "students/camvid/fast_scnn"
@@ -101,10 +101,10 @@ def test_no_worker_outlives_its_run(segkd: Run, tree: Path, tmp_path: Path) -> N
 
 
 def test_names_that_an_override_may_add_are_those_that_exist() -> None:
-    assert OPTIONAL["model.binds.*"] == set(inspect.signature(Bind).parameters)
+    assert optional_keys()["model.binds.*"] == set(inspect.signature(Bind).parameters)
     with pytest.raises(UserError) as error:
         _check_term("main", {"unknown": 1})
-    assert str(sorted(OPTIONAL["model.supervision.*"])) in str(error.value)
+    assert str(sorted(optional_keys()["model.supervision.*"])) in str(error.value)
 
 
 def test_overrides_add_a_bind_and_a_clip(segkd: Run, tree: Path, trained: Path, tmp_path: Path) -> None:

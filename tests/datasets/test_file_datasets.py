@@ -153,7 +153,7 @@ def test_folder(tmp_path: Path) -> None:
     [
         ({}, "label value 3 "),
         ({"label_map": {0: 0, 1: 1}}, r"label values 2, 3 .* ids of its label_map \(0, 1, 255\)"),
-        ({"label_map": {"road": 0}}, "label_map must map whole numbers"),
+        ({"label_map": {"road": 0}}, "label_map must map integers"),
         ({"label_map": {0: 3}}, "label_map 0 -> 3: there are classes 0..2"),
         ({"palette": [(0, 0, 0)]}, "palette needs one"),
         ({"class_names": ()}, "1 to 254 class_names"),

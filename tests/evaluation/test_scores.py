@@ -73,6 +73,26 @@ def test_void_counted_or_predicted(count_void: bool, void_output: bool) -> None:
     assert got.pixel_accuracy == pytest.approx(100 * (prediction == label)[~void].mean())
 
 
+@pytest.mark.parametrize("classes", [2, 5, 19])
+@pytest.mark.parametrize("extra", [False, True])
+def test_counts_are_those_of_a_loop_over_pixels(classes: int, extra: bool) -> None:
+    """Also with a row and a column for void, and for the small integers that files and argmax give."""
+    prediction, label = random_maps(classes, seed=classes)
+    want = [[0] * (classes + extra) for _ in range(classes + extra)]
+    for p, t in zip(prediction.flat, label.flat, strict=True):
+        if t != 255 or extra:
+            want[classes if t == 255 else t][p] += 1
+    matrix = ConfusionMatrix(classes, count_void=extra)
+    matrix.update(torch.from_numpy(prediction.astype(np.int32)), torch.from_numpy(label.astype(np.uint8)))
+    assert matrix.counts.tolist() == want
+
+
+def test_a_batch_of_nothing_but_void_adds_nothing() -> None:
+    matrix = ConfusionMatrix(3)
+    matrix.update(torch.zeros(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), 255))
+    assert matrix.counts.tolist() == [[0] * 3] * 3
+
+
 def test_row_is_truth() -> None:
     matrix = ConfusionMatrix(2)
     matrix.update(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[0, 0, 0]]]))

@@ -23,7 +23,7 @@ from segkd.supervision import (
     Supervision,
     shrink_label,
 )
-from segkd.training.overrides import OPTIONAL, override
+from segkd.training.overrides import optional_keys, override
 
 PROBE = torch.zeros(1, 3, 48, 64)
 #: As in PIDNet: an auxiliary head, a boundary head, and a second loss on the logits that the boundary gates.
@@ -142,7 +142,7 @@ def test_a_gate_with_class_logits_is_named() -> None:
 
 
 def test_the_command_line_may_name_a_gate() -> None:
-    assert OPTIONAL["model.supervision.*"] == set(TERM_KEYS)
+    assert optional_keys()["model.supervision.*"] == set(TERM_KEYS)
     cfg: dict[str, Any] = dict(model=dict(supervision=dict(aware=dict(loss=dict(type=BoundaryAwareCE)))))
     override(cfg, "model.supervision.aware.gate=boundary")
     assert cfg["model"]["supervision"]["aware"]["gate"] == "boundary"

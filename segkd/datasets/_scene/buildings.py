@@ -223,7 +223,7 @@ def trims(wall: Wall, style: Style) -> None:
 
 
 def shadow_line(wall: Wall, style: Style) -> None:
-    """The houses opposite shade the lower part of a sunlit wall."""
+    """Darken the lower part of a sunlit wall, which the houses opposite shade."""
     y0, y1 = wall.height * (0.15 + 0.5 * style.p[21]), wall.height * (0.15 + 0.5 * style.p[22])
     steps = np.array([[0, 0], [0, y0], [0.5, y0], [0.5, y1], [1, y1], [1, 0]])
     x = wall.a[0] + steps[:, 0] * (wall.b[0] - wall.a[0])
@@ -272,7 +272,7 @@ class Building:
         facade(stage, a, b, self.height, self.style, stage.light.wall(-self.side, 0), True)
 
     def draw_roof(self, stage: Stage, a: Point, b: Point) -> None:
-        """Two slopes with the ridge along the street, the gable over the end wall, a chimney."""
+        """Draw two slopes with the ridge along the street, the gable over the end wall, a chimney."""
         h, top, k = self.height, self.height + self.roof, self.side * self.depth / 2
         color = shift(self.style.base, -0.3) if self.style.p[23] < 0.5 else (92.0, 66.0, 58.0)
         light = stage.light.wall(-0.7 * self.side, 0)

@@ -70,7 +70,7 @@ def ground_noise(stage: Stage, rows: slice, h: int, w: int) -> tuple[Floats, Flo
 
 
 def reflect(values: Floats, surface: Bytes, stage: Stage, rng: np.random.Generator) -> None:
-    """A wet ground mirrors what stands above the horizon."""
+    """Mirror in a wet ground what stands above the horizon."""
     h, w = surface.shape
     horizon = min(max(int(stage.camera.horizon * h), 1), h - 1)
     n = min(h - horizon, horizon)
@@ -90,7 +90,7 @@ def vignette(h: int, w: int, level: int) -> Floats:
 
 
 def lamps(values: Floats, stage: Stage, rng: np.random.Generator) -> None:
-    """Night: the scene is dim and bluish, with pools of lamp light."""
+    """Turn the scene into night: dim and bluish, with pools of lamp light."""
     h, w = values.shape[:2]
     glow = np.full((32, 64, 3), (0.38, 0.4, 0.5), np.float32)
     for x, y, r, k in rng.random((7, 4)):
@@ -101,7 +101,7 @@ def lamps(values: Floats, stage: Stage, rng: np.random.Generator) -> None:
 
 
 def expose(values: Floats, stage: Stage, rng: np.random.Generator) -> Bytes:
-    """Lens blur, exposure and white balance, sensor noise, JPEG."""
+    """The picture after lens blur, exposure and white balance, sensor noise, JPEG."""
     h, w = values.shape[:2]
     sigma, gain, warm, tint, noise, y, x, quality, gamma = rng.random(9).tolist()
     values = cv2.GaussianBlur(values, (3, 3), 0.25 + 0.5 * sigma)
