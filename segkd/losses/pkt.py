@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from segkd.arguments import positive
 from segkd.errors import UserError
@@ -42,31 +41,14 @@ def probabilistic_transfer(student: Tensor, teacher: Tensor, eps: float = 1e-7) 
     with no_autocast(student):
         p_s = _neighbours(raise_precision(student), eps)
         p_t = _neighbours(raise_precision(teacher.detach()), eps)
-        total: Tensor = _Divergence.apply(p_s, p_t, eps)
-        return total / len(p_s)
-
-
-class _Divergence(torch.autograd.Function):
-    """Sum of ``p_t * log((p_t + eps) / (p_s + eps))``, with the gradient of ``p_s`` by hand: two matrices kept."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, p_s: Tensor, p_t: Tensor, eps: float) -> Tensor:
-        shifted = p_s + eps
-        ctx.save_for_backward(p_t, shifted)
-        return (p_t + eps).div_(shifted).log_().mul_(p_t).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        p_t, shifted = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (p_t / shifted).mul_(-grad), None, None
+        return (p_t * ((p_t + eps) / (p_s + eps)).log()).sum() / len(p_s)
 
 
 def _neighbours(rows: Tensor, eps: float) -> Tensor:
     """(M, D) -> probabilities (M, M), each row of sum 1."""
     norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     unit = rows * torch.where(norm > FAINT, 1 / (norm + eps), 0)
-    twice = gram(unit[None])[0].add_(1).relu_()  # rounding may take a cosine below -1
+    twice = (gram(unit[None])[0] + 1).relu()  # rounding may take a cosine below -1
     return twice / twice.sum(1, keepdim=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from segkd.errors import UserError
 from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
@@ -39,32 +38,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     with no_autocast(student):
         s = _products(raise_precision(student))
         t = _products(teacher.detach().to(s.dtype))
-        total: Tensor = _Distance.apply(s, unit(t, ROUNDING))
-        return total / len(s)
-
-
-class _Distance(torch.autograd.Function):
-    """``sum over i of |s_i / |s_i| - t_i|^2`` of rows; a row s_i that is none counts as 0, without gradient.
-
-    Makes the gradient in the forward pass, where the unit rows are.
-    """
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, s: Tensor, t: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(s, dim=1, keepdim=True)
-        inverse = torch.where(norm > ROUNDING, 1 / norm.clamp_min(ROUNDING), 0)
-        own = s * inverse
-        difference = own - t
-        total = torch.dot(difference.flatten(), difference.flatten())
-        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
-            along = torch.linalg.vecdot(own, difference)[:, None]  # moving along itself a row stays as it is
-            ctx.grad = difference.addcmul_(own, along, value=-1).mul_(2 * inverse)  # type: ignore[attr-defined]
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.grad, None  # type: ignore[attr-defined]
+        return (unit(s, ROUNDING) - unit(t, ROUNDING)).square().sum() / len(s)
 
 
 def _products(rows: Tensor) -> Tensor:
