@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segkd.arguments import positive
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, raise_precision
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -52,23 +52,6 @@ def _neighbours(rows: Tensor, eps: float) -> Tensor:
     return twice / twice.sum(1, keepdim=True)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * probabilistic_transfer(...)`` for N samples.
-
-    RepDistiller ("repdistiller") averages over all N^2 pairs: 1 / N, so its weight 30000 is 30000 / N here, 469 for its
-    batches of 64. The paper ("paper") sums over them: N.
-    """
-    return published_factor({"repdistiller": 1 / N, "paper": float(N)}, published, NAME)
-
-
 @LOSSES.register("pkt")
 class ProbabilisticTransfer(RelationLoss):
     """``probabilistic_transfer`` of samples; tap: a deep feature (N, C, H, W) of any channels, without a connector.
@@ -87,6 +70,11 @@ class ProbabilisticTransfer(RelationLoss):
     >>> float(loss(feature, feature, draw=draw))
     0.0
     """
+
+    published_scale = {
+        "repdistiller": "1 / N",  # mean over all N^2 pairs of samples: 30000 becomes 30000 / N, 469 for batches of 64
+        "paper": "N",  # sum over them
+    }
 
     def __init__(
         self,

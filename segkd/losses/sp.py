@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, raise_precision
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -49,24 +49,6 @@ def _products(rows: Tensor) -> Tensor:
     return gram(rows[None])[0]
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * similarity_preserving(...)`` for N samples: 1 / N.
-
-    The paper ("paper") and RepDistiller average over all N^2 pairs. The entries of a unit row shrink as the samples
-    grow in number, so their value falls as 1 / N, while this one does not depend on it. Their weight 3000 is 3000 / N
-    here: 47 for RepDistiller's batches of 64.
-    """
-    return published_factor({"repdistiller": 1 / N, "paper": 1 / N}, published, NAME)
-
-
 @LOSSES.register("sp")
 class SimilarityPreserving(RelationLoss):
     """``similarity_preserving`` of samples; tap: a deep feature (N, C, H, W) of any channels, without a connector.
@@ -82,6 +64,10 @@ class SimilarityPreserving(RelationLoss):
     >>> float(loss(feature, feature, draw=draw))
     0.0
     """
+
+    # Both average over all N^2 pairs. The entries of a unit row shrink as the samples grow in number, so their value
+    # falls as 1 / N, which this one does not: 3000 becomes 3000 / N, 47 for RepDistiller's batches of 64.
+    published_scale = {"repdistiller": "1 / N", "paper": "1 / N"}
 
     def __init__(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import two_processes
+from scales import scale_of
 from torch import Tensor, distributed, nn
 from torch.overrides import TorchFunctionMode
 from traits import TRAITS, trait
@@ -137,6 +140,13 @@ def test_names_and_nearest_neighbour():
 
 def test_traits_are_of_losses_that_exist():
     assert set(TRAITS) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_scales_are_formulas_of_sizes(name):
+    for publication, formula in losses.LOSSES.get(name).published_scale.items():
+        sizes = {node.id: 2.0 for node in ast.walk(ast.parse(formula)) if isinstance(node, ast.Name)}
+        assert 0 < scale_of(name, publication, **sizes) < math.inf
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if trait(name).smooth])
