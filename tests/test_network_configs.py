@@ -54,6 +54,7 @@ def short_policy(name: str) -> list[str]:
     return ["schedule.warmup=0"] if schedule.get("warmup") else []
 
 
+@pytest.mark.slow
 def test_every_network_has_configs() -> None:
     for data in DATA:
         there = {kind(load_config(n)) for n in CONFIGS if n.split("/")[1] == data}
@@ -93,6 +94,7 @@ def test_all_configs_train(name: str, request: pytest.FixtureRequest, tmp_path: 
         RESULTS.write_text("{\n" + lines + "\n}\n")
 
 
+@pytest.mark.slow
 def test_the_last_full_run_had_every_config() -> None:
     rows = json.loads(RESULTS.read_text())
     assert sorted(rows) == sorted(CONFIGS)  # a row missing: run make test-full

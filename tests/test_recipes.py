@@ -81,6 +81,7 @@ def check(name: str, records: list[dict[str, Any]], steps: int) -> dict[str, Any
     return {"loss": [round(logged[0]["loss"], 4), round(logged[-1]["loss"], 4)], "steps": steps}
 
 
+@pytest.mark.slow
 def test_every_loss_has_a_recipe() -> None:
     for data in DATA:
         there = {n.split("/fast_scnn_")[1] for n in RECIPES if f"/{data}/fast_scnn_" in n}
@@ -116,6 +117,7 @@ def test_all_recipes_train(name: str, request: pytest.FixtureRequest, tmp_path: 
         RESULTS.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
 
 
+@pytest.mark.slow
 def test_the_last_full_run_had_every_recipe() -> None:
     rows = json.loads(RESULTS.read_text())
     assert sorted(rows) == sorted(RECIPES)  # a row missing: run make test-full

@@ -94,6 +94,7 @@ def test_configs_belong_to_the_network_they_train() -> None:
     assert not found["segformer_b0"]
 
 
+@pytest.mark.slow
 def test_the_page_in_the_repository_is_complete() -> None:
     """A network missing, or counted otherwise than in the last full run: write it anew."""
     root = Path(__file__).parents[2]

@@ -10,9 +10,13 @@ import pytest
 import torch
 from scales import scale_of
 from torch import Tensor
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.ab import ActivationBoundaries, activation_boundaries
+
+# responses of the teacher closer to 0 than the margin cost something, on the right side too
+TRAIT = Trait(shapes=((3, 5, 4), (2, 5, 4)), zero=False)
 
 SHAPES = [(2, 5, 3, 7), (1, 4, 9, 2), (3, 1, 1, 6)]
 

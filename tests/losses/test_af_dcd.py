@@ -11,9 +11,19 @@ import pytest
 import torch
 from scales import scale_of
 from torch import Tensor, nn
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.af_dcd import Cut, DenseContrastive, omni_contrast
+
+# a random block stands between student and teacher; its draw and its borders see a tiled map otherwise
+TRAIT = Trait(
+    kwargs={"groups": 2, "pool_size": 2, "patch_size": 2},
+    shapes=((4, 5, 4),),
+    zero=False,
+    tiled=False,
+    divisible=(2, 1, 1),
+)
 
 SMALL = Cut(groups=2, pool_size=2, patch_size=2)
 

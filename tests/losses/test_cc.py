@@ -10,9 +10,12 @@ import pytest
 import torch
 from scales import scale_of
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.cc import CorrelationCongruence, correlation_congruence
+
+TRAIT = Trait(channels=2)
 
 
 @pytest.fixture(scope="module")

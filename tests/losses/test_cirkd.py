@@ -12,9 +12,13 @@ import torch
 from scales import scale_of
 from torch import Tensor
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.losses import similarity
 from segkd.losses.cirkd import CrossImageRelational, minibatch_pixel
+
+# the mini-batch term, which uses no labels; test_cirkd_memory.py holds the memory terms, on filled queues, to the same
+TRAIT = Trait(kwargs={"lambda_memory_pixel": 0.0, "lambda_memory_region": 0.0}, channels=2)
 
 
 @pytest.fixture(scope="module")

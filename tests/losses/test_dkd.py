@@ -11,9 +11,12 @@ import pytest
 import torch
 from scales import scale_of
 from torch import Tensor
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.dkd import DecoupledKD, decoupled_kd
+
+TRAIT = Trait(classes=3, smallest=(1, 3, 1, 1))
 
 SHAPE = (2, 5, 3, 4)
 

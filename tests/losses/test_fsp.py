@@ -10,9 +10,12 @@ import pytest
 import torch
 from scales import scale_of
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.fsp import FlowOfSolution, flow_of_solution, fsp_matrix
+
+TRAIT = Trait(shapes=((3, 5, 4), (2, 5, 4)))
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,14 @@ import torch
 from made import Made
 from scales import scale_of
 from torch import nn
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.base import WithCritic, WithFirstStage
 from segkd.losses.ft import FactorTransfer, factor_transfer
+
+# two networks stand before the comparison: their borders see a tiled map otherwise
+TRAIT = Trait(channels=4, zero=False, tiled=False)
 
 
 @pytest.fixture(scope="module")

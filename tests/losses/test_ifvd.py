@@ -12,9 +12,12 @@ from made import Made
 from scales import scale_of
 from torch import Tensor
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.ifvd import IntraClassVariation, intra_class_variation
+
+TRAIT = Trait(kwargs={"num_classes": 3}, channels=2, classes=3)
 
 
 @pytest.fixture(scope="module")

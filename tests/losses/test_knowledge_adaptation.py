@@ -10,10 +10,14 @@ import pytest
 import torch
 from scales import scale_of
 from torch import Tensor, nn
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.base import WithCritic, WithFirstStage
 from segkd.losses.knowledge_adaptation import KnowledgeAdaptation, affinity
+
+# random networks stand before the comparison: their borders see a tiled map otherwise
+TRAIT = Trait(channels=4, zero=False, tiled=False)
 
 
 @pytest.fixture(scope="module")

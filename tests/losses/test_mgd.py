@@ -11,9 +11,13 @@ import torch
 from scales import scale_of
 from torch import nn
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.mgd import MaskedGenerative, masked_generative
+
+# a random block stands between student and teacher; its draw and its borders see a tiled map otherwise
+TRAIT = Trait(zero=False, tiled=False)
 
 ALPHA = 2e-5
 

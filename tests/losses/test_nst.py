@@ -10,10 +10,13 @@ from types import ModuleType
 import pytest
 import torch
 from scales import scale_of
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses import nst
 from segkd.losses.nst import NeuronSelectivity, neuron_selectivity
+
+TRAIT = Trait(channels=4)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from scales import scale_of
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses import rkd
 from segkd.losses.rkd import RelationalKD, relational_kd
+
+# the count is that of all pixels of a tiled map; more would take long, by their cube
+TRAIT = Trait(kwargs={"count": 24}, shapes=((3, 3, 2),), channels=2)
 
 
 @pytest.fixture(scope="module")

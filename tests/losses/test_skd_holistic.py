@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from scales import scale_of
 from torch import Tensor, nn
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.base import WithCritic
@@ -24,6 +26,17 @@ from segkd.losses.skd_holistic import (
     critic_term,
     generator_term,
     gradient_penalty,
+)
+
+# the student's term has no minimum and does not look at the teacher; the critic sees where a tiled map's tiles meet
+# and judges whole maps, without a mask; the contract has no image at hand
+TRAIT = Trait(
+    kwargs={"conv_dim": 4, "conditional": False},
+    valid=False,
+    zero=False,
+    tiled=False,
+    lowest=-math.inf,
+    smallest=(1, 2, 1, 1),
 )
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from scales import scale_of
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.sp import SimilarityPreserving, similarity_preserving
+
+TRAIT = Trait(channels=2)
 
 
 @pytest.fixture(scope="module")
