@@ -18,8 +18,8 @@ from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.losses.base import WithCritic, WithFirstStage
 from segkd.registry import construct
-from segkd.schedules import WeightSchedule
 from segkd.taps import TapPath, evaluating, read_taps
+from segkd.weight_schedule import WeightSchedule
 
 SIZES = ("smaller", "student", "teacher")
 IGNORE_INDEX = 255
@@ -34,7 +34,7 @@ class Bind(nn.Module):
         connector: config of a connector, used for every pair of taps; None where channels agree already.
         weight: factor of the term.
         schedule: how the weight changes over the training: ``dict(warmup=1000, decay="cosine", stop=40000)``, see
-            ``segkd.schedules.WeightSchedule``.
+            ``segkd.weight_schedule.WeightSchedule``.
         lr_factor: factor of the learning rate for what trains in this bind (connectors, the loss's own parts).
         teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values or
             softmaxes: a teacher trained with a strong weight decay may give features with an rms of 0.05, whose squares

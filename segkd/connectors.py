@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -93,10 +93,3 @@ def _channels(shape: Sequence[int], side: str) -> int:
     if len(shape) != 4:
         raise UserError(f"Conv1x1 takes maps (N, C, H, W), but the {side}'s tapped feature is {tuple(shape)}")
     return shape[1]
-
-
-def build_connector(cfg: Any, student_shape: Sequence[int], teacher_shape: Sequence[int]) -> Connector:
-    """A prepared connector from ``dict(type=...)`` for features of these shapes (N, C, H, W)."""
-    connector = CONNECTORS.build(cfg)
-    connector.prepare(student_shape, teacher_shape)
-    return connector

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "files": set(),
     "losses": set(),
     "connectors": set(),
-    "schedules": set(),
+    "weight_schedule": set(),
     "taps": set(),
     "inspection": {"taps"},
     "models": set(),
@@ -35,10 +35,10 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": set(),
     "report": {"evaluation.*"},
     "supervision": {"taps"},
-    "binding": {"taps", "connectors", "losses", "losses.base", "schedules"},
+    "binding": {"taps", "connectors", "losses", "losses.base", "weight_schedule"},
     "segmentor": {"taps", "supervision", "models", "models.base"},
     "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding"},
-    "training": {"taps", "schedules", "supervision", "segmentor", "distiller", "binding"}
+    "training": {"taps", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
     | {"datasets.*", "evaluation.*", "models.*", "report.*"},  # not the command line, nor what ships (deploy)
     "cli": {"*"},
     "__main__": {"cli.*"},

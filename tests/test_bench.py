@@ -1,4 +1,7 @@
-"""What was measured of the losses is of all of them, and is what the page shows."""
+"""What was measured of the losses is of all of them, and is what the page shows.
+
+Slow, as everything that counts what there is of each loss: a new one needs no more than its file and its test.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import pytest
 from segkd.losses import names
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from segkd.connectors import CONNECTORS, Conv1x1, build_connector
+from segkd.connectors import CONNECTORS, Connector, Conv1x1
 from segkd.errors import UserError
 
 STUDENT, TEACHER = (2, 6, 5, 7), (2, 10, 3, 4)
 
 
+def prepared(cfg, student=STUDENT, teacher=TEACHER) -> Connector:
+    connector = CONNECTORS.build(cfg)
+    connector.prepare(student, teacher)
+    return connector
+
+
 def test_counts_are_probed_and_the_map_keeps_its_size():
-    connector = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    connector = prepared({"type": Conv1x1})
     feature = torch.randn(3, 6, 9, 4)
     out = connector(feature, like=torch.randn(3, 10, 2, 2))
     assert out.shape == (3, 10, 9, 4)
@@ -25,7 +31,7 @@ def test_counts_are_probed_and_the_map_keeps_its_size():
 
 def test_by_name_and_with_bias_and_norm():
     assert CONNECTORS.names() == ["conv1x1"]
-    connector = build_connector({"type": "conv1x1", "bias": True, "norm": True}, STUDENT, TEACHER)
+    connector = prepared({"type": "conv1x1", "bias": True, "norm": True})
     assert {name for name, _ in connector.named_parameters()} == {
         "layers.0.weight",
         "layers.0.bias",
@@ -38,7 +44,7 @@ def test_by_name_and_with_bias_and_norm():
 
 
 def test_gradient_reaches_feature_and_weight():
-    connector = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    connector = prepared({"type": Conv1x1})
     feature = torch.randn(*STUDENT, requires_grad=True)
     connector(feature).square().sum().backward()
     assert feature.grad.abs().sum() > 0
@@ -49,19 +55,19 @@ def test_preparing_leaves_the_random_stream_and_follows_the_seed():
     torch.manual_seed(5)
     want = torch.rand(3)
     torch.manual_seed(5)
-    first = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    first = prepared({"type": Conv1x1})
     torch.testing.assert_close(torch.rand(3), want, rtol=0, atol=0)
     torch.manual_seed(5)
-    second = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    second = prepared({"type": Conv1x1})
     torch.manual_seed(6)
-    third = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    third = prepared({"type": Conv1x1})
     (a,), (b,), (c,) = first.parameters(), second.parameters(), third.parameters()
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
 
 
 def test_second_prepare_changes_nothing_for_the_same_channels():
-    connector = build_connector({"type": Conv1x1}, STUDENT, TEACHER)
+    connector = prepared({"type": Conv1x1})
     (before,) = connector.parameters()
     connector.prepare((1, 6, 64, 128), (1, 10, 8, 8))
     (after,) = connector.parameters()
@@ -78,17 +84,17 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="prepare"):
         Conv1x1()(torch.randn(STUDENT))
     with pytest.raises(UserError, match=r"in_channels=7.*has 6"):
-        build_connector({"type": Conv1x1, "in_channels": 7}, STUDENT, TEACHER)
+        prepared({"type": Conv1x1, "in_channels": 7})
     with pytest.raises(UserError, match=r"\(N, 6, H, W\)"):
-        build_connector({"type": Conv1x1}, STUDENT, TEACHER)(torch.randn(TEACHER))
+        prepared({"type": Conv1x1})(torch.randn(TEACHER))
     with pytest.raises(UserError, match=r"teacher.*\(2, 10\)"):
-        build_connector({"type": Conv1x1}, STUDENT, (2, 10))
+        prepared({"type": Conv1x1}, STUDENT, (2, 10))
     with pytest.raises(UserError, match="'conv1x1'"):
         CONNECTORS.create("conv1x")
 
 
 def test_a_single_position_is_normalised_by_the_running_statistics():
-    connector = build_connector({"type": Conv1x1, "norm": True}, STUDENT, TEACHER).train()
+    connector = prepared({"type": Conv1x1, "norm": True}).train()
     connector(torch.randn(4, 6, 5, 5))
     before = {name: value.clone() for name, value in connector.state_dict().items()}
     feature = torch.randn(1, 6, 1, 1, requires_grad=True)

@@ -25,5 +25,6 @@ def test_examples(name: str) -> None:
     assert found.failed == 0
 
 
+@pytest.mark.slow
 def test_every_loss_has_one() -> None:
     assert {f"segkd.losses.{name}" for name in names()} <= set(MODULES)

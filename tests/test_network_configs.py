@@ -95,6 +95,7 @@ def test_all_configs_train(name: str, request: pytest.FixtureRequest, tmp_path: 
         RESULTS.write_text("{\n" + lines + "\n}\n")
 
 
+@pytest.mark.slow
 def test_the_last_full_run_had_every_config() -> None:
     rows = json.loads(RESULTS.read_text())
     assert sorted(rows) == sorted(CONFIGS)  # a row missing: run make test-full

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import math
 import os
@@ -11,24 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scales import scale_of
 
 from segkd.cli.main import main
-from segkd.losses import LOSSES, names
+from segkd.losses import names
 from segkd.training.configfile import load_config, shipped
 
 RESULTS = Path(__file__).parent / "full" / "recipes.json"
 DATA = ("camvid", "cityscapes")
 RECIPES = [n for n in shipped() if n.split("/")[0] == "distill" and n.split("/")[1] in DATA]
-#: published weight, at N, C, K, H, W of its publication
-PUBLISHED = {
-    "at": (10000, (8, 128, 19, 64, 128), {"published": "cirkd"}),
-    "ft": (500, (1, 32, 100, 8, 8), {"published": "authors"}),
-    "ifvd": (20, (8, 128, 19, 64, 128), {"published": "cirkd", "labelled": 0.9}),
-    "mgd": (2e-5, (1, 2048, 19, 64, 128), {}),
-    "ofd": (1 / 16, (1, 256, 21, 129, 129), {"published": "segmentation"}),
-    "pkt": (30000, (64, 128, 100, 1, 1), {}),
-    "skd_pixel": (10, (8, 19, 19, 64, 128), {"published": "skd"}),
-    "sp": (3000, (64, 128, 100, 1, 1), {}),
+#: loss -> publication, its weight, and the sizes there
+PUBLISHED: dict[str, tuple[str, float, dict[str, float]]] = {
+    "at": ("cirkd", 10000, {"H": 64, "W": 128}),
+    "ft": ("authors", 500, {"C": 32, "H": 8, "W": 8, "p": 1}),
+    "ifvd": ("cirkd", 20, {"labelled": 0.9}),
+    "mgd": ("mgd", 2e-5, {"C": 2048, "H": 64, "W": 128}),
+    "ofd": ("segmentation", 1 / 16, {"C": 256, "H": 129, "W": 129}),
+    "pkt": ("repdistiller", 30000, {"N": 64}),
+    "skd_pixel": ("skd", 10, {"N": 8}),
+    "sp": ("repdistiller", 3000, {"N": 64}),
 }
 #: one of each kind: a memory, a first stage for the loss, one for the student, a critic, a draw, labels
 QUICK = (
@@ -82,6 +82,7 @@ def check(name: str, records: list[dict[str, Any]], steps: int) -> dict[str, Any
     return {"loss": [round(logged[0]["loss"], 4), round(logged[-1]["loss"], 4)], "steps": steps}
 
 
+@pytest.mark.slow
 def test_every_loss_has_a_recipe() -> None:
     for data in DATA:
         there = {n.split("/fast_scnn_")[1] for n in RECIPES if f"/{data}/fast_scnn_" in n}
@@ -92,12 +93,11 @@ def test_every_loss_has_a_recipe() -> None:
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_weights_are_the_published_ones_converted(name: str, data: str) -> None:
-    weight, sizes, options = PUBLISHED[name]
-    module = importlib.import_module(LOSSES.get(name).__module__)
+    publication, weight, sizes = PUBLISHED[name]
     (bind,) = load_config(f"distill/{data}/fast_scnn_{name}")["model"]["binds"].values()
     # MGD's is kept on the features as they are: at an rms of 1 its value would be hundreds of times the labels'
     own = bind["weight"] * (bind.get("teacher_scale", 1) ** 2 if name == "mgd" else 1)
-    assert own == pytest.approx(weight * module.published_scale(*sizes, **options), rel=0.005)
+    assert own == pytest.approx(weight * scale_of(name, publication, **sizes), rel=0.005)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -118,6 +118,7 @@ def test_all_recipes_train(name: str, request: pytest.FixtureRequest, tmp_path: 
         RESULTS.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
 
 
+@pytest.mark.slow
 def test_the_last_full_run_had_every_recipe() -> None:
     rows = json.loads(RESULTS.read_text())
     assert sorted(rows) == sorted(RECIPES)  # a row missing: run make test-full

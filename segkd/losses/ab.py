@@ -17,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     resized_mask,
     same_shape,
@@ -63,27 +62,6 @@ def activation_boundaries(student: Tensor, teacher: Tensor, margin: float = 1.0,
         return mean_over(difference.square().sum() / c, valid.sum())
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-    taps: int = 1,
-) -> float:
-    """``published value = published_scale(...) * loss`` of the published weighted sum over ``taps`` layers.
-
-    N x C x H x W is the last layer's; "repdistiller" and "author" are the same: 3 / 1000 * sum / N, where a layer that
-    comes i layers before the last has the weight 2^-i. C * H * W halves from stage to stage of the usual networks
-    (twice the channels on a quarter of the area), and these weights make up for it: all layers' means count alike, as
-    in this file's mean over taps. Of other layers take a bind each, with weight ``2^-i * published_scale(...)``.
-    """
-    scale = taps * 3 / 1000 * C * H * W
-    return published_factor({"repdistiller": scale, "author": scale}, published, NAME)
-
-
 @LOSSES.register("ab")
 class ActivationBoundaries(DistillationLoss):
     """``activation_boundaries`` with its margin (the paper's differentiable alternative to its transfer loss).
@@ -91,8 +69,8 @@ class ActivationBoundaries(DistillationLoss):
     Taps: one or several pairs of responses BEFORE their ReLU on both sides (``stage3.relu@input``); behind a ReLU the
     student cannot get below 0 and the value keeps a floor of ``margin^2`` where the teacher is silent. Several pairs
     are averaged, see ``published_scale``. Connector: ``dict(type=Conv1x1, norm=True)``. The published sum over a whole
-    map grows with the crop; this is its mean, whose weight becomes ``published_scale(...)`` (1 published, at the
-    ends of the groups of residual blocks). No publication gives weights for segmentation.
+    map grows with the crop; this is its mean, whose weight becomes that scale (1 published, at the ends of the groups
+    of residual blocks). No publication gives weights for segmentation.
 
     It is published as an initialisation: a first stage (30 epochs) by this term alone, nothing of it later (in the bind
     ``first_stage=dict(steps=..., optimizer=...)``, ``weight=0``); there the author's teacher normalises by batch
@@ -103,6 +81,14 @@ class ActivationBoundaries(DistillationLoss):
     >>> float(ActivationBoundaries()(20 * teacher, teacher)), float(ActivationBoundaries()(-10 * teacher, teacher))
     (0.0, 4.0)
     """
+
+    # The weighted sum over layers: a layer i before the last weighs 2^-i, and C * H * W halves from stage to stage of
+    # the usual networks, so that all layers' means count alike, as here. C, H and W are the last layer's. A bind of
+    # another layer alone has the weight 2^-i * 3 / 1000 * C * H * W.
+    published_scale = {
+        "repdistiller": "3 / 1000 * taps * C * H * W",  # sum / N * 3 / 1000; its weight is 1
+        "author": "3 / 1000 * taps * C * H * W",
+    }
 
     def __init__(self, margin: float = 1.0) -> None:
         super().__init__()

@@ -20,7 +20,6 @@ from segkd.losses.base import (
     for_part,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -125,29 +124,6 @@ def _vectors(x: Tensor, sides: tuple[int, int], groups: int) -> Tensor:
     return x.reshape(n * rows * columns, -1, c // groups)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 0.07,
-    published: str = "contrast",
-    groups: int = 16,
-) -> float:
-    """What the published value is of this file's, at any cut.
-
-    ========= ============================================= =========== =======================
-    published its reduction                                 scale       its weight becomes here
-    ========= ============================================= =========== =======================
-    contrast  sum of cross entropies / (N * cells of a map) M           0.005 * 16 = 0.08
-    masked    sum of squared differences / N                C * H * W   2e-6 * C * H * W
-    ========= ============================================= =========== =======================
-    """
-    factors = {"contrast": float(groups), "masked": float(C * H * W)}
-    return published_factor(factors, published, NAME)
-
-
 @LOSSES.register("af_dcd")
 class DenseContrastive(DistillationLoss):
     """``lambda_fd * mean of (G - teacher)^2 + lambda_ocd * omni_contrast(G, teacher)``, G made of the masked student.
@@ -176,6 +152,11 @@ class DenseContrastive(DistillationLoss):
     >>> bool(loss(feature, feature, draw=loss.sample((2, 8, 16, 16), seed=0)) > 0)
     True
     """
+
+    published_scale = {
+        "contrast": "groups",  # sum of cross entropies / (N * cells of a map): 0.005 becomes 0.005 * 16 = 0.08
+        "masked": "C * H * W",  # sum of squared differences / N: 2e-6 becomes 2e-6 * C * H * W
+    }
 
     usual_rms = COMPARED
 

@@ -16,7 +16,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     resized_mask,
 )
@@ -83,25 +82,6 @@ def _energy(feature: Tensor, p: float) -> Tensor:
     return power.sum(1) / feature.shape[1]
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * attention_transfer(...)`` for one pair meeting at H x W.
-
-    RepDistiller and CIRKD ("repdistiller", "cirkd") average over positions as well: the scale is 1 / (H * W), so their
-    weights 1000 and 10000 are 1000 / (H * W) and 10000 / (H * W) here (1.2 for CIRKD's 64 x 128). This holds for maps
-    of equal size. Others RepDistiller pools before it takes their energies, to a square of the smaller height, which
-    fails or lies on maps that are not square; CIRKD's must be equal. Here energies are pooled, each axis for itself.
-    """
-    return published_factor({"repdistiller": 1 / (H * W), "cirkd": 1 / (H * W)}, published, NAME)
-
-
 @LOSSES.register("at")
 class AttentionTransfer(DistillationLoss):
     """``attention_transfer`` with its exponent; taps: one or several pairs of features, raw, without a connector.
@@ -118,6 +98,13 @@ class AttentionTransfer(DistillationLoss):
     >>> float(AttentionTransfer()(feature, 3 * feature)) < 1e-6
     True
     """
+
+    # A mean over positions as well, of maps of one H x W. Maps of two sizes RepDistiller pools before it takes their
+    # energies, to a square of the smaller height, which fails or lies on maps that are not square; CIRKD's are equal.
+    published_scale = {
+        "repdistiller": "1 / (H * W)",  # 1000 becomes 1000 / (H * W)
+        "cirkd": "1 / (H * W)",  # 10000 becomes 10000 / (H * W), 1.2 for its 64 x 128
+    }
 
     raw_sizes = True
     any_channels = True

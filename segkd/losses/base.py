@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from segkd.errors import UserError, nearest
+from segkd.errors import UserError
 from segkd.registry import Registry
 
 Tensors = Tensor | tuple[Tensor, ...]
@@ -34,6 +34,9 @@ class DistillationLoss(nn.Module):
             rms that pass without a warning; None where it does not matter. A bind's ``teacher_scale`` changes it.
         takes_mask: it is also called with ``valid=``, the mask (N, H, W) of a bind with ``masked=True``.
         no_weight_decay: names of own parameters that the optimiser must not decay.
+        published_scale: publication -> how many times this loss's value its value is, as a formula of N, C, H, W, the
+            shape of the student's tensor, of K classes, the temperature T, and what the loss explains beside it. A
+            published weight times this number is the weight here.
     """
 
     raw_sizes: bool = False
@@ -42,6 +45,7 @@ class DistillationLoss(nn.Module):
     usual_rms: tuple[float, float] | None = None
     takes_mask: bool = True
     no_weight_decay: Sequence[str] = ()
+    published_scale: Mapping[str, str] = {}
 
     def __init__(self) -> None:  # not Module's, which would take any argument
         super().__init__()
@@ -163,13 +167,6 @@ def mean_over(total: Tensor, count: Tensor) -> Tensor:
         count = count.clone()
         distributed.all_reduce(count)
     return total * (world / count.clamp_min(1))
-
-
-def published_factor(factors: dict[str, float], published: str, name: str) -> float:
-    """The entry of a ``published_scale`` table; a UserError that names the nearest publications."""
-    if published not in factors:
-        raise UserError(f"{name}: no published form {published!r}; {nearest(published, factors)}")
-    return float(factors[published])
 
 
 LOSSES: Registry[DistillationLoss] = Registry("loss", "segkd.losses")

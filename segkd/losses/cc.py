@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segkd.arguments import positive, whole
 from segkd.errors import UserError, nearest
-from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, raise_precision
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -79,24 +79,6 @@ def _polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
     return value * x
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "paper",
-) -> float:
-    """How published values follow from ``correlation_congruence(...)`` of N samples.
-
-    "paper": 1, its value is this one. "torchdistill": 1 / N, of the square root; it divides by N^2 the Frobenius norm
-    itself, so ``published value = published_scale(...) * correlation_congruence(...) ** 0.5``. Its weight, 0.003 too,
-    has no constant counterpart here: the gradients agree for ``0.003 / (2 N)`` times 1 / the root of the value.
-    """
-    return published_factor({"paper": 1.0, "torchdistill": 1 / N}, published, NAME)
-
-
 @LOSSES.register("cc")
 class CorrelationCongruence(RelationLoss):
     """``correlation_congruence`` of samples; tap: a deep feature (N, C, H, W) of any channels, without a connector.
@@ -119,6 +101,13 @@ class CorrelationCongruence(RelationLoss):
     >>> float(loss(feature, feature, draw=draw))
     0.0
     """
+
+    published_scale = {
+        "paper": "1",
+        # Of the square root of the value: torchdistill divides the Frobenius norm itself by N^2. Its weight, 0.003 too,
+        # has no constant counterpart: gradients agree for 0.003 / (2 N) times 1 / the root of the value.
+        "torchdistill": "1 / N",
+    }
 
     def __init__(
         self,

@@ -19,7 +19,6 @@ from segkd.losses.base import (
     for_part,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     single,
     valid_mask,
@@ -102,23 +101,6 @@ def _pooled(x: Tensor, valid: Tensor | None, cell: int) -> tuple[Tensor, Tensor]
     return x.permute(0, 2, 3, 1), counted
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "cirkd",
-) -> float:
-    """``published value = published_scale(...) * value`` of each term: 1.
-
-    The authors too average over pixels and pairs of images, and multiply by the square of the temperature of the
-    distillation, but not by that of the contrast. Their weights carry over unchanged.
-    """
-    return published_factor({"cirkd": 1.0}, published, NAME)
-
-
 class Draw(NamedTuple):
     """Priority (N, H * W) of each pixel to enter the queue, the lowest first, and an order of each queue's slots."""
 
@@ -167,6 +149,10 @@ class CrossImageRelational(DistillationLoss):
     >>> abs(float(loss(feature, 3 * feature))) < 1e-6
     True
     """
+
+    # Of each term. The authors too average over pixels and pairs of images, and multiply by the square of the
+    # temperature of the distillation, but not by that of the contrast.
+    published_scale = {"cirkd": "1"}
 
     any_channels = True
 

@@ -20,7 +20,6 @@ from segkd.losses.base import (
     for_part,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     single,
     valid_mask,
@@ -122,19 +121,6 @@ def log_normaliser(anchors: Tensor, bank: Tensor, choice: Choice, temperature: f
     return torch.where(count.isfinite(), total - count + math.log(bank.shape[0]), total)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 0.07,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * value``: 1; RepDistiller too sums over negatives, averages samples."""
-    return published_factor({"repdistiller": 1.0}, published, NAME)
-
-
 @LOSSES.register("crd")
 class ContrastiveRepresentation(DistillationLoss):
     """``mean over samples of contrast(student's embedding, teacher's bank) + contrast(teacher's, student's bank)``.
@@ -172,6 +158,8 @@ class ContrastiveRepresentation(DistillationLoss):
     >>> bool(loss(torch.randn(2, 4, 6, 10), torch.randn(2, 8, 6, 10), draw=draw, index=index) > 0)
     True
     """
+
+    published_scale = {"repdistiller": "1"}  # it too sums over negatives and averages over samples
 
     any_channels = True
     uses_index = True

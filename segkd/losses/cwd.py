@@ -18,7 +18,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -67,22 +66,6 @@ def _log_density(x: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
     return F.log_softmax(scaled, dim=-1)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 4.0,
-    published: str = "cirkd",
-) -> float:
-    """``published value = published_scale(...) * channel_wise(...)``: 1 for every published form ("cirkd", "mmrazor").
-
-    Both reduce as this file does, T^2 * sum / (N * C), so their weights carry over unchanged.
-    """
-    return published_factor({"cirkd": 1.0, "mmrazor": 1.0}, published, NAME)
-
-
 @LOSSES.register("cwd")
 class ChannelWise(DistillationLoss):
     """``channel_wise`` with its temperature; taps: logits, or a deep feature behind a ``Conv1x1`` connector.
@@ -97,6 +80,8 @@ class ChannelWise(DistillationLoss):
     >>> float(ChannelWise()(feature, feature))
     0.0
     """
+
+    published_scale = {"cirkd": "1", "mmrazor": "1"}  # both: T^2 * sum / (N * C)
 
     usual_rms = SOFTMAX
 

@@ -17,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -141,23 +140,6 @@ def _distance(
     return counted.to(ss.dtype) - torch.where(both, st, 0) * norms, counted
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "dist",
-) -> float:
-    """``published value = published_scale(...) * stronger_teacher(...)``: 1 for "dist" (the authors' segmentation code,
-    which has no temperature), "mmrazor" and "torchdistill" (whose T^2 is ours); their weights carry over unchanged.
-
-    It holds up to the published epsilon: see the class.
-    """
-    return published_factor({"dist": 1.0, "mmrazor": 1.0, "torchdistill": 1.0}, published, NAME)
-
-
 @LOSSES.register("dist")
 class StrongerTeacher(DistillationLoss):
     """``stronger_teacher`` with its constants; taps: the logits of both networks, before they are upsampled.
@@ -174,6 +156,10 @@ class StrongerTeacher(DistillationLoss):
     >>> abs(float(StrongerTeacher()(logits, logits))) < 1e-5
     True
     """
+
+    # Up to the published epsilon. "dist", the authors' segmentation code, has no temperature; the T^2 of the two others
+    # is ours.
+    published_scale = {"dist": "1", "mmrazor": "1", "torchdistill": "1"}
 
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()

@@ -17,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -94,25 +93,6 @@ def _decoupled(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return F.logsigmoid(torch.cat([odds, -odds], 1)), others - rest
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "mdistiller",
-) -> float:
-    """``published value = published_scale(...) * decoupled_kd(...)``, on N images or on rows of one pixel each.
-
-    "mdistiller" (the authors) and "mmrazor" (its default "batchmean") take rows (N, K) alone and divide by N, as here:
-    1 for H = W = 1 and for maps flattened to rows; their weights carry over unchanged. "mmrazor_mean" is mmrazor with
-    reduction="mean", which in truth sums over the rows: N * H * W.
-    """
-    factors = {"mdistiller": 1.0, "mmrazor": 1.0, "mmrazor_mean": float(N * H * W)}
-    return published_factor(factors, published, NAME)
-
-
 @LOSSES.register("dkd")
 class DecoupledKD(DistillationLoss):
     """``decoupled_kd`` with its constants; taps: the logits of both networks, before they are upsampled.
@@ -130,6 +110,12 @@ class DecoupledKD(DistillationLoss):
     >>> float(DecoupledKD()(logits, logits, torch.randint(0, 19, (2, 8, 16))))
     0.0
     """
+
+    published_scale = {
+        "mdistiller": "1",  # the authors: rows (N, K) alone, sum / N
+        "mmrazor": "1",  # likewise ("batchmean", its default)
+        "mmrazor_mean": "N * H * W",  # with reduction="mean", which in truth sums over the rows
+    }
 
     usual_rms = SOFTMAX
 

@@ -15,7 +15,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -52,28 +51,6 @@ def hint(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tenso
         return mean_over(difference.square().sum() / c, valid.sum())
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * hint(...)`` on N x C x H x W features.
-
-    ============ ======================================= ============= ============================
-    published    its reduction                           scale         its weight becomes here
-    ============ ======================================= ============= ============================
-    repdistiller mean over N, C, H, W                    1             100 (CIFAR, second block)
-    cirkd        mean over N, C, H, W                    1             10 (Cityscapes, head)
-    paper        sum / 2 over C, H, W, mean over N       C * H * W / 2 first stage alone, weight 1
-    ============ ======================================= ============= ============================
-    """
-    return published_factor({"repdistiller": 1.0, "cirkd": 1.0, "paper": C * H * W / 2}, published, NAME)
-
-
 @LOSSES.register("fitnet")
 class FitNet(DistillationLoss):
     """``hint`` (equation 3 of the paper, there with factor 1/2 and summed); it has no constants.
@@ -89,6 +66,12 @@ class FitNet(DistillationLoss):
     >>> float(FitNet()(feature, feature))
     0.0
     """
+
+    published_scale = {
+        "repdistiller": "1",  # mean over N, C, H, W; its weight is 100 (CIFAR, second block)
+        "cirkd": "1",  # the same; its weight is 10 (Cityscapes, head)
+        "paper": "C * H * W / 2",  # sum over C, H, W / 2, mean over N; in a first stage alone, with weight 1
+    }
 
     usual_rms = COMPARED
 

@@ -16,7 +16,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     resized_mask,
     same_shape,
@@ -92,34 +91,6 @@ def _check(student: Pair, teacher: Pair) -> None:
         same_shape(s, t, NAME)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-    pairs: int = 1,
-    second: int | None = None,
-) -> float:
-    """``published value = published_scale(...) * FlowOfSolution value`` for features of ``C`` and ``second`` channels.
-
-    ============ ============================================= =================== =================================
-    published    its reduction                                 scale               its weight becomes here
-    ============ ============================================= =================== =================================
-    repdistiller mean over N, C1, C2; added over pairs         pairs               pairs
-    paper        sum over C1, C2, mean over N; added over pairs C1 * C2 * pairs    its lambda * C1 * C2 * pairs
-    ============ ============================================= =================== =================================
-
-    (the paper's with one C1 and C2 for all pairs; ``second`` is C2, by default C). RepDistiller pools the higher
-    map to a square of the lower one's height, which fails on maps that are not square; here each axis meets for itself.
-    torchdistill's FSP is another function: a sum of L2 norms over rows of max-pooled maps, not a mean of squares.
-    """
-    matrix = C * (second or C)
-    return published_factor({"repdistiller": float(pairs), "paper": float(matrix * pairs)}, published, NAME)
-
-
 @LOSSES.register("fsp")
 class FlowOfSolution(DistillationLoss):
     """``flow_of_solution`` of neighbouring taps; taps: two or more features a side, from early to late.
@@ -138,6 +109,14 @@ class FlowOfSolution(DistillationLoss):
     >>> float(FlowOfSolution()((early, late), (early, late)))
     0.0
     """
+
+    # C1 and C2 are the channels of the earlier and the later feature, the same for all pairs. RepDistiller pools the
+    # higher map to a square of the lower one's height, which fails on maps that are not square. torchdistill's FSP is
+    # another function: a sum of L2 norms over rows of max-pooled maps, not a mean of squares.
+    published_scale = {
+        "repdistiller": "pairs",  # mean over N, C1, C2, added over pairs of taps; its weight becomes their number
+        "paper": "C1 * C2 * pairs",  # sum over C1, C2, mean over N, added over pairs
+    }
 
     usual_rms = COMPARED
 

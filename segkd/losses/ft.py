@@ -17,7 +17,6 @@ from segkd.losses.base import (
     for_part,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -98,36 +97,6 @@ def encoder(channels: int, factors: int) -> nn.Sequential:
     return nn.Sequential(*(part for layer in layers for part in layer))
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "authors",
-    p: float = 1.0,
-) -> float:
-    """``published value = published_scale(...) * factor_transfer(...)`` of factors of ``C`` channels.
-
-    ============ ========================================================== ================ ======================
-    published    its reduction                                              scale            its weight becomes here
-    ============ ========================================================== ================ ======================
-    authors      mean over N and C * H * W of unit vectors' abs difference  (C*H*W)^(-p/2)   500 / sqrt(C*H*W)
-    mmrazor      the same                                                   (C*H*W)^(-p/2)   1 / sqrt(C*H*W)
-    repdistiller the same of the factors' attention maps (one channel)      (H*W)^(-p/2)     200 / sqrt(H*W)
-    ============ ========================================================== ================ ======================
-
-    (weights at p = 1; the authors' 500, on CIFAR's factors of 32 x 8 x 8, is 11.0 here). RepDistiller's is another
-    function: it collapses each factor to its mean square over the channels first, which is attention transfer behind
-    two networks. Its scale holds for ``factor_transfer`` of factors so collapsed. It pools factors of unequal size to a
-    square of the smaller height, which fails or lies on maps that are not square; here the bind makes each axis meet.
-    """
-    whole = float(C * H * W) ** (-p / 2)
-    factors = {"authors": whole, "mmrazor": whole, "repdistiller": float(H * W) ** (-p / 2)}
-    return published_factor(factors, published, NAME)
-
-
 @LOSSES.register("ft")
 class FactorTransfer(DistillationLoss):
     """``factor_transfer`` between the translator's factor of the student and the paraphraser's of the teacher.
@@ -152,6 +121,16 @@ class FactorTransfer(DistillationLoss):
     >>> bool(loss(torch.randn(2, 4, 6, 10), torch.randn(2, 8, 6, 10)) > 0)
     True
     """
+
+    # RepDistiller's is another function: it collapses each factor to its mean square over the channels first, which is
+    # attention transfer behind two networks, and pools factors of unequal size to a square of the smaller height. Its
+    # scale is that of factor_transfer of factors so collapsed.
+    published_scale = {
+        "authors": "(C * H * W)**(-p / 2)",  # mean over N and C * H * W of unit vectors' distance; at p = 1 their 500
+        # becomes 500 / sqrt(C * H * W): 11.0 with CIFAR's factors of 32 x 8 x 8
+        "mmrazor": "(C * H * W)**(-p / 2)",  # 1 becomes 1 / sqrt(C * H * W)
+        "repdistiller": "(H * W)**(-p / 2)",  # 200 becomes 200 / sqrt(H * W)
+    }
 
     any_channels = True
 

@@ -17,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     single,
     valid_mask,
@@ -153,24 +152,6 @@ def _gradient(
     return out.baddbmm_(direction.transpose(1, 2), member.mul_(scale))
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "ifvd",
-    labelled: float = 1.0,
-) -> float:
-    """``published value = published_scale(...) * intra_class_variation(...)``, for "ifvd" and "cirkd" alike.
-
-    Ignored pixels count in the published mean, where they add nothing: there the loss shrinks with the void's area.
-    ``labelled`` is the share of the N * H * W pixels that bear a class; with 1 the scale is 1.
-    """
-    return published_factor({"ifvd": labelled, "cirkd": labelled}, published, NAME)
-
-
 @LOSSES.register("ifvd")
 class IntraClassVariation(DistillationLoss):
     """``intra_class_variation`` with its classes; tap: the head's feature before the classifier (after PSP or ASPP).
@@ -186,6 +167,10 @@ class IntraClassVariation(DistillationLoss):
     >>> float(IntraClassVariation()(feature, 3 * feature, label)) < 1e-6
     True
     """
+
+    # labelled: the share of the N * H * W pixels that bear a class. The others count in the published mean, where they
+    # add nothing: there the loss shrinks with the void's area.
+    published_scale = {"ifvd": "labelled", "cirkd": "labelled"}
 
     any_channels = True
 

@@ -17,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -65,45 +64,6 @@ def _kl_sum(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return F.kl_div(log_s, log_t, reduction="sum", log_target=True)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * pixelwise_kd(...)`` on N x K x H x W logits (H = W = 1 for (N, K)).
-
-    ============ ========================================= ============= ==========================
-    published    its reduction                             scale         its weight becomes here
-    ============ ========================================= ============= ==========================
-    repdistiller T^2 * sum / N                             H * W         0.9 at T = 4, H = W = 1
-    mmrazor      T^2 * sum / N ("batchmean", its default)  H * W         its weight * H * W
-    torchdistill sum / N, without T^2 (``alpha=None``)     H * W / T^2   its weight * H * W / T^2
-    cirkd        T^2 * sum / (N * H * W)                   1             1 at T = 1
-    skd          cross entropy, sum / (H * W), T = 1       N             10 * N
-    ifvd         mean over N, K, H, W, T = 1               1 / K         10 / K
-    skd_cvpr_19  mean over N, K, H, W, T = 1               1 / K         its weight / K
-    ============ ========================================= ============= ==========================
-
-    SKD's cross entropy also holds the teacher's entropy: its value is ``N * (pixelwise_kd + mean entropy)``, while its
-    gradient is the scale times this one's.
-    """
-    pixels = float(H * W)
-    factors = {
-        "repdistiller": pixels,
-        "mmrazor": pixels,
-        "torchdistill": pixels / temperature**2,
-        "cirkd": 1.0,
-        "skd": float(N),
-        "ifvd": 1 / K,
-        "skd_cvpr_19": 1 / K,
-    }
-    return published_factor(factors, published, NAME)
-
-
 @LOSSES.register("kd")
 class PixelwiseKD(DistillationLoss):
     """``pixelwise_kd`` with its temperature; taps: the logits of both networks, before they are upsampled.
@@ -116,6 +76,16 @@ class PixelwiseKD(DistillationLoss):
     >>> float(PixelwiseKD(temperature=4.0)(logits, logits))
     0.0
     """
+
+    published_scale = {
+        "repdistiller": "H * W",  # T^2 * sum / N: its 0.9 at T = 4 is for H = W = 1
+        "mmrazor": "H * W",  # the same ("batchmean", its default)
+        "torchdistill": "H * W / T**2",  # sum / N, without T^2 (alpha=None)
+        "cirkd": "1",  # T^2 * sum / (N * H * W); its weight is 1 at T = 1
+        "skd": "N",  # cross entropy at T = 1, sum / (H * W): N * (this + the teacher's mean entropy); 10 becomes 10 * N
+        "ifvd": "1 / K",  # mean over N, K, H, W at T = 1; 10 becomes 10 / K
+        "skd_cvpr_19": "1 / K",  # the same
+    }
 
     usual_rms = SOFTMAX
 

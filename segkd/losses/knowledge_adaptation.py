@@ -18,7 +18,6 @@ from segkd.losses.base import (
     Tensors,
     for_part,
     no_autocast,
-    published_factor,
     single,
     valid_mask,
 )
@@ -65,30 +64,6 @@ class Autoencoder(nn.Module):
         return code, self.grow(self.decoder(code), output_size=list(feature.shape[2:]))
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "adapt",
-) -> float:
-    """``published value = published_scale(...) * this file's`` for a code of ``C`` x ``H`` x ``W``, term by term.
-
-    ========= ========================================================= ====================== ========================
-    published its reduction                                             scale                  its weight becomes here
-    ========= ========================================================= ====================== ========================
-    adapt     mean over N and C * H * W of unit vectors' abs difference (C * H * W)^(-1 / 2)   50 / sqrt(C * H * W)
-    affinity  mean over N and pairs of squared differences              1                      1
-    ========= ========================================================= ====================== ========================
-
-    There is no code by the authors: "adapt" is torchdistill's form, at p = 1 ("affinity" is the paper's). The paper
-    writes a norm there, not a mean: taken so, 50 would be 50 * sqrt(C * H * W) here.
-    """
-    return published_factor({"adapt": float(C * H * W) ** -0.5, "affinity": 1.0}, published, NAME)
-
-
 @LOSSES.register("knowledge_adaptation")
 class KnowledgeAdaptation(DistillationLoss):
     """``lambda_adapt * factor_transfer(C_f(s), E(t)) + lambda_affinity * affinity(C_a(s), E(t))``.
@@ -130,6 +105,13 @@ class KnowledgeAdaptation(DistillationLoss):
     >>> bool(loss(torch.randn(2, 4, 6, 10), torch.randn(2, 8, 6, 10)) > 0)
     True
     """
+
+    # Term by term, for a code of C x H x W. The authors have no code: "adapt" is torchdistill's form at p = 1,
+    # "affinity" the paper's. For "adapt" the paper writes a norm, not a mean: so, 50 would be 50 * sqrt(C * H * W).
+    published_scale = {
+        "adapt": "(C * H * W)**-0.5",  # mean over N and C * H * W of unit vectors' distance: 50 / sqrt(C * H * W)
+        "affinity": "1",  # mean over N and pairs of squared differences; its weight is 1
+    }
 
     any_channels = True
 

@@ -15,7 +15,6 @@ from segkd.losses.base import (
     DistillationLoss,
     Tensors,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -54,24 +53,6 @@ def standardize(logits: Tensor) -> Tensor:
         return torch.where(varies, x, 0) / (EPS + deviation)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 2.0,
-    published: str = "authors",
-) -> float:
-    """``published value = published_scale(...) * value`` around kd, on rows of one pixel each (H = W = 1).
-
-    1 for "authors", who take T^2 * mean over rows, so that their weight carries over unchanged; 1 / T^2 for
-    "torchdistill", which leaves T^2 out unless it is given an alpha.
-    """
-    torchdistill = kd.published_scale(N=N, C=C, K=K, H=H, W=W, temperature=temperature, published="torchdistill")
-    return published_factor({"authors": 1.0, "torchdistill": torchdistill}, published, NAME)
-
-
 @LOSSES.register("logit_standardization")
 class LogitStandardization(DistillationLoss):
     """A loss of logits, ``kd`` or ``dkd``, on the ``standardize``d logits of both networks (Algorithm 2 of the paper).
@@ -93,6 +74,11 @@ class LogitStandardization(DistillationLoss):
     >>> abs(float(LogitStandardization()(3 * logits + 5, logits))) < 1e-5
     True
     """
+
+    published_scale = {
+        "authors": "1",  # around kd: T^2 * mean over rows, as here
+        "torchdistill": "H * W / T**2",  # around kd, rows alone (H = W = 1); no T^2 unless it is given an alpha
+    }
 
     def __init__(self, loss: Mapping[str, Any] | DistillationLoss | None = None) -> None:
         super().__init__()

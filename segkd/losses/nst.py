@@ -15,7 +15,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     resized_mask,
     valid_mask,
@@ -115,24 +114,6 @@ def _check(student: Tensor, teacher: Tensor) -> None:
         raise UserError(f"{NAME} compares maps of one height and width, got {shapes}; resize one first (a bind does)")
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * neuron_selectivity(...)`` for one pair of features: 1.
-
-    RepDistiller ("repdistiller") takes the mean over N and over the pairs of channels as well, and adds up its pairs of
-    features: its weight 50 carries over per pair. It pools the larger map to a square of the smaller height, which
-    fails on maps that are not square; here the bind makes each axis meet.
-    """
-    return published_factor({"repdistiller": 1.0}, published, NAME)
-
-
 @LOSSES.register("nst")
 class NeuronSelectivity(DistillationLoss):
     """``neuron_selectivity`` with its kernel; taps: one or several pairs of features, without a connector.
@@ -147,6 +128,10 @@ class NeuronSelectivity(DistillationLoss):
     >>> abs(float(NeuronSelectivity()(feature, feature.flip(1)))) < 1e-6
     True
     """
+
+    # For one pair: it too is a mean over N and pairs of channels. It adds up its pairs of features, each at its weight
+    # 50, and pools the larger map to a square of the smaller height, which fails on maps that are not square.
+    published_scale = {"repdistiller": "1"}
 
     any_channels = True
 

@@ -18,7 +18,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -110,47 +109,13 @@ def negative_responses(teacher: Tensor, valid: Tensor | None = None) -> tuple[Te
     return total, count
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "author",
-) -> float:
-    """``published value = published_scale(...) * overhaul(...)`` of one tap's N x C x H x W, before its divider.
-
-    ============ ============================== =======================
-    published    its reduction                  scale
-    ============ ============================== =======================
-    author       sum (the function alone)       N * C * H * W
-    mdistiller   sum / N                        C * H * W
-    segmentation sum / N * 1e-5 (whole method)  C * H * W / 100000
-    imagenet     sum / N / 10000 (whole method) C * H * W / 10000
-    cifar        sum / N / 1000 (whole method)  C * H * W / 1000
-    ============ ============================== =======================
-
-    For segmentation at the decoder of DeepLabV3+, 256 x 129 x 129 of a crop of 513, with its divider 16: 2.66.
-    """
-    image = float(C * H * W)
-    factors = {
-        "author": N * image,
-        "mdistiller": image,
-        "segmentation": image / 1e5,
-        "imagenet": image / 1e4,
-        "cifar": image / 1e3,
-    }
-    return published_factor(factors, published, NAME)
-
-
 @LOSSES.register("ofd")
 class Overhaul(DistillationLoss):
     """``overhaul`` with the teacher's margins (margin ReLU and partial L2 distance of the paper).
 
     Taps: one response a side BEFORE its ReLU, a bind each. For segmentation (DeepLabV3+) the authors take six: the ends
     of the four backbone stages, ASPP and decoder, with dividers 8, 4, 2, 1, 1, 16; a bind's weight is
-    ``published_scale(..., published="segmentation") / divider``. Connector ``dict(type=Conv1x1, norm=True)`` on the
+    ``published_scale["segmentation"] / divider``. Connector ``dict(type=Conv1x1, norm=True)`` on the
     student's side, with ``lr_factor=10``. The published sums grow with crop and channels, this is their mean.
 
     Margins are the teacher's mean negative responses per channel, a buffer. Where the tapped layer is a BatchNorm, or a
@@ -170,6 +135,16 @@ class Overhaul(DistillationLoss):
     >>> [round(margin, 3) for margin in loss.margin.tolist()[:2]]  # the mean of a Gaussian's negative half
     [-0.798, -0.798]
     """
+
+    # Of one tap's N x C x H x W, before its divider.
+    published_scale = {
+        "author": "N * C * H * W",  # sum (the function alone)
+        "mdistiller": "C * H * W",  # sum / N
+        "segmentation": "C * H * W / 100000",  # sum / N * 1e-5, the whole method: 2.66 at the decoder of DeepLabV3+,
+        # 256 x 129 x 129 of a crop of 513, with its divider 16
+        "imagenet": "C * H * W / 10000",  # sum / N / 10000, the whole method
+        "cifar": "C * H * W / 1000",  # sum / N / 1000, the whole method
+    }
 
     usual_rms = COMPARED
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from segkd.arguments import positive
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, raise_precision
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -42,49 +41,15 @@ def probabilistic_transfer(student: Tensor, teacher: Tensor, eps: float = 1e-7) 
     with no_autocast(student):
         p_s = _neighbours(raise_precision(student), eps)
         p_t = _neighbours(raise_precision(teacher.detach()), eps)
-        total: Tensor = _Divergence.apply(p_s, p_t, eps)
-        return total / len(p_s)
-
-
-class _Divergence(torch.autograd.Function):
-    """Sum of ``p_t * log((p_t + eps) / (p_s + eps))``, with the gradient of ``p_s`` by hand: two matrices kept."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, p_s: Tensor, p_t: Tensor, eps: float) -> Tensor:
-        shifted = p_s + eps
-        ctx.save_for_backward(p_t, shifted)
-        return (p_t + eps).div_(shifted).log_().mul_(p_t).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        p_t, shifted = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (p_t / shifted).mul_(-grad), None, None
+        return (p_t * ((p_t + eps) / (p_s + eps)).log()).sum() / len(p_s)
 
 
 def _neighbours(rows: Tensor, eps: float) -> Tensor:
     """(M, D) -> probabilities (M, M), each row of sum 1."""
     norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     unit = rows * torch.where(norm > FAINT, 1 / (norm + eps), 0)
-    twice = gram(unit[None])[0].add_(1).relu_()  # rounding may take a cosine below -1
+    twice = (gram(unit[None])[0] + 1).relu()  # rounding may take a cosine below -1
     return twice / twice.sum(1, keepdim=True)
-
-
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * probabilistic_transfer(...)`` for N samples.
-
-    RepDistiller ("repdistiller") averages over all N^2 pairs: 1 / N, so its weight 30000 is 30000 / N here, 469 for its
-    batches of 64. The paper ("paper") sums over them: N.
-    """
-    return published_factor({"repdistiller": 1 / N, "paper": float(N)}, published, NAME)
 
 
 @LOSSES.register("pkt")
@@ -105,6 +70,11 @@ class ProbabilisticTransfer(RelationLoss):
     >>> float(loss(feature, feature, draw=draw))
     0.0
     """
+
+    published_scale = {
+        "repdistiller": "1 / N",  # mean over all N^2 pairs of samples: 30000 becomes 30000 / N, 469 for batches of 64
+        "paper": "N",  # sum over them
+    }
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from segkd.arguments import weights
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, raise_precision
 from segkd.losses.gram import gram as products
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -164,22 +164,6 @@ def _add_gradient(
     grad_gram.diagonal()[block] += rows.sum(1)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * relational_kd(...)`` with the same weights: 1.
-
-    RepDistiller too averages over all N^2 pairs and N^3 triples, equal indices among them: 25 and 50 carry over.
-    """
-    return published_factor({"repdistiller": 1.0}, published, NAME)
-
-
 @LOSSES.register("rkd")
 class RelationalKD(RelationLoss):
     """``relational_kd`` of samples; tap: a deep feature (N, C, H, W) of any channels, without a connector.
@@ -200,6 +184,9 @@ class RelationalKD(RelationLoss):
     >>> float(loss(feature, 3 * feature, draw=draw)) < 1e-9
     True
     """
+
+    # It too averages over all N^2 pairs and N^3 triples, equal indices among them: 25 and 50 carry over.
+    published_scale = {"repdistiller": "1"}
 
     def __init__(
         self,

@@ -17,7 +17,6 @@ from segkd.losses.base import (
     DistillationLoss,
     Tensors,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -75,24 +74,6 @@ def condition(image: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "skd",
-) -> float:
-    """``published term = published_scale(...) * ours``, of student and critic: 1 for "skd", "ifvd" and "cirkd".
-
-    All of them average over samples and scores; their factors (0.1 and 0.001 of the student's term, 0.1 of the
-    critic's) stand outside. Only the penalty differs, and only where the critic gives several scores for one map, see
-    ``Holistic``: it is the published one from 64 x 64 to 79 x 79 positions.
-    """
-    return published_factor({"skd": 1.0, "ifvd": 1.0, "cirkd": 1.0}, published, NAME)
-
-
 @LOSSES.register("skd_holistic")
 class Holistic(DistillationLoss):
     """``-mean D(p(student) | image)`` (equation 3) for a critic D that learns to tell it from the teacher's.
@@ -139,6 +120,11 @@ class Holistic(DistillationLoss):
     >>> bool(loss.critic_loss(student, teacher, image=image, draw=loss.sample((2, 5, 8, 16), seed=0)) > 0)
     True
     """
+
+    # Of the student's and the critic's terms: all average over samples and scores; their factors (0.1 and 0.001 of the
+    # student's term, 0.1 of the critic's) stand outside. Only the penalty differs, and only where the critic gives
+    # several scores for one map: it is the published one from 64 x 64 to 79 x 79 positions.
+    published_scale = {"skd": "1", "ifvd": "1", "cirkd": "1"}
 
     takes_mask = False
     critic: Critic | None

@@ -17,7 +17,6 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     single,
     valid_mask,
@@ -159,23 +158,6 @@ def _squared_difference(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     return value, slope.addmm_(md[:channels] + dd[:channels], m).div_(4)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "skd",
-) -> float:
-    """``published value = published_scale(...) * pair_wise(...)``: 1 for "skd", "cvpr_19" and "cirkd".
-
-    All average over samples and pairs, so weights carry over unchanged. They differ in what they pool and in their
-    gradient: see ``PairWise``.
-    """
-    return published_factor({"skd": 1.0, "cvpr_19": 1.0, "cirkd": 1.0}, published, NAME)
-
-
 @LOSSES.register("skd_pair")
 class PairWise(DistillationLoss):
     """``pair_wise`` with its pooling; tap: the head's feature before the classifier (after PSP or ASPP).
@@ -202,6 +184,9 @@ class PairWise(DistillationLoss):
     >>> float(PairWise(pool=("kernel", 2))(feature, 3 * feature)) < 1e-6
     True
     """
+
+    # All average over samples and pairs. They differ in what they pool and in their gradient: see the class's table.
+    published_scale = {"skd": "1", "cvpr_19": "1", "cirkd": "1"}
 
     any_channels = True
 

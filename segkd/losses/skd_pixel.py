@@ -6,23 +6,6 @@ from segkd.losses import kd
 from segkd.losses.base import LOSSES
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "skd",
-) -> float:
-    """``published value = published_scale(...) * (value + the teacher's mean entropy per pixel)``: N for "skd".
-
-    The authors sum the cross entropy, not the KL, over the batch and divide by H * W alone. The teacher's entropy has
-    no gradient: the published gradient is N times this one's. Other publications are those of ``kd.published_scale``.
-    """
-    return kd.published_scale(N=N, C=C, K=K, H=H, W=W, temperature=temperature, published=published)
-
-
 @LOSSES.register("skd_pixel")
 class SKDPixel(kd.PixelwiseKD):
     """``mean over pixels of KL(softmax(teacher) || softmax(student))`` (equation 1): ``kd`` at temperature 1.
@@ -35,6 +18,10 @@ class SKDPixel(kd.PixelwiseKD):
     >>> float(SKDPixel()(logits, logits))
     0.0
     """
+
+    # Of the value + the teacher's mean entropy per pixel: the authors sum the cross entropy, not the KL, over the batch
+    # and divide by H * W alone. The entropy has no gradient. Other publications are those of kd.
+    published_scale = {"skd": "N"}
 
     def __init__(self) -> None:
         super().__init__(temperature=1.0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, published_factor, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, raise_precision
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -39,32 +38,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     with no_autocast(student):
         s = _products(raise_precision(student))
         t = _products(teacher.detach().to(s.dtype))
-        total: Tensor = _Distance.apply(s, unit(t, ROUNDING))
-        return total / len(s)
-
-
-class _Distance(torch.autograd.Function):
-    """``sum over i of |s_i / |s_i| - t_i|^2`` of rows; a row s_i that is none counts as 0, without gradient.
-
-    Makes the gradient in the forward pass, where the unit rows are.
-    """
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, s: Tensor, t: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(s, dim=1, keepdim=True)
-        inverse = torch.where(norm > ROUNDING, 1 / norm.clamp_min(ROUNDING), 0)
-        own = s * inverse
-        difference = own - t
-        total = torch.dot(difference.flatten(), difference.flatten())
-        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
-            along = torch.linalg.vecdot(own, difference)[:, None]  # moving along itself a row stays as it is
-            ctx.grad = difference.addcmul_(own, along, value=-1).mul_(2 * inverse)  # type: ignore[attr-defined]
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.grad, None  # type: ignore[attr-defined]
+        return (unit(s, ROUNDING) - unit(t, ROUNDING)).square().sum() / len(s)
 
 
 def _products(rows: Tensor) -> Tensor:
@@ -73,24 +47,6 @@ def _products(rows: Tensor) -> Tensor:
     rows = rows.where(torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > FAINT, 0)
     rows = rows / rows.detach().abs().amax().clamp_min(FAINT / rows.shape[1] ** 0.5)
     return gram(rows[None])[0]
-
-
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * similarity_preserving(...)`` for N samples: 1 / N.
-
-    The paper ("paper") and RepDistiller average over all N^2 pairs. The entries of a unit row shrink as the samples
-    grow in number, so their value falls as 1 / N, while this one does not depend on it. Their weight 3000 is 3000 / N
-    here: 47 for RepDistiller's batches of 64.
-    """
-    return published_factor({"repdistiller": 1 / N, "paper": 1 / N}, published, NAME)
 
 
 @LOSSES.register("sp")
@@ -108,6 +64,10 @@ class SimilarityPreserving(RelationLoss):
     >>> float(loss(feature, feature, draw=draw))
     0.0
     """
+
+    # Both average over all N^2 pairs. The entries of a unit row shrink as the samples grow in number, so their value
+    # falls as 1 / N, which this one does not: 3000 becomes 3000 / N, 47 for RepDistiller's batches of 64.
+    published_scale = {"repdistiller": "1 / N", "paper": "1 / N"}
 
     def __init__(
         self,

@@ -21,7 +21,6 @@ from segkd.losses.base import (
     for_part,
     mean_over,
     no_autocast,
-    published_factor,
     raise_precision,
     same_shape,
     single,
@@ -71,24 +70,6 @@ def variational_information(mean: Tensor, teacher: Tensor, variance: Tensor, val
         return total / count if valid is None else mean_over(total, count)
 
 
-def published_scale(
-    N: int,  # noqa: N803
-    C: int,  # noqa: N803
-    K: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    temperature: float = 1.0,
-    published: str = "repdistiller",
-) -> float:
-    """``published value = published_scale(...) * variational_information(...)`` on the teacher's N x C x H x W.
-
-    RepDistiller ("repdistiller") averages over everything as this file does: 1, and its weight 1 (a term for each
-    stage) carries over. The paper's negative log likelihood ("paper") is a sum over C, H, W, averaged over samples:
-    C * H * W, up to a constant.
-    """
-    return published_factor({"repdistiller": 1.0, "paper": float(C * H * W)}, published, NAME)
-
-
 @LOSSES.register("vid")
 class VID(DistillationLoss):
     """``variational_information`` with its regressor and variances.
@@ -119,6 +100,12 @@ class VID(DistillationLoss):
     >>> bool(loss(torch.randn(2, 4, 6, 10), torch.randn(2, 8, 6, 10)).isfinite())
     True
     """
+
+    # C, H and W are the teacher's.
+    published_scale = {
+        "repdistiller": "1",  # mean over everything; its weight is 1, a term for each stage
+        "paper": "C * H * W",  # sum over C, H, W, mean over samples, up to a constant
+    }
 
     any_channels = True
     usual_rms = COMPARED

@@ -23,7 +23,7 @@ NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config
 def optional_keys() -> dict[str, set[str]]:
     """The keys that a section may have beyond those a config spells out; * stands for a name that the config chose."""
     from segkd.binding import Bind  # with torch: not for a command that only lists configs
-    from segkd.schedules import WeightSchedule
+    from segkd.weight_schedule import WeightSchedule
 
     return {
         "": set(KEYS),

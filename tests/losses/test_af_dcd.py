@@ -9,10 +9,21 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 from torch import Tensor, nn
+from traits import Trait
 
 from segkd.errors import UserError
-from segkd.losses.af_dcd import Cut, DenseContrastive, omni_contrast, published_scale
+from segkd.losses.af_dcd import Cut, DenseContrastive, omni_contrast
+
+# a random block stands between student and teacher; its draw and its borders see a tiled map otherwise
+TRAIT = Trait(
+    kwargs={"groups": 2, "pool_size": 2, "patch_size": 2},
+    shapes=((4, 5, 4),),
+    zero=False,
+    tiled=False,
+    divisible=(2, 1, 1),
+)
 
 SMALL = Cut(groups=2, pool_size=2, patch_size=2)
 
@@ -41,8 +52,7 @@ def made(shape: tuple[int, ...] = (2, 4, 8, 6), **options: float) -> DenseContra
 
 def test_golden(golden):
     g = golden("afdcd_contrastive")
-    n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, temperature=0.07, published="contrast", groups=16)
+    scale = scale_of("af_dcd", "contrast", groups=16)
     g.check(lambda s, t: scale * omni_contrast(s, t, 0.07, Cut(groups=16, pool_size=2, patch_size=4)))
 
 
@@ -56,7 +66,7 @@ def test_textbook_form_is_the_published_one(golden, book):
 )
 def test_textbook(book, shape, cut):
     s, t = double(*shape).requires_grad_(), double(*shape)
-    scale = published_scale(shape[0], shape[1], 2, *shape[2:], published="contrast", groups=cut.groups)
+    scale = scale_of("af_dcd", "contrast", groups=cut.groups)
     value, want = scale * omni_contrast(s, t, 0.5, cut), book.omni_contrast(s, t, 0.5, *cut)
     torch.testing.assert_close(value, want)
     torch.testing.assert_close(torch.autograd.grad(value, s), torch.autograd.grad(want, s))
@@ -109,15 +119,15 @@ def test_the_whole_loss_is_made_of_its_published_terms(book):
     first, _, last = loss.generation
     block = nn.functional.conv2d(s * kept, first.weight, first.bias, padding=1).relu()
     block = nn.functional.conv2d(block, last.weight, last.bias, padding=1)
-    masked = nn.functional.mse_loss(block, t, reduction="sum") / 2 / published_scale(*shape[:2], 2, 8, 8, 2.0, "masked")
+    masked = nn.functional.mse_loss(block, t, reduction="sum") / 2 / scale_of("af_dcd", "masked", C=shape[1], H=8, W=8)
     contrast = book.omni_contrast(block, t, 2.0, 2, 2, 2)
-    contrast = contrast / published_scale(*shape[:2], 2, 8, 8, 2.0, "contrast", groups=2)
+    contrast = contrast / scale_of("af_dcd", "contrast", groups=2)
     torch.testing.assert_close(loss(s, t, draw=draw), 0.3 * masked + 0.7 * contrast)
 
 
 def test_published_weights_are_the_defaults():
     loss = DenseContrastive()
-    scales = [published_scale(8, 2048, 19, 64, 128, published=name) for name in ("masked", "contrast")]
+    scales = [scale_of("af_dcd", name, C=2048, H=64, W=128, groups=loss.cut.groups) for name in ("masked", "contrast")]
     assert loss.lambda_fd == pytest.approx(2e-6 * scales[0], rel=2e-3)
     assert loss.lambda_ocd == pytest.approx(0.005 * scales[1])
     assert loss.cut == (16, 4, 4)

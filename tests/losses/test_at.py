@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scales import scale_of
 
 from segkd.errors import UserError
-from segkd.losses.at import AttentionTransfer, attention, attention_transfer, common_size, published_scale
+from segkd.losses.at import AttentionTransfer, attention, attention_transfer, common_size
 
 
 def double(*shape: int) -> torch.Tensor:
@@ -16,8 +17,8 @@ def double(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("published", ["repdistiller", "cirkd"])
 def test_golden(golden, published):
     g = golden("at_same_size", "0")
-    n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, published=published)
+    _, _, h, w = g.student.shape
+    scale = scale_of("at", published, H=h, W=w)
     g.check(lambda s, t: scale * AttentionTransfer()(s, t))
 
 
@@ -27,7 +28,7 @@ def test_textbook_form_is_the_published_one(golden, forms):
 
 def test_textbook_of_equal_size(forms):
     s, t = double(2, 3, 5, 7), double(2, 11, 5, 7)
-    scale = published_scale(N=2, C=3, K=2, H=5, W=7)
+    scale = scale_of("at", "repdistiller", H=5, W=7)
     torch.testing.assert_close(scale * attention_transfer(s, t), forms.at_repdistiller(s, t))
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from scales import scale_of
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
-from segkd.losses.cc import CorrelationCongruence, correlation_congruence, published_scale
+from segkd.losses.cc import CorrelationCongruence, correlation_congruence
+
+TRAIT = Trait(channels=2)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,8 @@ def double(*shape: int) -> torch.Tensor:
 def test_golden(golden):
     """torchdistill takes the norm where the paper squares it, on rows that are of unit length already."""
     g = golden("cc_kernel_torchdistill_bilinear")
-    n, c = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=1, W=1, published="torchdistill")
+    n = g.student.shape[0]
+    scale = scale_of("cc", "torchdistill", N=n)
     g.check(lambda s, t: scale * correlation_congruence(s, t, "bilinear", normalize=False).sqrt())
     loss = CorrelationCongruence(kernel="bilinear", samples="batch")
     torch.testing.assert_close(scale * loss(g.student[..., None, None], g.teacher[..., None, None]).sqrt(), g.value)
@@ -55,7 +59,7 @@ def test_the_authors_code_depends_on_the_order_of_samples_and_this_does_not(gold
 def test_textbook(book, samples, width, teacher, gamma, max_p):
     s, t = double(samples, width).requires_grad_(), double(samples, teacher)
     value = correlation_congruence(s, t, "gaussian", gamma, max_p)
-    scale = published_scale(N=samples, C=width, K=2, H=1, W=1)
+    scale = scale_of("cc", "paper")
     want = book.cc_paper(*(book.gaussian(F.normalize(x), gamma, max_p) for x in (s, t)))
     torch.testing.assert_close(scale * value, want)
     torch.testing.assert_close(torch.autograd.grad(value, s)[0], torch.autograd.grad(want, s)[0])

@@ -9,12 +9,16 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 from torch import Tensor
 from torch.nn import functional as F
+from traits import Trait
 
-from segkd.errors import UserError
 from segkd.losses import similarity
-from segkd.losses.cirkd import CrossImageRelational, minibatch_pixel, published_scale
+from segkd.losses.cirkd import CrossImageRelational, minibatch_pixel
+
+# the mini-batch term, which uses no labels; test_cirkd_memory.py holds the memory terms, on filled queues, to the same
+TRAIT = Trait(kwargs={"lambda_memory_pixel": 0.0, "lambda_memory_region": 0.0}, channels=2)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def double(*shape: int) -> Tensor:
 
 def test_golden_minibatch(golden):
     g = golden("cirkd_minibatch_pixel")
-    scale = published_scale(*g.student.shape[:2], 19, *g.student.shape[2:])
+    scale = scale_of("cirkd", "cirkd")
     only = CrossImageRelational(lambda_memory_pixel=0, lambda_memory_region=0)
     assert only.sample(tuple(g.student.shape), seed=0) is None
     g.check(lambda s, t: scale * only(s, t))
@@ -43,11 +47,6 @@ def test_golden_minibatch(golden):
 
 def test_textbook_minibatch_is_the_published_one(golden, book):
     golden("cirkd_minibatch_pixel").check(book.minibatch_pixel)
-
-
-def test_published_scale_names_its_publication():
-    with pytest.raises(UserError, match="cirkd"):
-        published_scale(1, 1, 1, 1, 1, published="cirkdv3")
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 2, 7), (1, 4, 9, 2), (2, 1, 1, 6), (4, 3, 1, 1)])

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from processes import two_processes
+from scales import scale_of
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.losses import similarity
-from segkd.losses.cirkd import CrossImageRelational, Draw, memory_contrast, minibatch_pixel, published_scale
+from segkd.losses.cirkd import CrossImageRelational, Draw, memory_contrast, minibatch_pixel
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,6 @@ def run(loss: CrossImageRelational, s: Tensor, t: Tensor, label: Tensor, seed: i
     return loss(s, t, label, draw=loss.sample(tuple(s.shape), seed=seed), **options)
 
 
-def scale_of(case: dict[str, Tensor]) -> float:
-    n, c, h, w = case["in/s"].shape
-    return published_scale(N=n, C=c, K=7, H=h, W=w)
-
-
 def golden_case(arrays: dict[str, Tensor], term: str) -> tuple[CrossImageRelational, Tensor, Draw]:
     """The loss with one of the published memory terms, the label, and the published draw."""
     loss = CrossImageRelational(
@@ -104,7 +100,7 @@ def test_golden_memory(golden_arrays, book, term):
     arrays = golden_arrays("cirkd_memory")
     loss, label, draw = golden_case(arrays, term)
     s = arrays["in/s"].clone().requires_grad_()
-    value = scale_of(arrays) * loss(s, arrays["in/t"], label, draw=draw)
+    value = scale_of("cirkd", "cirkd") * loss(s, arrays["in/t"], label, draw=draw)
     value.backward()
     torch.testing.assert_close(value.detach(), arrays[f"out/{term}"], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(s.grad, arrays[f"grad_{term}/s"], rtol=1e-7, atol=1e-14)

@@ -9,10 +9,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 from torch import Tensor
+from traits import Trait
 
 from segkd.errors import UserError
-from segkd.losses.dkd import DecoupledKD, decoupled_kd, published_scale
+from segkd.losses.dkd import DecoupledKD, decoupled_kd
+
+TRAIT = Trait(classes=3, smallest=(1, 3, 1, 1))
 
 SHAPE = (2, 5, 3, 4)
 
@@ -37,8 +41,8 @@ def inputs(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> tuple[Tensor, Tenso
 @pytest.mark.parametrize("published", ["mdistiller", "mmrazor"])
 def test_golden(golden, golden_arrays, published):
     g, target = golden("dkd_a1_b0.5_T1"), golden_arrays("dkd_a1_b0.5_T1")["buf/target"]
-    n, k = g.student.shape
-    scale = published_scale(N=n, C=k, K=k, H=1, W=1, temperature=1.0, published=published)
+    n = g.student.shape[0]
+    scale = scale_of("dkd", published, N=n, H=1, W=1)
     g.check(lambda s, t: scale * DecoupledKD(alpha=1.0, beta=0.5, temperature=1.0)(s, t, target))
     g.check(lambda s, t: scale * DecoupledKD()(s, t, target))
 
@@ -79,7 +83,7 @@ def test_textbook(book, shape, alpha, beta, temperature):
 def test_mmrazor_mean_is_a_sum(book):
     s, t, label = inputs()
     rows = book.dkd_rows(*(x.movedim(1, -1).reshape(-1, 5) for x in (s, t)), label.flatten(), 1.0, 0.5, 1.0)
-    scale = published_scale(N=2, C=5, K=5, H=3, W=4, published="mmrazor_mean")
+    scale = scale_of("dkd", "mmrazor_mean", N=2, H=3, W=4)
     torch.testing.assert_close(scale * decoupled_kd(s, t, label), rows * 24)
 
 
@@ -172,5 +176,3 @@ def test_mistakes_are_named():
             DecoupledKD(**arguments)
     with pytest.raises(UserError, match="temperature"):
         DecoupledKD(temperature=0.0)
-    with pytest.raises(UserError, match="'mdistiller'"):
-        published_scale(N=1, C=1, K=1, H=1, W=1, published="mdistill")

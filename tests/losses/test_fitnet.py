@@ -8,9 +8,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 
 from segkd.errors import UserError
-from segkd.losses.fitnet import FitNet, hint, published_scale
+from segkd.losses.fitnet import FitNet, hint
 
 SHAPES = [(2, 5, 3, 7), (1, 4, 9, 2), (3, 1, 1, 6)]
 
@@ -29,8 +30,8 @@ def book() -> ModuleType:
 @pytest.mark.parametrize("published", ["repdistiller", "cirkd"])
 def test_golden(golden, published):
     g = golden("hint")
-    n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, published=published)
+    _, c, h, w = g.student.shape
+    scale = scale_of("fitnet", published, C=c, H=h, W=w)
     g.check(lambda s, t: scale * FitNet()(s, t))
 
 
@@ -42,8 +43,8 @@ def test_textbook_form_is_the_published_one(golden, book):
 def test_textbook(book, shape):
     s, t = torch.randn(2, *shape, dtype=torch.float64)
     torch.testing.assert_close(hint(s, t), book.hint_published(s, t))
-    n, c, h, w = shape
-    scale = published_scale(N=n, C=c, K=2, H=h, W=w, published="paper")
+    _, c, h, w = shape
+    scale = scale_of("fitnet", "paper", C=c, H=h, W=w)
     torch.testing.assert_close(scale * hint(s, t), book.hint_paper(s, t))
 
 
@@ -92,5 +93,3 @@ def test_mistakes_are_named():
         hint(s, t, torch.ones(2, 20))
     with pytest.raises(UserError, match="one tap"):
         FitNet()((s, s), (t, t))
-    with pytest.raises(UserError, match="repdistiller"):
-        published_scale(1, 1, 1, 1, 1, published="repdistill")

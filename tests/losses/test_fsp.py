@@ -8,10 +8,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
-from segkd.losses.fsp import FlowOfSolution, flow_of_solution, fsp_matrix, published_scale
+from segkd.losses.fsp import FlowOfSolution, flow_of_solution, fsp_matrix
+
+TRAIT = Trait(shapes=((3, 5, 4), (2, 5, 4)))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +45,7 @@ def published_check(arrays, form, out, taps):
 @pytest.mark.parametrize(("out", "taps"), [("loss", (0, 1, 2)), ("l0", (0, 1)), ("l1", (1, 2))])
 def test_golden(golden_arrays, out, taps):
     arrays = golden_arrays("fsp_same_hw")
-    n, c, h, w = arrays["in/s0"].shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, pairs=len(taps) - 1)
+    scale = scale_of("fsp", "repdistiller", pairs=len(taps) - 1)
     published_check(arrays, lambda s, t: scale * FlowOfSolution()(s, t), out, taps)
 
 
@@ -63,7 +66,7 @@ def test_textbook(book, n, channels, size):
 def test_the_papers_sum_over_the_matrix(book):
     student, teacher = (double(2, 5, 4, 7), double(2, 3, 4, 7)), (double(2, 5, 4, 7), double(2, 3, 4, 7))
     g_s, g_t = book.matrices(student)[0], book.matrices(teacher)[0]
-    scale = published_scale(N=2, C=5, K=2, H=4, W=7, published="paper", second=3)
+    scale = scale_of("fsp", "paper", C1=5, C2=3, pairs=1)
     torch.testing.assert_close(scale * FlowOfSolution()(student, teacher), (g_s - g_t).square().sum((1, 2)).mean())
 
 

@@ -10,11 +10,16 @@ from types import ModuleType
 import pytest
 import torch
 from made import Made
+from scales import scale_of
 from torch import nn
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses.base import WithCritic, WithFirstStage
-from segkd.losses.ft import FactorTransfer, factor_transfer, published_scale
+from segkd.losses.ft import FactorTransfer, factor_transfer
+
+# two networks stand before the comparison: their borders see a tiled map otherwise
+TRAIT = Trait(channels=4, zero=False, tiled=False)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +46,15 @@ def ready(student: int = 3, teacher: int = 4, **kwargs: float) -> FactorTransfer
 @pytest.mark.parametrize("published", ["authors", "mmrazor"])
 def test_golden_of_the_papers_form(golden, published):
     g = golden("ft_paper_mmrazor")
-    n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, published=published)
+    _, c, h, w = g.student.shape
+    scale = scale_of("ft", published, C=c, H=h, W=w, p=1)
     g.check(lambda s, t: scale * factor_transfer(s, t))
 
 
 def test_golden_of_repdistiller_is_ours_of_collapsed_factors(golden):
     g = golden("ft_repdistiller_p1_2_p2_1")
-    n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, published="repdistiller")
+    _, _, h, w = g.student.shape
+    scale = scale_of("ft", "repdistiller", H=h, W=w, p=1)
     g.check(lambda s, t: scale * factor_transfer(s.square().mean(1, keepdim=True), t.square().mean(1, keepdim=True)))
     assert not torch.isclose(scale * factor_transfer(g.student, g.teacher), g.value, rtol=1e-2)
 
@@ -72,9 +77,9 @@ def test_textbook_forms_are_the_published_ones(golden, book):
 @pytest.mark.parametrize("shape", [(2, 5, 4, 7), (1, 3, 9, 2), (3, 1, 1, 5)])
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_textbook(book, shape, p):
-    n, c, h, w = shape
+    _, c, h, w = shape
     s, t = double(*shape).requires_grad_(), double(*shape)
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, p=p)
+    scale = scale_of("ft", "authors", C=c, H=h, W=w, p=p)
     value, want = scale * factor_transfer(s, t, p), book.ft(s, t, p)
     torch.testing.assert_close(value, want)
     torch.testing.assert_close(torch.autograd.grad(value, s), torch.autograd.grad(want, s))
@@ -90,7 +95,7 @@ def test_whole_loss_against_the_textbook(book, student, teacher, size):
     assert factors == max(1, round(teacher / 2))
     own = dict(loss.translator.named_parameters())
     frozen = {key: x.detach() for key, x in loss.paraphraser.encoder.named_parameters()}
-    value = published_scale(N=2, C=factors, K=2, H=h, W=w) * loss(s, t)
+    value = scale_of("ft", "authors", C=factors, H=h, W=w, p=1) * loss(s, t)
     want = book.ft(book.encode(s, own), book.encode(t, frozen))
     torch.testing.assert_close(value, want)
     inputs = [s, *own.values()]

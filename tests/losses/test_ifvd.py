@@ -9,11 +9,15 @@ from types import ModuleType
 import pytest
 import torch
 from made import Made
+from scales import scale_of
 from torch import Tensor
 from torch.nn import functional as F
+from traits import Trait
 
 from segkd.errors import UserError
-from segkd.losses.ifvd import IntraClassVariation, intra_class_variation, published_scale
+from segkd.losses.ifvd import IntraClassVariation, intra_class_variation
+
+TRAIT = Trait(kwargs={"num_classes": 3}, channels=2, classes=3)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +46,9 @@ def inputs(shape: tuple[int, ...] = (2, 4, 5, 7), channels: int = 6, classes: in
 @pytest.mark.parametrize("published", ["ifvd", "cirkd"])
 def test_golden(golden, golden_label, published):
     g = golden("ifvd")
-    n, c, h, w = g.student.shape
     share = float((golden_label != 255).double().mean())
     assert share < 1
-    scale = published_scale(N=n, C=c, K=7, H=h, W=w, published=published, labelled=share)
+    scale = scale_of("ifvd", published, labelled=share)
     g.check(lambda s, t: scale * IntraClassVariation(num_classes=7)(s, t, golden_label))
 
 

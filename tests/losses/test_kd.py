@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from scales import scale_of
 
 from segkd.errors import UserError
-from segkd.losses.kd import PixelwiseKD, pixelwise_kd, published_scale
+from segkd.losses.kd import PixelwiseKD, pixelwise_kd
 
 SHAPE = (2, 5, 3, 4)
 
@@ -26,7 +27,7 @@ SHAPE = (2, 5, 3, 4)
 def test_golden(golden, case, published, temperature):
     g = golden(case)
     n, k, h, w = (*g.student.shape, 1, 1)[:4]
-    scale = published_scale(N=n, C=k, K=k, H=h, W=w, temperature=temperature, published=published)
+    scale = scale_of("kd", published, N=n, K=k, H=h, W=w, T=temperature)
     g.check(lambda s, t: scale * pixelwise_kd(s, t, temperature))
 
 
@@ -38,15 +39,15 @@ def test_textbook_forms_are_the_published_ones(golden, forms):
 
 def test_golden_skd_is_cross_entropy_with_the_teachers_entropy(golden):
     g = golden("skd_pixelwise", "0")
-    n, k, h, w = g.student.shape
-    scale = published_scale(N=n, C=k, K=k, H=h, W=w, temperature=1.0, published="skd")
+    n = g.student.shape[0]
+    scale = scale_of("kd", "skd", N=n)
     entropy = torch.distributions.Categorical(logits=g.teacher.movedim(1, -1)).entropy().mean()
     g.check(lambda s, t: scale * pixelwise_kd(s, t), offset=scale * entropy)
 
 
 def test_golden_torchdistill_without_t_squared(golden):
     g = golden("logit_std_T2")
-    scale = published_scale(N=6, C=7, K=7, H=1, W=1, temperature=2.0, published="torchdistill")
+    scale = scale_of("kd", "torchdistill", H=1, W=1, T=2.0)
 
     def standardise(x):
         return (x - x.mean(1, keepdim=True)) / (1e-7 + x.std(1, keepdim=True))
@@ -59,7 +60,7 @@ def test_the_scale_of_a_mean_over_everything_is_torchs_own(published):
     s, t = torch.randn(2, *SHAPE, dtype=torch.float64)
     n, k, h, w = SHAPE
     want = torch.nn.functional.kl_div(s.log_softmax(1), t.softmax(1), reduction="none").mean()
-    scale = published_scale(N=n, C=k, K=k, H=h, W=w, published=published)
+    scale = scale_of("kd", published, N=n, K=k, H=h, W=w, T=1)
     torch.testing.assert_close(scale * pixelwise_kd(s, t), want)
 
 
@@ -72,8 +73,8 @@ def test_textbook(forms, shape, temperature):
     want = forms.kd_pixel_loop(s, t, temperature, valid)
     torch.testing.assert_close(pixelwise_kd(s, t, temperature, valid), want)
     torch.testing.assert_close(pixelwise_kd(s, t, temperature), forms.kd_cirkd(s, t, temperature))
-    n, k, h, w = shape
-    scale = published_scale(N=n, C=k, K=k, H=h, W=w, temperature=temperature)
+    _, _, h, w = shape
+    scale = scale_of("kd", "repdistiller", H=h, W=w)
     torch.testing.assert_close(scale * pixelwise_kd(s, t, temperature), forms.kd_repdistiller(s, t, temperature))
 
 
@@ -127,5 +128,3 @@ def test_mistakes_are_named():
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="temperature"):
             PixelwiseKD(temperature)
-    with pytest.raises(UserError, match="'repdistiller'"):
-        published_scale(N=1, C=1, K=1, H=1, W=1, published="repdistill")

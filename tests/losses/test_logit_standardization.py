@@ -8,13 +8,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 from torch import Tensor
 
 from segkd import losses
 from segkd.errors import UserError
 from segkd.losses.dkd import DecoupledKD, decoupled_kd
 from segkd.losses.kd import PixelwiseKD, pixelwise_kd
-from segkd.losses.logit_standardization import LogitStandardization, published_scale, standardize
+from segkd.losses.logit_standardization import LogitStandardization, standardize
 
 SHAPE = (2, 5, 3, 4)
 DKD = {"type": "dkd", "alpha": 0.7, "beta": 2.0, "temperature": 3.0}
@@ -41,8 +42,7 @@ def rows(x: Tensor) -> Tensor:
 
 def test_golden(golden):
     g = golden("logit_std_T2")
-    n, k = g.student.shape
-    scale = published_scale(N=n, C=k, K=k, H=1, W=1, temperature=2.0, published="torchdistill")
+    scale = scale_of("logit_standardization", "torchdistill", H=1, W=1, T=2.0)
     g.check(lambda s, t: scale * LogitStandardization()(s, t))
     g.check(lambda s, t: scale * losses.create("logit_standardization", loss=PixelwiseKD(temperature=2.0))(s, t))
 
@@ -50,7 +50,7 @@ def test_golden(golden):
 def test_golden_as_a_map_standardises_the_classes(golden):
     # torchdistill would take the width
     g = golden("logit_std_T2")
-    scale = published_scale(N=6, C=7, K=7, H=1, W=1, published="torchdistill")
+    scale = scale_of("logit_standardization", "torchdistill", H=1, W=1, T=2)
     g.check(lambda s, t: scale * LogitStandardization()(*(x.T.reshape(1, 7, 2, 3) for x in (s, t))))
 
 
@@ -64,11 +64,9 @@ def test_textbook(book, shape, temperature):
     s, t = 3 * double(2, *shape) + 2
     loss = LogitStandardization({"type": "kd", "temperature": temperature})
     want = book.kd_torchdistill(rows(s), rows(t), temperature)
-    scale = published_scale(
-        N=len(rows(s)), C=1, K=shape[1], H=1, W=1, temperature=temperature, published="torchdistill"
-    )
+    scale = scale_of("logit_standardization", "torchdistill", H=1, W=1, T=temperature)
     torch.testing.assert_close(scale * loss(s, t), want)
-    authors = published_scale(N=shape[0], C=1, K=shape[1], H=shape[2], W=shape[3], temperature=temperature)
+    authors = scale_of("logit_standardization", "authors")
     torch.testing.assert_close(authors * loss(s, t), temperature**2 * want)
     valid = torch.rand(shape[0], *shape[2:]) < 0.6
     valid[0, 0, 0] = True
@@ -190,5 +188,3 @@ def test_mistakes_are_named():
         LogitStandardization()(s[0, :, 0, 0], t[0, :, 0, 0])
     with pytest.raises(UserError, match="one tap"):
         LogitStandardization()((s, s), t)
-    with pytest.raises(UserError, match="'authors'"):
-        published_scale(N=1, C=1, K=1, H=1, W=1, published="author")

@@ -55,6 +55,7 @@ def test_defaults(name: str) -> None:
     assert {key: parameters[key].default for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
+@pytest.mark.slow
 def test_only_losses_without_numbers_are_left_out() -> None:
     assert set(names()) - set(PUBLISHED) == {"fitnet", "fsp", "logit_standardization", "skd_pixel", "sp"}
 
@@ -99,6 +100,7 @@ def test_nonsense_is_refused_in_one_line(name: str, argument: str, value: Any) -
     assert argument in message
 
 
+@pytest.mark.slow
 def test_every_argument_has_a_kind_that_is_tried() -> None:
     kinds = {
         str(parameter.annotation)

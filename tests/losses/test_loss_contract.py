@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import two_processes
+from scales import scale_of
 from torch import Tensor, distributed, nn
 from torch.overrides import TorchFunctionMode
-from traits import TRAITS, trait
+from traits import trait
 
 from segkd import losses
 from segkd.errors import UserError
@@ -63,25 +66,24 @@ def mask(samples: int, height: int, width: int, share: float = 0.7, seed: int = 
     return torch.rand(samples, height, width, generator=torch.Generator().manual_seed(seed)) < share
 
 
-def make(name: str, given: Case) -> DistillationLoss:
+def make(name: str, given: Case, **arguments: Any) -> DistillationLoss:
     """The loss, prepared for these shapes; its parameters do not depend on what was made before."""
     torch.manual_seed(0)
-    loss = losses.create(name, **trait(name).kwargs)
+    loss = losses.create(name, **(trait(name).kwargs | arguments))
     modules = [nn.Identity() for _ in given.teacher]
     loss.prepare([tuple(x.shape) for x in given.student], [tuple(x.shape) for x in given.teacher], modules)
     return loss.to(given.student[0].dtype) if given.student[0].dtype == torch.float64 else loss
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_whole_number_may_be_written_as_a_float(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_integer_may_be_written_as_a_float(name: str) -> None:
     """As configs do (2e4)."""
-    given = case(name)
-    expected, own = evaluate(make(name, given), given), trait(name)
+    given, own = case(name), trait(name).kwargs
+    expected = evaluate(make(name, given), given)
     arguments = inspect.signature(losses.LOSSES.get(name)).parameters.items()
-    kwargs = {key: p.default for key, p in arguments if str(p.annotation) == "int"} | dict(own.kwargs)
+    kwargs = {key: p.default for key, p in arguments if str(p.annotation) == "int"} | own
     floats = {key: float(value) if type(value) is int else value for key, value in kwargs.items()}
-    monkeypatch.setitem(TRAITS, name, own._replace(kwargs=floats))
-    assert torch.equal(evaluate(make(name, given), given), expected)
+    assert torch.equal(evaluate(make(name, given, **floats), given), expected)
 
 
 def test_parts_are_drawn_from_torchs_state_which_stays_as_it_was() -> None:
@@ -135,8 +137,11 @@ def test_names_and_nearest_neighbour():
         losses.create("kd", temprature=2.0)
 
 
-def test_traits_are_of_losses_that_exist():
-    assert set(TRAITS) <= set(NAMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_published_scales_are_formulas_of_sizes(name):
+    for publication, formula in losses.LOSSES.get(name).published_scale.items():
+        sizes = {node.id: 2.0 for node in ast.walk(ast.parse(formula)) if isinstance(node, ast.Name)}
+        assert 0 < scale_of(name, publication, **sizes) < math.inf
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if trait(name).smooth])

@@ -9,10 +9,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
+from traits import Trait
 
 from segkd.errors import UserError
 from segkd.losses import nst
-from segkd.losses.nst import NeuronSelectivity, neuron_selectivity, published_scale
+from segkd.losses.nst import NeuronSelectivity, neuron_selectivity
+
+TRAIT = Trait(channels=4)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +36,7 @@ def double(*shape: int) -> torch.Tensor:
 
 def test_golden(golden):
     g = golden("nst", "0")
-    n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w)
+    scale = scale_of("nst", "repdistiller")
     g.check(lambda s, t: scale * NeuronSelectivity()(s, t))
 
 

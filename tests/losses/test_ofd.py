@@ -10,10 +10,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 from torch import Tensor, nn
 
 from segkd.errors import UserError
-from segkd.losses.ofd import Overhaul, batch_norm_of, margin_of, overhaul, published_scale
+from segkd.losses.ofd import Overhaul, batch_norm_of, margin_of, overhaul
 
 SHAPES = [(2, 5, 3, 7), (1, 4, 9, 2), (3, 1, 1, 6)]
 
@@ -49,7 +50,7 @@ def prepared(channels: int, module: nn.Module | None = None, **kwargs: str) -> O
 def test_golden(golden, golden_arrays, name, published):
     g, norm = golden(name), golden_arrays("ofd")
     n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, published=published)
+    scale = scale_of("ofd", published, N=n, C=c, H=h, W=w)
     loss = prepared(c, batch_norm(norm["param/bn_weight"], norm["param/bn_bias"]))
     torch.testing.assert_close(loss.margin, golden_arrays(name)["buf/margin"], rtol=1e-12, atol=0)
     g.check(lambda s, t: scale * loss(s, t))
@@ -63,7 +64,7 @@ def test_textbook_form_is_the_published_one(golden, golden_arrays, book):
 def test_textbook(book, shape):
     s, t, margin = double(*shape).requires_grad_(), double(*shape), -torch.rand(shape[1], dtype=torch.float64)
     n, c, h, w = shape
-    scale = published_scale(N=n, C=c, K=2, H=h, W=w)
+    scale = scale_of("ofd", "author", N=n, C=c, H=h, W=w)
     value, want = scale * overhaul(s, t, margin), book.ofd_published(s, t, margin)
     torch.testing.assert_close(value, want)
     torch.testing.assert_close(torch.autograd.grad(value, s), torch.autograd.grad(want, s))
@@ -76,7 +77,7 @@ def test_textbook(book, shape):
 
 def test_published_scales_of_the_whole_method():
     image = 8 * 6 * 10
-    got = [published_scale(3, 8, 19, 6, 10, published=name) for name in ("segmentation", "imagenet", "cifar")]
+    got = [scale_of("ofd", name, N=3, C=8, H=6, W=10) for name in ("segmentation", "imagenet", "cifar")]
     assert got == pytest.approx([1e-5 * image, 1e-4 * image, 1e-3 * image], rel=1e-12)
 
 

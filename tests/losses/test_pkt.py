@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from scales import scale_of
+from traits import Trait
 
 from segkd.errors import UserError
-from segkd.losses.pkt import ProbabilisticTransfer, probabilistic_transfer, published_scale
+from segkd.losses.pkt import ProbabilisticTransfer, probabilistic_transfer
+
+# a small eps: it alone does not shrink with the probabilities, when a batch is repeated or a map tiled
+TRAIT = Trait(kwargs={"eps": 1e-12}, channels=2)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +33,8 @@ def double(*shape: int) -> torch.Tensor:
 
 def test_golden(golden):
     g = golden("pkt")
-    n, c = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=1, W=1)
+    n = g.student.shape[0]
+    scale = scale_of("pkt", "repdistiller", N=n)
     loss = ProbabilisticTransfer(samples="batch")
     g.check(lambda s, t: scale * loss(s[..., None, None], t[..., None, None]))
 
@@ -41,7 +46,7 @@ def test_textbook_form_is_the_published_one(golden, book):
 @pytest.mark.parametrize(("samples", "width", "teacher"), [(7, 3, 3), (12, 5, 2), (3, 2, 9)])
 def test_textbook(book, samples, width, teacher):
     s, t = double(samples, width).requires_grad_(), double(samples, teacher)
-    scale = published_scale(N=samples, C=width, K=2, H=1, W=1)
+    scale = scale_of("pkt", "repdistiller", N=samples)
     value, want = scale * probabilistic_transfer(s, t, 1e-5), book.pkt_repdistiller(s, t, 1e-5)
     torch.testing.assert_close(value, want)
     torch.testing.assert_close(torch.autograd.grad(value, s)[0], torch.autograd.grad(want, s)[0])
@@ -50,7 +55,7 @@ def test_textbook(book, samples, width, teacher):
 
 def test_paper_sums_over_the_samples(book):
     s, t = double(5, 3), double(5, 3)
-    scale = published_scale(N=5, C=3, K=2, H=1, W=1, published="paper")
+    scale = scale_of("pkt", "paper", N=5)
     torch.testing.assert_close(scale * probabilistic_transfer(s, t), 25 * book.pkt_repdistiller(s, t))
 
 

@@ -8,11 +8,12 @@ from types import ModuleType
 
 import pytest
 import torch
+from scales import scale_of
 
 from segkd import losses
 from segkd.errors import UserError
 from segkd.losses.kd import pixelwise_kd
-from segkd.losses.skd_pixel import SKDPixel, published_scale
+from segkd.losses.skd_pixel import SKDPixel
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def book() -> ModuleType:
 
 def test_golden_less_the_teachers_entropy(golden, book):
     g = golden("skd_pixelwise", "0")
-    n, k, h, w = g.student.shape
-    scale = published_scale(N=n, C=k, K=k, H=h, W=w)
+    n = g.student.shape[0]
+    scale = scale_of("skd_pixel", "skd", N=n)
     g.check(lambda s, t: scale * SKDPixel()(s, t), offset=scale * book.entropy_loop(g.teacher))
 
 
@@ -40,8 +41,8 @@ def test_textbook_form_is_the_published_one(golden, book):
 @pytest.mark.parametrize("shape", [(2, 5, 3, 7), (1, 19, 9, 4), (3, 2, 1, 1)])
 def test_textbook(book, shape):
     s, t = torch.randn(2, *shape, dtype=torch.float64)
-    n, k, h, w = shape
-    scale = published_scale(N=n, C=k, K=k, H=h, W=w)
+    n = shape[0]
+    scale = scale_of("skd_pixel", "skd", N=n)
     torch.testing.assert_close(scale * (SKDPixel()(s, t) + book.entropy_loop(t)), book.skd_pixelwise(s, t))
 
 
@@ -56,5 +57,3 @@ def test_it_is_kd_at_temperature_1_with_its_mask():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="no argument 'temperature'"):
         losses.create("skd_pixel", temperature=4.0)
-    with pytest.raises(UserError, match="'skd'"):
-        published_scale(N=1, C=1, K=1, H=1, W=1, published="skdd")

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from scales import scale_of
+from traits import Trait
 
 from segkd.errors import UserError
-from segkd.losses.sp import SimilarityPreserving, published_scale, similarity_preserving
+from segkd.losses.sp import SimilarityPreserving, similarity_preserving
+
+TRAIT = Trait(channels=2)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +32,8 @@ def double(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("published", ["repdistiller", "paper"])
 def test_golden(golden, published):
     g = golden("sp", "0")
-    n, c, h, w = g.student.shape
-    scale = published_scale(N=n, C=c, K=c, H=h, W=w, published=published)
+    n = g.student.shape[0]
+    scale = scale_of("sp", published, N=n)
     g.check(lambda s, t: scale * SimilarityPreserving(samples="batch")(s, t))
 
 
@@ -43,7 +47,7 @@ def test_textbook(book, samples, width, teacher):
     value, want = similarity_preserving(s, t), book.sp_loop(s, t)
     torch.testing.assert_close(value, want)
     torch.testing.assert_close(torch.autograd.grad(value, s)[0], torch.autograd.grad(want, s)[0])
-    scale = published_scale(N=samples, C=width, K=2, H=1, W=1)
+    scale = scale_of("sp", "repdistiller", N=samples)
     torch.testing.assert_close(scale * value, book.sp_repdistiller(s, t))
 
 

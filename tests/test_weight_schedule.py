@@ -7,7 +7,7 @@ import math
 import pytest
 
 from segkd.errors import UserError
-from segkd.schedules import WeightSchedule
+from segkd.weight_schedule import WeightSchedule
 
 
 def test_constant_by_default():
