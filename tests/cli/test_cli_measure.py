@@ -13,8 +13,8 @@ import pytest
 import torch
 from cli_kit import Refused, Run
 
-from segkd.cli.paths import named
 from segkd.datasets.camvid import CamVid
+from segkd.files import named
 from segkd.models import create, load_weights
 
 

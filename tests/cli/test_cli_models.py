@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from cli_kit import Refused, Run
 
-from segkd.cli import bench_blocks
-from segkd.cli.models import configs_of
 from segkd.models import names
 from segkd.models.catalogue import WRAPPERS, Entry, catalogue
 from segkd.report.networks import short_paper
+from segkd.workbench.blocks import time_blocks
+from segkd.workbench.networks import configs_of
 
 FEW = ("fast_scnn", "espnet")
 
@@ -139,5 +139,5 @@ def test_blocks_need_channels_that_can_be_split(refused: Refused) -> None:
 
 
 def test_each_block_keeps_its_channels() -> None:
-    rows = bench_blocks.measure(16, (32, 32), batch=1, repeats=2)
+    rows = time_blocks(16, (32, 32), batch=1, repeats=2)
     assert len(rows) == 25
