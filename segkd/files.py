@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,19 +16,46 @@ from segkd.errors import UserError
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path in ``path``'s folder that becomes ``path`` when the block ends well, and vanishes if it raises.
 
-    The folder is made if it is missing. An earlier file at ``path`` stays as it was until the rename.
+    The folder is made if it is missing. An earlier file at ``path`` stays as it was until the rename. An error of the
+    system (a full disk) names ``path``, also where a library hides it behind an error of its own.
     """
     final = Path(path)
+    made = [folder for folder in final.absolute().parents if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _beside(final) as temporary:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            temporary.replace(final)
+    except Exception as error:
+        with suppress(OSError):  # raised by the first folder that holds something
+            for folder in made:
+                folder.rmdir()
+        reason = None if isinstance(error, UserError) else _reason(error, final.parent)
+        if reason is None:
+            raise
+        raise OSError(reason.errno, reason.strerror, str(final)) from error
+
+
+@contextmanager
+def _beside(final: Path) -> Iterator[Path]:
+    """An empty file in the same folder, removed at the end if it is still there."""
     handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}-", suffix=final.suffix)
     os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        temporary.replace(final)
+        yield Path(name)
     finally:
-        temporary.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
+
+
+def _reason(error: BaseException | None, folder: Path) -> OSError | None:
+    """The system's error behind an exception, if it is about no file or about one in the folder."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            about = error.filename
+            return error if about is None or Path(str(about)).parent == folder else None
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _umask() -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segkd.cli.streams import naming_output
 from segkd.errors import UserError
 from segkd.files import writable_file
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does."""
+        with naming_output():
+            super().print(*objects, **options)
+
     def on_broken_pipe(self) -> None:
         """The reader has gone: for `main` to know, where rich would exit with code 1."""
         raise BrokenPipeError
