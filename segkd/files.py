@@ -1,34 +1,136 @@
-"""Nothing half-written under a final name: write beside it, then rename."""
+"""Files that are given: checked before the work, named in tables; files that are written: never half-written."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
+
+from segkd.errors import UserError
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path in ``path``'s folder that becomes ``path`` when the block ends well, and vanishes if it raises.
 
-    The folder is made if it is missing. An earlier file at ``path`` stays as it was until the rename.
+    The folder is made if it is missing. An earlier file at ``path`` stays as it was until the rename. An error of the
+    system (a full disk) names ``path``, also where a library hides it behind an error of its own.
     """
     final = Path(path)
+    made = [folder for folder in final.absolute().parents if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _beside(final) as temporary:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            temporary.replace(final)
+    except Exception as error:
+        with suppress(OSError):  # raised by the first folder that holds something
+            for folder in made:
+                folder.rmdir()
+        reason = None if isinstance(error, UserError) else _reason(error, final.parent)
+        if reason is None:
+            raise
+        raise OSError(reason.errno, reason.strerror, str(final)) from error
+
+
+@contextmanager
+def _beside(final: Path) -> Iterator[Path]:
+    """An empty file in the same folder, removed at the end if it is still there."""
     handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}-", suffix=final.suffix)
     os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        temporary.replace(final)
+        yield Path(name)
     finally:
-        temporary.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
+
+
+def _reason(error: BaseException | None, folder: Path) -> OSError | None:
+    """The system's error behind an exception, if it is about no file or about one in the folder."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            about = error.filename
+            return error if about is None or Path(str(about)).parent == folder else None
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def existing_file(path: str | Path, what: str = "file") -> Path:
+    """``path`` if it is a file; else a UserError with what lies beside it under a similar name."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file in it")
+    if not path.is_file():
+        beside = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix] if path.parent.is_dir() else []
+        similar = get_close_matches(path.name, beside, n=1, cutoff=0.5)
+        raise UserError(f"no such {what}: {path}" + (f"; did you mean {similar[0]!r}?" if similar else ""))
+    return path
+
+
+def existing_onnx(path: str | Path) -> Path:
+    """``path`` if it is a file called .onnx."""
+    file = existing_file(path, "ONNX file")
+    if file.suffix != ".onnx":
+        raise UserError(f"{file} is no ONNX file (.onnx); `segkd export` makes one of a student's weights")
+    return file
+
+
+def writable_file(path: str | Path) -> Path:
+    """A file that can be written, checked before the work is done whose result it takes."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
+    _check_above(path)
+    return path
+
+
+def writable_onnx(path: str | Path) -> Path:
+    """The same for an ONNX file."""
+    if Path(path).suffix != ".onnx":
+        raise UserError(f"cannot write {path}: an ONNX file's name ends in .onnx")
+    return writable_file(path)
+
+
+def writable_folder(path: str | Path) -> Path:
+    """A folder that exists or can be made, and written to."""
+    path = Path(path)
+    if path.is_dir():
+        _check_above(path / "file")
+    elif os.path.lexists(path):
+        raise UserError(f"cannot write to {path}: it is no folder")
+    else:
+        _check_above(path)
+    return path
+
+
+def _check_above(path: Path) -> None:
+    above = next(p for p in path.absolute().parents if os.path.lexists(p))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        problem = "cannot be written to" if above.is_dir() else "is no folder"
+        raise UserError(f"cannot write {path}: {above} {problem}")
+
+
+def named(files: Sequence[str | Path]) -> dict[str, Path]:
+    """Files by the shortest ends of their paths that tell them apart; a file given twice is a UserError."""
+    paths = [Path(os.path.abspath(file)) for file in files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UserError(f"{path} is given twice")
+    return {_shortest(path, paths): Path(file) for path, file in zip(paths, files, strict=True)}
+
+
+def _shortest(path: Path, others: Sequence[Path]) -> str:
+    for count in range(1, len(path.parts)):
+        end = path.parts[-count:]
+        if sum(other.parts[-count:] == end for other in others) == 1:
+            return "/".join(end)
+    return str(path)

@@ -40,14 +40,24 @@ ROOMS: dict[str, set[str]] = {
     "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding"},
     "training": {"taps", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
     | {"datasets.*", "evaluation.*", "models.*", "report.*"},  # not the command line, nor what ships (deploy)
-    "cli": {"*"},
+    "workbench": {
+        "training.*",
+        "deploy.*",
+        "evaluation.*",
+        "models.*",
+        "datasets.*",
+        "distiller",
+        "segmentor",
+        "inspection",
+    },
+    "cli": {"workbench.*", "training.*", "report.*"},
     "__main__": {"cli.*"},
 }
 MMENGINE = {"training"}
 ISOLATED = ["losses", "connectors", "taps", "supervision", "inspection", "models", "datasets", "evaluation"]
 ISOLATED += ["deploy", "report", "binding", "segmentor", "distiller"]
 MAX_LINES = 350
-MAY_PRINT = {"cli", "report"}
+MAY_PRINT = {"cli", "report"}  # and make tables and bars for a terminal (rich)
 
 
 class Import(NamedTuple):
@@ -99,6 +109,8 @@ def complaint(importer: str, module: str) -> str | None:
     if top == "mmengine" and not any(lies_in(importer, room) for room in MMENGINE):
         return f"mmengine is only for {', '.join(sorted(MMENGINE))}"
     room = room_of(importer)
+    if top == "rich" and room not in MAY_PRINT:
+        return f"rich is only for {', '.join(sorted(MAY_PRINT))}"
     allowed = ROOMS.get(room, set())
     if top != "segkd" or lies_in(inner, room) or any(is_allowed(inner, entry) for entry in COMMON | allowed):
         return None
@@ -170,9 +182,17 @@ def test_no_room_imports_what_it_must_not() -> None:
         ("segkd.evaluation.miou", "import mmengine", True),
         ("segkd.evaluation.miou", "from segkd.evaluation.scores import Scores", False),
         ("segkd.evaluation.speed", "import mmengine", True),
-        ("segkd.training.watch", "from mmengine.hooks import Hook", False),
-        ("segkd.training.watch", "from segkd.cli.main import main", True),
-        ("segkd.cli.main", "from segkd.deploy.onnx import export", False),
+        ("segkd.training.hooks", "from mmengine.hooks import Hook", False),
+        ("segkd.training.hooks", "from segkd.cli.main import main", True),
+        ("segkd.cli.main", "from segkd.deploy.onnx import export", True),
+        ("segkd.cli.main", "from segkd.workbench.deployment import export_run", False),
+        ("segkd.cli.main", "import mmengine", True),
+        ("segkd.workbench.runs", "from segkd.deploy.onnx import export_onnx", False),
+        ("segkd.workbench.runs", "from segkd.cli.common import say", True),
+        ("segkd.workbench.runs", "from segkd.report.tables import comparison_table", True),
+        ("segkd.workbench.runs", "from rich.table import Table", True),
+        ("segkd.training.loop", "from segkd.workbench.runs import open_run", True),
+        ("segkd.report.table", "from rich.table import Table", False),
         ("segkd.cli.main", "import tools.x", True),
         ("segkd.cli.main", "from configs.students import x", True),
     ],

@@ -14,13 +14,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segkd.cli import measure
 from segkd.cli.common import console, read_json
 from segkd.cli.train import train_with_progress
 from segkd.report.tables import write_json
 from segkd.training.build import build_dataset
 from segkd.training.configfile import load_config
 from segkd.training.environment import environment
+from segkd.workbench.comparison import score_model
+from segkd.workbench.runs import open_model, open_teacher
 
 LOSSES = (
     "kd",
@@ -69,9 +70,9 @@ def main() -> None:
     for name in ("alone", *args.losses):
         cfg, run = config(name, args), Path(args.out) / name
         trained = train(cfg, run, name)
-        models = {"last": measure.open_model(cfg, run / "student_last.pth", args.threads)}
+        models = {"last": open_model(cfg, run / "student_last.pth", args.threads)}
         if name != "alone" and "teacher" not in rows:
-            teacher = {"teacher": measure.open_teacher(cfg, args.threads)}
+            teacher = {"teacher": open_teacher(cfg, args.threads)}
             rows["teacher"] = {f"{split}_miou": score(cfg, teacher, split)["teacher"] for split in ("test", "val")}
         rows[name] = {
             "test_miou": score(cfg, models, "test")["last"],
@@ -112,8 +113,8 @@ def train(cfg: dict[str, Any], run: Path, title: str) -> dict[str, Any]:
 
 
 def score(cfg: dict[str, Any], models: dict[str, Any], split: str) -> dict[str, float]:
-    scores = measure.score(cfg, models, build_dataset(cfg, split))
-    return {name: round(scores[name].miou, 2) for name in models}
+    dataset = build_dataset(cfg, split)
+    return {name: round(score_model(model, dataset, workers=1).miou, 2) for name, model in models.items()}
 
 
 def curve(run: Path) -> dict[str, float]:

@@ -13,13 +13,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from segkd.cli import measure
 from segkd.cli.common import console, parse_size, read_json
 from segkd.cli.train import train_with_progress
 from segkd.report.tables import write_json
 from segkd.training.build import build_dataset
 from segkd.training.configfile import load_config
 from segkd.training.environment import environment
+from segkd.workbench.comparison import score_model
+from segkd.workbench.runs import open_model
 
 NETWORKS = {"DeepLabV3+-R18": "teachers/synthetic/deeplabv3plus_r18", "Fast-SCNN": "students/synthetic/fast_scnn"}
 RATES = {"DeepLabV3+-R18": (1e-3, 2e-3, 4e-3), "Fast-SCNN": (1.6e-2, 3.2e-2, 6.4e-2)}
@@ -45,8 +46,8 @@ def compare_rates(name: str, args: argparse.Namespace) -> dict[str, Any]:
     val = {rate: train_at(name, rate, args)["val_last"]["mIoU"] for rate in RATES[name]}
     best = max(val, key=lambda rate: val[rate])
     cfg = config(name, best, args)
-    model = measure.open_model(cfg, folder(name, best, args) / "student_last.pth", threads=2)
-    scores = measure.score(cfg, {name: model}, build_dataset(cfg, "test"))[name]
+    model = open_model(cfg, folder(name, best, args) / "student_last.pth")
+    scores = score_model(model, build_dataset(cfg, "test"), workers=1)
     return {"val_miou": {str(rate): v for rate, v in val.items()}, "learning_rate": best, "test_miou": scores.miou}
 
 

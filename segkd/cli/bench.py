@@ -6,26 +6,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segkd.cli.common import (
     add_config_arguments,
     add_json_argument,
     add_threads_argument,
     console,
-    default_size,
+    following,
     load,
     parse_size,
     positive,
     save_json,
     say,
 )
-from segkd.cli.paths import named
 from segkd.errors import UserError
-
-if TYPE_CHECKING:
-    from segkd.deploy.runtimes import Runtime
 
 
 def add(subparsers: Any) -> None:
@@ -57,35 +52,20 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.channels:
         raise UserError("--channels is for `segkd bench blocks`; a network has its own")
-    from segkd.cli import measure
-    from segkd.deploy.runtimes import TorchRuntime
     from segkd.report.tables import comparison_table
-    from segkd.training.build import build_student
     from segkd.training.environment import environment
+    from segkd.workbench.comparison import common_size, size_text, time_models
+    from segkd.workbench.runs import crop_size, open_models
 
     cfg = load(args)
-    models: dict[str, Runtime] = {n: measure.open_model(cfg, f, args.threads) for n, f in named(args.files).items()}
-    if not models:
-        models = {"student, untrained": TorchRuntime(build_student(cfg).to(measure.device()), threads=args.threads)}
-    size = _size(args.size, models, cfg)
-    timed = measure.speed(models, size, args.batch, max(args.repeats, 2))
-    rows = [{"name": name, **row} for name, row in timed.items()]
+    models = open_models(cfg, args.files, args.threads)
+    size = common_size(models, args.size) or crop_size(cfg)
+    with following() as progress:
+        rows = time_models(models, size, args.batch, max(args.repeats, 2), progress)
     about = environment(cfg.get("seed"))
-    say(f"images of {measure.text(size)} (HxW), batch {args.batch}, {args.threads} threads:", style="bold")
+    say(f"images of {size_text(size)} (HxW), batch {args.batch}, {args.threads} threads:", style="bold")
     console.print(comparison_table(rows))
     for row in rows:
         say(f"{row['name']}: loading it and one call took {row['peak_memory_mib']:.1f} MiB more memory")
     say(", ".join(f"{k}: {v}" for k, v in about["hardware"].items() if v is not None))
     save_json(args.json, {"batch": args.batch, "threads_asked": args.threads, "rows": rows, **about})
-
-
-def _size(asked: tuple[int, int] | None, models: Mapping[str, Runtime], cfg: Mapping[str, Any]) -> tuple[int, int]:
-    """The one size at which all are timed: as asked, else the ONNX files', else the config's crop."""
-    from segkd.cli.measure import text
-
-    fixed = {name: model.size for name, model in models.items() if model.size is not None}
-    size = asked or next(iter(fixed.values()), None) or default_size(cfg)
-    for name, own in fixed.items():
-        if own != size:
-            raise UserError(f"{name} takes images of {text(own)} (HxW), not {text(size)}: export one for that size")
-    return size

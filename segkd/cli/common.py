@@ -9,16 +9,25 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segkd.cli.paths import writable_file
+from segkd.cli.streams import naming_output
 from segkd.errors import UserError
+from segkd.files import writable_file
+
+if TYPE_CHECKING:
+    from segkd.workbench import Progress as Follow
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does."""
+        with naming_output():
+            super().print(*objects, **options)
+
     def on_broken_pipe(self) -> None:
         """The reader has gone: for `main` to know, where rich would exit with code 1."""
         raise BrokenPipeError
@@ -69,37 +78,16 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> dict[str, Any]:
     """The config that the arguments name, with their overrides."""
-    from segkd.training.configfile import load_config
+    from segkd.workbench.runs import open_run
 
-    name, folder = args.config, Path(args.config)
-    if folder.is_dir():
-        if not (folder / "config.py").is_file():
-            raise UserError(
-                f"{folder} is no run folder (it holds no config.py); name a config file, see `segkd configs`"
-            )
-        name = str(folder / "config.py")
-    overrides = ([f"data.dataset.root={args.data!r}"] if args.data else []) + args.overrides
-    return load_config(name, overrides)
+    return open_run(args.config, args.data, args.overrides)
 
 
 def default_run(config: str) -> Path:
     """Where a run goes unless --out says otherwise: ``work/<config name>``, or the run folder that gave the config."""
-    from segkd.training.configfile import config_root, find_config
+    from segkd.workbench.runs import default_folder
 
-    if Path(config).is_dir():
-        return Path(config)
-    path = find_config(config).resolve()
-    root = config_root().resolve()
-    name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    return Path("work") / name.with_suffix("")
-
-
-def default_size(cfg: Mapping[str, Any]) -> tuple[int, int]:
-    """The size (H, W) of the config's training crops."""
-    size = cfg["data"]["augment"].get("crop_size")
-    if size is None:
-        raise UserError("the config has no data.augment.crop_size; give the image size with --size HxW")
-    return int(size[0]), int(size[1])
+    return default_folder(config)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -128,6 +116,15 @@ def share(text: str) -> float:
     return value
 
 
+def say_comparison(rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Print the rows of `segkd.workbench.comparison.evaluate_models` as a table, and the IoU of every class."""
+    from segkd.report.tables import class_table, comparison_table
+
+    say(title, style="bold")
+    console.print(comparison_table(rows))
+    console.print(class_table({row["name"]: list(row["iou"].values()) for row in rows}, list(rows[0]["iou"])))
+
+
 def save_json(path: Path | None, content: Mapping[str, Any]) -> None:
     """Write the command's result where --json says."""
     from segkd.report.tables import write_json
@@ -149,7 +146,26 @@ def read_json(path: Path) -> dict[str, Any]:
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Progress]:
     """A bar of ``total`` units on a terminal, nothing elsewhere; the task is number 0."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as bar:
+    with _bar() as bar:
         bar.add_task(title, total=total)
         yield bar
+
+
+@contextmanager
+def following() -> Iterator[Follow]:
+    """A function that shows how far a workbench function is, in a bar that begins anew with each thing it does."""
+    with _bar() as bar:
+
+        def follow(doing: str, done: int, total: int | None) -> None:
+            if not bar.tasks or bar.tasks[-1].description != doing:
+                for task in bar.task_ids:
+                    bar.remove_task(task)
+                bar.add_task(doing, total=total)
+            bar.update(bar.task_ids[-1], completed=done)
+
+        yield follow
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_interactive)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import console, parse_size, positive, say
-from segkd.cli.paths import writable_folder
+from segkd.cli.common import console, following, parse_size, positive, say
 from segkd.errors import UserError
+from segkd.files import writable_folder
 
 ARMS = {
     "teacher": "teachers/synthetic/deeplabv3plus_r18",
@@ -48,10 +48,11 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """All of it, then one table, metrics.json and comparison.png."""
-    from segkd.cli import measure
     from segkd.report.tables import comparison_table
     from segkd.training.build import build_dataset
     from segkd.training.processes import started_together
+    from segkd.workbench.comparison import evaluate_models
+    from segkd.workbench.runs import open_model
 
     if started_together():
         raise UserError("the demo runs in one process, not under torchrun")
@@ -62,13 +63,11 @@ def run(args: argparse.Namespace) -> None:
         _train(arm, cfg, out)
     files = {arm: out / _slug(arm) / "student_last.pth" for arm in ARMS}
     files |= _deploy(cfgs["student distilled"], files["student distilled"], args.size, out)
-    models = {
-        name: measure.open_model(cfgs.get(name, cfgs["student distilled"]), file, 2) for name, file in files.items()
-    }
+    models = {name: open_model(cfgs.get(name, cfgs["student distilled"]), file) for name, file in files.items()}
     dataset = build_dataset(cfgs["teacher"], "test")
-    scores = measure.score(cfgs["teacher"], models, dataset)
-    timed = measure.speed(models, args.size)
-    rows = [{"name": n, **measure.scores_row(scores[n], dataset.class_names), **timed[n]} for n in models]
+    with following() as progress:
+        workers = cfgs["teacher"]["data"].get("workers", 0)
+        rows = evaluate_models(models, dataset, args.size, workers=workers, progress=progress)
     seconds = time.perf_counter() - began
     _write(out, rows, cfgs, args, seconds)
     _draw(out, models, dataset)
@@ -124,20 +123,12 @@ def _train(arm: str, cfg: Mapping[str, Any], out: Path) -> None:
 
 def _deploy(cfg: Mapping[str, Any], weights: Path, size: tuple[int, int], out: Path) -> dict[str, Path]:
     """The distilled student as ONNX float32 and as int8 calibrated on training scenes."""
-    from segkd.cli.quantize import calibration_images
-    from segkd.deploy.onnx import export_onnx
-    from segkd.deploy.quantize import quantize_onnx
-    from segkd.models import load_weights
-    from segkd.training.build import build_student, class_names
+    from segkd.workbench.deployment import export_run, quantize_run
 
-    network = build_student(cfg)
-    load_weights(network, weights)
-    names, palette = class_names(cfg)
     files = {"distilled, ONNX": out / "student.onnx", "distilled, int8": out / "student_int8.onnx"}
     with console.status("exporting to ONNX, then int8"):
-        export_onnx(network, files["distilled, ONNX"], size, class_names=names, extra={"palette": palette})
-        images = calibration_images(cfg, size, 32)
-        quantize_onnx(files["distilled, ONNX"], files["distilled, int8"], images, op_types="all")
+        export_run(cfg, weights, size, files["distilled, ONNX"])
+        quantize_run(cfg, files["distilled, ONNX"], files["distilled, int8"], images=32)
     say("exported", style="bold")
     for file in files.values():
         say(f"  {file}: {file.stat().st_size / 2**20:.2f} MiB")

@@ -5,8 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from segkd.cli.common import add_config_arguments, add_json_argument, add_threads_argument, load, parse_size, save_json
-from segkd.cli.paths import named
+from segkd.cli.common import (
+    add_config_arguments,
+    add_json_argument,
+    add_threads_argument,
+    following,
+    load,
+    parse_size,
+    save_json,
+    say_comparison,
+)
 
 
 def add(subparsers: Any) -> None:
@@ -30,19 +38,22 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Score every file on the split; a table, and the IoU per class."""
-    from segkd.cli import measure
     from segkd.training.build import build_dataset
     from segkd.training.environment import environment
+    from segkd.workbench.comparison import evaluate_models, image_size
+    from segkd.workbench.runs import open_models, open_teacher
 
     cfg = load(args)
-    files = named(args.files)
     dataset = build_dataset(cfg, args.split)
-    models = {name: measure.open_model(cfg, file, args.threads, args.resize) for name, file in files.items()}
+    models = open_models(cfg, args.files, args.threads, args.resize)
     if args.teacher:
-        models = {"teacher": measure.open_teacher(cfg, args.threads)} | models
-    size = args.size or measure.image_size(dataset)
-    timed_at = None if args.no_speed else size
+        models = {"teacher": open_teacher(cfg, args.threads)} | models
+    timed_at = None if args.no_speed else args.size or image_size(dataset)
     void = {"count_void": args.count_void, "void_output": args.void_output}
-    rows = measure.compare(cfg, models, dataset, args.split, timed_at, **void)
+    with following() as progress:
+        rows = evaluate_models(
+            models, dataset, timed_at, **void, workers=cfg["data"].get("workers", 0), progress=progress
+        )
+    say_comparison(rows, f"{type(dataset).__name__} {args.split}, {len(dataset)} images:")
     scored = {"split": args.split, "images": len(dataset), **void}
     save_json(args.json, {**scored, "rows": rows, **environment(cfg.get("seed"))})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from segkd.cli.common import add_config_arguments, add_json_argument, console, load, parse_size, save_json, say
-from segkd.cli.paths import writable_onnx
+from segkd.files import writable_onnx
 
 
 def add(subparsers: Any) -> None:
@@ -26,25 +25,12 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export behind the parity gate."""
-    from segkd.cli.measure import load_student
-    from segkd.deploy.onnx import export_onnx
-    from segkd.training.build import class_names
+    from segkd.workbench.deployment import export_run
 
-    cfg = load(args)
-    network = load_student(cfg, args.weights)
-    weights, (height, width) = Path(args.weights), args.size
-    out = args.out or writable_onnx(weights.with_name(f"{weights.stem}_{height}x{width}.onnx"))
-    names, palette = class_names(cfg)
+    cfg, (height, width) = load(args), args.size
     with console.status("exporting"):
-        report = export_onnx(
-            network,
-            out,
-            (height, width),
-            include_preprocess=not args.no_preprocess,
-            class_names=names,
-            extra={"palette": palette},
-        )
-    say(str(out), style="bold")
+        report = export_run(cfg, args.weights, args.size, args.out, include_preprocess=not args.no_preprocess)
+    say(report.path, style="bold")
     say(f"{report.file_bytes / 2**20:.2f} MiB, opset {report.opset}, for images of {height}x{width} (HxW), any batch")
     for parity in report.parity:
         say(

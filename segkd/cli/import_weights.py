@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from segkd.cli.common import say, say_columns
-from segkd.cli.paths import existing_file, writable_file
 from segkd.errors import UserError
+from segkd.files import writable_file
 
 
 def add(subparsers: Any) -> None:
@@ -22,29 +21,18 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the file and say how to score it; or list what can be imported."""
-    from segkd.evaluation.speed import count_parameters
-    from segkd.models.published import CHECKPOINTS, checkpoint
-    from segkd.training.state import save_atomically
+    from segkd.workbench.published import import_published, known_files
 
     if args.name is None:
-        rows = [(name, entry.source) for name, entry in CHECKPOINTS.items()]
-        say_columns([("name", "published in"), *rows])
+        say_columns([("name", "published in"), *known_files().items()])
         return
-    entry = checkpoint(args.name)
     if args.file is None or args.out is None:
         raise UserError(f"name the published file and where to write: segkd import-weights {args.name} FILE --out FILE")
-    file, out = existing_file(args.file, "weights file"), Path(args.out)
-    if out.suffix not in (".pth", ".pt"):
-        raise UserError(f"cannot write {out}: a weights file's name ends in .pth")
-    if out.exists() and out.samefile(file):
-        raise UserError(f"{out} is the published file itself; give --out another name")
-    network = entry.load(file)
-    save_atomically(network.state_dict(), out)
-    outputs = entry.options["num_classes"]
-    kept = "" if network.num_classes == outputs else f", {network.num_classes} of {outputs} outputs"
-    say(f"read {file}: {type(network).__name__}, {count_parameters(network):,} parameters{kept}")
-    say(f"wrote {out}, with the preprocessing it was trained with; score it with")
-    sets = " ".join(f"--set model.network.{key}={value}" for key, value in entry.options.items())
-    say(f"  segkd eval {entry.config} {out} {sets}")
-    if entry.note:
-        say(entry.note)
+    imported = import_published(args.name, args.file, args.out)
+    kept = "" if imported.num_classes == imported.outputs else f", {imported.num_classes} of {imported.outputs} outputs"
+    say(f"read {args.file}: {imported.network}, {imported.parameters:,} parameters{kept}")
+    say(f"wrote {args.out}, with the preprocessing it was trained with; score it with")
+    sets = " ".join(f"--set {override}" for override in imported.overrides)
+    say(f"  segkd eval {imported.config} {args.out} {sets}")
+    if imported.note:
+        say(imported.note)

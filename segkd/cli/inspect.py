@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from segkd.cli.common import (
     add_config_arguments,
     add_json_argument,
-    default_size,
     load,
     parse_size,
     positive,
@@ -19,11 +18,7 @@ from segkd.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from segkd.inspection import LayerInfo
-    from segkd.segmentor import TrainingModel
-
-#: of a bind, shown where a config sets them
-OPTIONS = ("of", "schedule", "lr_factor", "teacher_scale", "masked", "size", "first_stage")
+    from segkd.workbench.layers import LayerInfo
 
 
 def add(subparsers: Any) -> None:
@@ -40,44 +35,17 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Build the model without needing any weights, and print it."""
-    from segkd.training.build import build_model
-    from segkd.training.configfile import textual
+    from segkd.workbench.layers import inspect_model
+    from segkd.workbench.runs import crop_size
 
     cfg = load(args)
-    size = args.size or default_size(cfg)
-    model = build_model({**cfg, "model": _without_weights(cfg["model"]) | {"probe_size": size}})
-    content = {role: _layers(network, size) for role, network in _networks(model).items()}
-    for role, network in _networks(model).items():
-        _print_layers(f"{role} {type(network).__name__}, input {size[0]}x{size[1]} (HxW)", content[role], args.depth)
-    binds = _binds(model, textual(cfg["model"].get("binds", {})))
-    _print_binds(binds)
-    save_json(args.json, {"layers": {k: [x._asdict() for x in v] for k, v in content.items()}, "binds": binds})
-
-
-def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Shapes do not depend on weights, so none are read or fetched."""
-
-    def bare(cfg: Any) -> Any:
-        about_weights = ("weights", "published", "pretrained")
-        return {k: v for k, v in cfg.items() if k not in about_weights} if isinstance(cfg, Mapping) else cfg
-
-    plain = dict(model) | {k: bare(model[k]) for k in ("network", "student", "teacher") if k in model}
-    if "teachers" in plain:
-        plain["teachers"] = {name: bare(cfg) for name, cfg in plain["teachers"].items()}
-    return plain | ({"untrained_teacher": True} if {"teacher", "teachers"} & set(plain) else {})
-
-
-def _networks(model: TrainingModel) -> dict[str, Any]:
-    teachers = getattr(model, "teachers", {})
-    return {"student": model.student, **teachers}
-
-
-def _layers(network: Any, size: tuple[int, int]) -> list[LayerInfo]:
-    from segkd.inspection import describe_layers
-    from segkd.segmentor import probe_input
-
-    layers = describe_layers(network, probe_input(network, size))
-    return [layer for layer in layers if not layer.path.startswith("preprocess")]
+    size = args.size or crop_size(cfg)
+    model = inspect_model(cfg, size)
+    for role, network in model.networks.items():
+        _print_layers(f"{role} {network.type}, input {_text(size)} (HxW)", network.layers, args.depth)
+    _print_binds(model.binds)
+    layers = {role: [layer._asdict() for layer in network.layers] for role, network in model.networks.items()}
+    save_json(args.json, {"layers": layers, "binds": model.binds})
 
 
 def _print_layers(title: str, layers: list[LayerInfo], depth: int | None) -> None:
@@ -90,17 +58,6 @@ def _print_layers(title: str, layers: list[LayerInfo], depth: int | None) -> Non
         rows.append((_tap(x.path), x.type, str(x.channels or ""), stride, _text(x.shape[2:])))
     say_columns(rows, right=(2, 3, 4))
     say("")
-
-
-def _binds(model: TrainingModel, configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    rows = []
-    for name, bind in getattr(model, "binds", {}).items():
-        for m, connector in zip(bind.shapes, bind.connectors, strict=True):
-            row = {"bind": name, "loss": type(bind.loss).__name__, "weight": bind.weight}
-            row["connector"] = type(connector).__name__ if any(connector.children()) else None
-            row["options"] = {key: configs[name][key] for key in OPTIONS if configs[name].get(key) is not None}
-            rows.append(row | {k: getattr(m, k) for k in m.__slots__})
-    return rows
 
 
 def _print_binds(binds: list[dict[str, Any]]) -> None:

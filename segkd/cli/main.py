@@ -1,16 +1,19 @@
-"""``segkd``: parses the command line, runs one subcommand, turns a user's mistake into one line and exit code 2."""
+"""``segkd``: parses the command line, runs one subcommand, turns a user's mistake into one line and exit code 2.
+
+What is slow to import is imported in the functions, after Ctrl-C has got its meaning.
+"""
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import io
 import os
 import sys
-from collections.abc import Sequence
 
-import segkd
-from segkd.errors import UserError
+from segkd.cli.signals import Signals
+
+TYPE_CHECKING = False  # typing's own takes 10 ms to import
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
 COMMANDS = (
     "demo",
@@ -25,11 +28,17 @@ COMMANDS = (
     "import-weights",
     "configs",
 )
+MISTAKE = 2  # exit code, as argparse has it
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The whole command line; the subcommands' modules import nothing heavy until they run."""
-    top = argparse.ArgumentParser(prog="segkd", description=segkd.__doc__)
+    import importlib
+
+    import segkd
+    from segkd.cli.usage import Parser
+
+    top = Parser(prog="segkd", description=segkd.__doc__)
     top.add_argument("--version", action="version", version=f"segkd {segkd.__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -37,47 +46,63 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> Namespace:
     """The arguments; `--set A=1 B=2` is not understood, but its cure is named."""
-    top = parser()
-    args, unknown = top.parse_known_args(argv)
+    from segkd.errors import UserError
+
+    args, unknown = parser().parse_known_args(argv)
     if unknown:
         is_override = "=" in unknown[0] and not unknown[0].startswith("-")
-        top.error(
+        raise UserError(
             f"unrecognized argument {unknown[0]!r}" + ("; each KEY=VALUE needs its own --set" if is_override else "")
         )
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; returns the exit code: 0, 2 after a mistake, 130 after Ctrl-C, 143 after SIGTERM."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    prefix = f"segkd {words[0]}" if words and words[0] in COMMANDS else "segkd"
+    with Signals(prefix) as signals:
+        try:
+            return _run(words, prefix)
+        except KeyboardInterrupt as stop:
+            return signals.end(stop)
+
+
+def _run(words: Sequence[str], prefix: str) -> int:
+    from segkd.cli import streams
+    from segkd.errors import UserError
+
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else albumentations looks for updates online at import
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not take the cores from working ones
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ?, and does not end the command
-    prefix = "segkd"
     try:
-        args = parse(argv)
-        prefix = f"segkd {args.command}"
-        args.run(args)
-        sys.stdout.flush()
+        streams.check()
+        code = _obey(words)
+        streams.flush()
     except UserError as error:
-        return _fail(f"{prefix}: error: {error}")
-    except KeyboardInterrupt:
-        return _fail(f"{prefix}: interrupted", 130)
+        streams.complain(f"{prefix}: error: {error}")
+        return MISTAKE
     except BrokenPipeError:  # the reader of our output has gone (`segkd configs | head`): no error, nothing to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.let_go_of_output()
+        return 0
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _fail(f"{prefix}: error: {error.filename}: {error.strerror}")
-    return 0
-
-
-def _fail(text: str, code: int = 2) -> int:
-    print(" ".join(text.split()), file=sys.stderr)
+        if error.filename == streams.OUTPUT:
+            streams.let_go_of_output()
+        what = error.strerror or str(error)
+        streams.complain(f"{prefix}: error: {what if error.filename is None else f'{error.filename}: {what}'}")
+        return MISTAKE
     return code
+
+
+def _obey(words: Sequence[str]) -> int:
+    """Run the subcommand; argparse exits on its own after --help and on words that it can't read."""
+    try:
+        args = parse(words)
+        args.run(args)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from segkd.cli.common import add_threads_argument, console, say, share
-from segkd.cli.paths import existing_file, existing_onnx, writable_file
-from segkd.errors import UserError
-
-RELEASED = "models/fast_scnn_camvid/student_int8.onnx"
+from segkd.files import existing_file, writable_file
 
 
 def add(subparsers: Any) -> None:
@@ -28,45 +24,16 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Segment, write the overlay, and print the share of each class."""
-    import torch
-
-    from segkd.datasets.files import read_image
-    from segkd.deploy.runtimes import OnnxRuntime
     from segkd.report.pictures import overlay, write_png
+    from segkd.workbench.prediction import open_onnx, predict_images
 
     path = existing_file(args.image, "image file")
     out = args.out or writable_file(path.with_name(path.stem + "_segmented.png"))
-    image = read_image(path)
-    runtime = OnnxRuntime(existing_onnx(args.model) if args.model else released(), args.threads, resize=True)
-    logits = runtime.predict(torch.from_numpy(image).permute(2, 0, 1)[None].contiguous())
-    label = logits[0].argmax(0).numpy()
-    names, palette = _classes(runtime)
-    write_png(out, overlay(image, label, palette, args.alpha))
-    shares = sorted(((100 * float((label == k).mean()), k) for k in range(len(names))), reverse=True)
-    for percent, k in shares:
+    (seen,) = predict_images(open_onnx(args.model, args.threads), [path])
+    write_png(out, overlay(seen.image, seen.label, seen.palette, args.alpha))
+    for name, percent, (red, green, blue) in seen.shares():
         if percent >= 0.05:
-            red, green, blue = palette[k]
             if console.is_terminal:
                 console.print("██", style=f"rgb({red},{green},{blue})", end=" ")
-            say(f"{names[k]:<14} {percent:5.1f} %")
+            say(f"{name:<14} {percent:5.1f} %")
     say(f"wrote {out}")
-
-
-def released() -> Path:
-    """The released student in a checkout."""
-    import segkd
-
-    path = Path(segkd.__file__).resolve().parents[1] / RELEASED
-    if not path.is_file():
-        raise UserError(
-            f"no --model given, and the released student {RELEASED} is only in a checkout; name an ONNX file"
-        )
-    return path
-
-
-def _classes(runtime: Any) -> tuple[list[str], list[tuple[int, int, int]]]:
-    names = runtime.metadata.get("class_names") or [f"class {k}" for k in range(runtime.num_classes)]
-    palette = runtime.metadata.get("palette") or [
-        ((37 * k + 90) % 256, (91 * k + 30) % 256, (151 * k + 60) % 256) for k in range(runtime.num_classes)
-    ]
-    return list(names), [tuple(c) for c in palette]

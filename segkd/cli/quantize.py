@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
@@ -12,17 +11,18 @@ from segkd.cli.common import (
     add_json_argument,
     add_threads_argument,
     console,
+    following,
     load,
     positive,
     save_json,
     say,
+    say_comparison,
 )
-from segkd.cli.paths import existing_onnx, writable_onnx
 from segkd.errors import UserError
+from segkd.files import writable_onnx
 
 if TYPE_CHECKING:
-    from segkd.deploy.quantize import QuantizeReport
-    from segkd.deploy.runtimes import Runtime
+    from segkd.workbench.deployment import QuantizeReport
 
 
 def add(subparsers: Any) -> None:
@@ -48,58 +48,37 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Quantise, say what it cost, and compare if asked to."""
-    from segkd.deploy.quantize import quantize_onnx
-    from segkd.deploy.runtimes import OnnxRuntime
     from segkd.training.environment import environment
+    from segkd.workbench.deployment import quantize_run
 
     if args.weights and not args.split:
         raise UserError("--weights is for the comparison: add --split val (or train, test)")
     cfg = load(args)
-    source = existing_onnx(args.onnx)
-    out = args.out or writable_onnx(source.with_name(source.stem + "_int8.onnx"))
-    if out.resolve() == source.resolve():
-        raise UserError(f"--out {out} is the float32 file itself; choose another name")
-    runtime = OnnxRuntime(source, args.threads, args.resize)
-    _check_source(source, runtime, cfg)
-    models = _prepare(args, cfg, runtime)
-    with console.status(f"quantising {source}"):
-        report = quantize_onnx(
-            source, out, calibration_images(cfg, runtime.size, args.images), op_types=args.ops, method=args.method,
-            max_images=args.images, threads=args.threads,
-        )  # fmt: skip
+    compared = _compared(args, cfg) if args.split else {}
+    with console.status(f"quantising {args.onnx}"):
+        report = quantize_run(
+            cfg, args.onnx, args.out, images=args.images, op_types=args.ops, method=args.method, threads=args.threads
+        )
     _tell(report)
     content = report.as_dict()
     if args.split:
-        content |= {"split": args.split, "rows": _compare(args, cfg, models | {"ONNX float32": runtime}, out)}
+        content |= {"split": args.split, "rows": _compare(args, cfg, compared | {"ONNX int8": report.path})}
     else:
-        say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {args.config} {source} {out}")
+        files = f"{args.onnx} {report.path}"
+        say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {args.config} {files}")
     save_json(args.json, content | environment(cfg.get("seed")))
 
 
-def _check_source(source: Path, runtime: Runtime, cfg: Mapping[str, Any]) -> None:
-    """A float32 file, for the classes of the config's data set."""
-    import onnx
-
-    from segkd.training.build import class_names
-
-    if any(node.op_type == "QuantizeLinear" for node in onnx.load(str(source)).graph.node):
-        raise UserError(f"{source} is int8 already; give the float32 file that `segkd export` wrote")
-    count = len(class_names(cfg)[0])
-    if runtime.num_classes != count:
-        raise UserError(f"{source} predicts {runtime.num_classes} classes, but the config's data set has {count}")
-
-
-def _prepare(args: argparse.Namespace, cfg: Mapping[str, Any], runtime: Runtime) -> dict[str, Runtime]:
-    """Torch's model for the comparison, if asked for; everything that can be wrong with it is found here, first."""
-    from segkd.cli import measure
+def _compared(args: argparse.Namespace, cfg: Mapping[str, Any]) -> dict[str, str]:
+    """The files to compare the int8 file with; everything that can be wrong with them is found here, first."""
     from segkd.training.build import build_dataset
+    from segkd.workbench.comparison import check_fit
+    from segkd.workbench.runs import open_model
 
-    models: dict[str, Runtime] = {}
-    if args.weights:
-        models["torch"] = measure.open_model(cfg, args.weights, args.threads)
-    if args.split:
-        measure.check_fit({**models, Path(args.onnx).name: runtime}, build_dataset(cfg, args.split))
-    return models
+    files = ({"torch": args.weights} if args.weights else {}) | {"ONNX float32": args.onnx}
+    models = {name: open_model(cfg, file, args.threads, args.resize) for name, file in files.items()}
+    check_fit(models, build_dataset(cfg, args.split))
+    return files
 
 
 def _tell(report: QuantizeReport) -> None:
@@ -114,27 +93,17 @@ def _tell(report: QuantizeReport) -> None:
     )
 
 
-def _compare(args: argparse.Namespace, cfg: Mapping[str, Any], models: dict[str, Runtime], out: Path) -> Any:
+def _compare(args: argparse.Namespace, cfg: Mapping[str, Any], files: Mapping[str, str]) -> list[dict[str, Any]]:
     """mIoU and speed of torch, ONNX float32 and int8 side by side."""
-    from segkd.cli import measure
     from segkd.training.build import build_dataset
+    from segkd.workbench.comparison import common_size, evaluate_models
+    from segkd.workbench.runs import open_model
 
     dataset = build_dataset(cfg, args.split)
-    models["ONNX int8"] = measure.open_model(cfg, out, args.threads, args.resize)
-    return measure.compare(cfg, models, dataset, args.split, models["ONNX int8"].size)
-
-
-def calibration_images(cfg: Mapping[str, Any], size: tuple[int, int], count: int) -> Iterator[Any]:
-    """``count`` images (1, 3, H, W) uint8 spread over the training split, resized where they are not of that size."""
-    import cv2
-    import torch
-
-    from segkd.training.build import build_dataset
-
-    dataset = build_dataset(cfg, "train")
-    count = min(count, len(dataset))
-    for k in range(count):
-        image = dataset[k * len(dataset) // count].image
-        if image.shape[:2] != size:
-            image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-        yield torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+    models = {name: open_model(cfg, file, args.threads, args.resize) for name, file in files.items()}
+    with following() as progress:
+        rows = evaluate_models(
+            models, dataset, common_size(models), workers=cfg["data"].get("workers", 0), progress=progress
+        )
+    say_comparison(rows, f"{type(dataset).__name__} {args.split}, {len(dataset)} images:")
+    return rows

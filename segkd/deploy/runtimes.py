@@ -89,13 +89,14 @@ class TorchRuntime(Runtime):
         self.device = next((t.device for t in tensors), torch.device("cpu"))
 
     def _run(self, image: Tensor) -> Tensor:
-        with torch.no_grad(), _torch_threads(self.threads):
+        with torch.no_grad(), torch_threads(self.threads):
             logits: Tensor = self.network(self.network.preprocess(image.to(self.device)))  # type: ignore[operator]
         return logits.float()
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Inside, torch computes on that many CPU threads."""
     before = torch.get_num_threads()
     if before == threads:
         yield

@@ -51,16 +51,11 @@ class PeakMemory:
     method: str
 
 
-def measure_latency(run: Run, warmup: int = 5, repeats: int = 30, batch: int = 1) -> Latency:
-    """Time ``run`` (which handles ``batch`` images) ``repeats`` times after ``warmup`` calls; CUDA is synchronised."""
-    return compare_latency({"run": run}, warmup, repeats, batch)["run"]
-
-
 def compare_latency(runs: Mapping[str, Run], warmup: int = 5, repeats: int = 30, batch: int = 1) -> dict[str, Latency]:
-    """Time several calls against each other.
+    """Latency of each of several calls (that handle ``batch`` images), timed against each other.
 
-    They take turns, in reversed order on every other repeat, so that a drift of the machine (other load, clock, heat)
-    hits all of them alike.
+    After ``warmup`` calls of each they take turns, in reversed order on every other repeat, so that a drift of the
+    machine (other load, clock, heat) hits all of them alike. CUDA is synchronised.
     """
     if repeats < 2:
         raise ValueError(f"latency needs at least 2 repeats for a spread, got {repeats}")

@@ -1,17 +1,19 @@
-"""Results as tables (terminal and markdown) and as JSON."""
+"""Results as tables for the terminal, of any width, and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from segkd.files import replacing
 
@@ -30,85 +32,124 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("name", "network", str),
-    Column("miou", "mIoU (%)", "{:.2f}".format),
-    Column("parameters", "parameters (M)", lambda n: f"{n / 1e6:.2f}"),
-    Column("macs", "MACs (G)", lambda n: f"{n / 1e9:.2f}"),
-    Column("latency_ms", "latency (ms)", "{:.1f}".format),
-    Column("latency_iqr_ms", "IQR (ms)", "{:.1f}".format),
+    Column("miou", "mIoU\n(%)", "{:.2f}".format),
+    Column("parameters", "parameters\n(M)", lambda n: f"{n / 1e6:.2f}"),
+    Column("macs", "MACs\n(G)", lambda n: f"{n / 1e9:.2f}"),
+    Column("latency_ms", "latency\n(ms)", "{:.1f}".format),
+    Column("latency_iqr_ms", "IQR\n(ms)", "{:.1f}".format),
     Column("fps", "FPS", "{:.1f}".format),
-    Column("file_bytes", "size (MiB)", lambda n: f"{n / 2**20:.2f}"),
+    Column("file_bytes", "size\n(MiB)", lambda n: f"{n / 2**20:.2f}"),
 )
+BLOCK_COLUMNS = (
+    Column("name", "block", str),
+    Column("parameters", "parameters\n(k)", lambda n: f"{n / 1e3:.1f}"),
+    Column("parameters_ratio", "parameters\n/ 3x3", "{:.2f}".format),
+    Column("macs", "MACs\n(M)", lambda n: f"{n / 1e6:.1f}"),
+    Column("macs_ratio", "MACs\n/ 3x3", "{:.2f}".format),
+    Column("latency_ms", "latency\n(ms)", "{:.2f}".format),
+    Column("latency_iqr_ms", "IQR\n(ms)", "{:.2f}".format),
+    Column("latency_ms_ratio", "latency\n/ 3x3", "{:.2f}".format),
+)
+NAME, NUMBER, GAP = 12, 5, 2  # columns of a terminal: a name before it takes more lines, "100.0", between two columns
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
-    """A table of networks, one a row, for the terminal; on a narrow one, long names take several lines.
+def comparison_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> RowsTable:
+    """A table of networks, one a row, for the terminal.
 
     Args:
         rows: dicts with ``name`` and any of ``miou`` (percent), ``parameters`` and ``macs`` (counts), ``latency_ms``
             (median), ``latency_iqr_ms``, ``fps``, ``file_bytes``. A value that is missing, None or NaN shows as a dash,
             a column without any value is left out.
     """
-    table = _table(title)
-    filled = [column for column in COLUMNS if any(row.get(column.key) is not None for row in rows)]
-    for column in filled:  # rich takes what is missing from columns that may wrap: from the name alone
-        number = column.key != "name"
-        title_lines = column.title.replace(" (", "\n(")
-        table.add_column(title_lines, justify="right" if number else "left", no_wrap=number, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(_write(row.get(column.key), column.write)) for column in filled))
-    return table
+    return RowsTable([c for c in COLUMNS if any(row.get(c.key) is not None for row in rows)], rows, title)
+
+
+def blocks_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
+    """A table of the rows of `segkd.workbench.blocks.time_blocks`, for the terminal."""
+    return RowsTable(BLOCK_COLUMNS, rows)
+
+
+class RowsTable:
+    """Rows as rich prints them: in columns, long names on several lines; where the numbers don't fit, row by row."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+        self.titles = [column.title for column in columns]
+        self.cells = [[_write(row.get(c.key), c.write) for c in columns] for row in rows]
+        self.title = title
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        at_least = self._table(cut=NAME).__rich_measure__(console, options.update(width=10_000)).maximum
+        if at_least <= options.max_width:
+            yield self._table()
+        else:
+            yield from self._stacked()
+
+    def _table(self, cut: int | None = None) -> Table:
+        """The table, or one with the names cut off."""
+        table = _table(self.title)
+        for title in self.titles:  # rich takes what is missing from columns that may wrap: from the name alone
+            number = title != self.titles[0]
+            table.add_column(title, justify="right" if number else "left", no_wrap=number, overflow="fold")
+        for name, *numbers in self.cells:
+            table.add_row(escape(name[:cut]), *map(escape, numbers))
+        return table
+
+    def _stacked(self) -> Iterator[Text]:
+        """Each name, and under it a line for each of its numbers."""
+        if self.title:
+            yield Text(self.title, overflow="fold")
+        titles = [title.replace("\n", " ") for title in self.titles]
+        widest = max(len(number) for _, *numbers in self.cells for number in numbers)
+        for name, *numbers in self.cells:
+            yield Text(name, style="bold", overflow="fold")
+            for title, number in zip(titles[1:], numbers, strict=True):
+                yield Text(f"  {title:<{max(map(len, titles))}}  {number:>{widest}}", no_wrap=True)
 
 
 def _table(title: str | None) -> Table:
     return Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 
 
-def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The same as a markdown table."""
-    return _markdown([column.title for column in COLUMNS], [_cells(row) for row in rows])
-
-
 def class_table(
     iou: Mapping[str, Sequence[float]], class_names: Sequence[str], title: str | None = "IoU per class (%)"
-) -> Table:
+) -> ClassTable:
     """IoU (percent) per class, one class a row, one network a column (``iou``: name -> one value per class)."""
-    table = _table(title)
-    table.add_column("class", no_wrap=True)
-    for name in iou:
-        table.add_column(escape(name), justify="right", overflow="fold")
-    for cells in _class_rows(iou, class_names):
-        table.add_row(*cells)
-    return table
-
-
-def class_markdown(iou: Mapping[str, Sequence[float]], class_names: Sequence[str]) -> str:
-    """The same as a markdown table."""
-    return _markdown(["class", *iou], _class_rows(iou, class_names))
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [_write(row.get(column.key), column.write) for column in COLUMNS]
-
-
-def _class_rows(iou: Mapping[str, Sequence[float]], class_names: Sequence[str]) -> list[list[str]]:
     for name, values in iou.items():
         if len(values) != len(class_names):
             raise ValueError(f"{name}: {len(values)} values for {len(class_names)} classes")
-    return [
-        [class_name, *(_write(values[k], "{:.1f}".format) for values in iou.values())]
-        for k, class_name in enumerate(class_names)
-    ]
+    return ClassTable(iou, class_names, title)
+
+
+class ClassTable:
+    """IoU per class as rich prints it: networks whose columns don't fit beside the others follow below them."""
+
+    def __init__(self, iou: Mapping[str, Sequence[float]], class_names: Sequence[str], title: str | None) -> None:
+        self.iou, self.class_names, self.title = iou, class_names, title
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        head = min(max(map(len, ["class", *self.class_names])), max(options.max_width // 2, NUMBER))
+        room = options.max_width - head
+        names, beside = list(self.iou), max(1, room // (NUMBER + GAP))
+        for first in range(0, len(names), beside):
+            yield self._part(names[first : first + beside], head, room)
+
+    def _part(self, names: Sequence[str], head: int, room: int) -> Table:
+        """Some of the networks, their names over as many lines as it takes."""
+        table = _table(self.title)
+        table.add_column("class", width=head, overflow="fold")
+        share = room // len(names) - GAP
+        for name in names:
+            width = max(NUMBER, min(len(name), share))
+            table.add_column(escape(name), width=width, justify="right", overflow="fold")
+        for k, class_name in enumerate(self.class_names):
+            values = [_write(self.iou[name][k], "{:.1f}".format) for name in names]
+            table.add_row(escape(class_name), *values)
+        return table
 
 
 def _write(value: Any, write: Callable[[Any], str]) -> str:
     missing = value is None or (isinstance(value, float) and not math.isfinite(value))
     return NOTHING if missing else write(value)
-
-
-def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in [titles, rule, *cells])
 
 
 def plain(value: Any) -> Any:

@@ -10,8 +10,8 @@ from cli_kit import Run
 from torch import nn
 
 from segkd.binding import Bind
-from segkd.cli.inspect import OPTIONS
 from segkd.models import create
+from segkd.workbench.layers import OPTIONS
 
 CONNECT = "dict(student=['fusion','head'], teacher=['encoder.layer2','decoder'], loss=dict(type='at'), size='student')"
 

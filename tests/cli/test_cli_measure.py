@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ import pytest
 import torch
 from cli_kit import Refused, Run
 
-from segkd.cli.paths import named
 from segkd.datasets.camvid import CamVid
+from segkd.files import named
 from segkd.models import create, load_weights
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def plain_miou(weights: Path, tree: Path, split: str) -> float:
@@ -71,6 +76,27 @@ def test_eval_scores_weights_and_onnx_alike(
     assert onnx_row["file_bytes"] == exported.stat().st_size
     assert {"versions", "hardware", "git_commit", "seed"} <= content.keys()
     assert max(map(len, result.out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("command", ["eval", "bench"])
+def test_a_terminal_of_40_columns_shows_names_and_numbers(
+    trained: Path, exported: Path, tmp_path: Path, command: str
+) -> None:
+    files = [str(trained / "student_last.pth"), str(exported)]
+    out = tmp_path / "rows.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "segkd", command, str(trained), *files, "--json", str(out)],
+        cwd=ROOT, env={**os.environ, "COLUMNS": "40"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for row in read(out)["rows"]:
+        at = lines.index(row["name"])
+        told = dict(line.strip().rsplit(maxsplit=1) for line in lines[at + 1 : at + 8] if line.startswith("  "))
+        assert told["parameters (M)"] == f"{row['parameters'] / 1e6:.2f}"
+        assert told["latency (ms)"] == f"{row['latency_ms']:.1f}"
+        assert told["size (MiB)"] == f"{row['file_bytes'] / 2**20:.2f}"
+        assert ("mIoU (%)" in told) is (command == "eval")
 
 
 def test_eval_without_speed_leaves_the_columns_out(segkd: Run, trained: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from cli_kit import Refused, Run
 
-from segkd.cli import bench_blocks
-from segkd.cli.models import configs_of, describe
 from segkd.models import NETWORKS, names
 from segkd.models.catalogue import WRAPPERS, Entry, catalogue, counted
 from segkd.models.fast_scnn import FastSCNN
 from segkd.report.networks import short_paper
+from segkd.workbench.blocks import time_blocks
+from segkd.workbench.networks import configs_of, describe_network
 
 FEW = ("fast_scnn", "espnet")
 TABLE = counted(19)
@@ -32,7 +32,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_the_table_that_is_shipped_is_counted_right(name: str) -> None:
-    assert TABLE[name] == json.loads(json.dumps(describe(name, catalogue()[name], 19)))
+    assert TABLE[name] == json.loads(json.dumps(describe_network(name, catalogue()[name], 19)))
 
 
 @pytest.mark.slow
@@ -41,11 +41,11 @@ def test_the_whole_table_is_counted_right() -> None:
     """Otherwise: ``python tools/networks.py``."""
     assert list(TABLE) == list(catalogue())
     for name, entry in catalogue().items():
-        assert TABLE[name] == json.loads(json.dumps(describe(name, entry, 19)))
+        assert TABLE[name] == json.loads(json.dumps(describe_network(name, entry, 19)))
 
 
 def test_the_list_is_read_and_not_counted(segkd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segkd.cli.models.describe", lambda *_: pytest.fail("a network was built"))
+    monkeypatch.setattr("segkd.workbench.networks.describe_network", lambda *_: pytest.fail("a network was built"))
     monkeypatch.setattr("segkd.models.catalogue.catalogue", lambda: dict.fromkeys(TABLE))
     result = segkd("models")
     assert result.code == 0, result.err
@@ -184,5 +184,5 @@ def test_blocks_need_channels_that_can_be_split(refused: Refused) -> None:
 
 
 def test_each_block_keeps_its_channels() -> None:
-    rows = bench_blocks.measure(16, (32, 32), batch=1, repeats=2)
+    rows = time_blocks(16, (32, 32), batch=1, repeats=2)
     assert len(rows) == 25

@@ -15,7 +15,6 @@ from segkd.evaluation.speed import (
     count_macs,
     count_parameters,
     hardware,
-    measure_latency,
     measure_memory,
 )
 
@@ -28,7 +27,7 @@ def test_latency_of_known_times(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += next(durations)
 
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
-    got = measure_latency(run, warmup=3, repeats=5)
+    got = compare_latency({"run": run}, warmup=3, repeats=5)["run"]
     assert got.median_ms == pytest.approx(30)
     assert got.iqr_ms == pytest.approx(np.subtract(*np.percentile([10, 20, 30, 40, 50], [75, 25])))
     assert got.p90_ms == pytest.approx(np.percentile([10, 20, 30, 40, 50], 90))
@@ -38,7 +37,7 @@ def test_latency_of_known_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fps_counts_images_not_calls() -> None:
-    got = measure_latency(lambda: time.sleep(0.002), warmup=0, repeats=3, batch=4)
+    got = compare_latency({"run": lambda: time.sleep(0.002)}, warmup=0, repeats=3, batch=4)["run"]
     assert got.fps == pytest.approx(4000 / got.median_ms)
 
 
@@ -50,7 +49,7 @@ def test_turns_are_reversed_on_every_other_repeat() -> None:
 
 def test_one_repeat_has_no_spread() -> None:
     with pytest.raises(ValueError, match="repeats"):
-        measure_latency(lambda: None, repeats=1)
+        compare_latency({"run": lambda: None}, repeats=1)
 
 
 def test_macs_of_a_separable_block_by_hand() -> None:

@@ -1,0 +1,169 @@
+"""Scores and speed of several models side by side: torch weights, ONNX float32, int8."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from segkd.datasets import SegmentationDataset
+from segkd.datasets.loading import eval_loader
+from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
+from segkd.errors import UserError
+from segkd.evaluation.inference import evaluate
+from segkd.evaluation.scores import Scores
+from segkd.evaluation.speed import Latency, compare_latency, count_macs, count_parameters, measure_memory
+from segkd.workbench import Progress, Row, silent
+
+
+def evaluate_models(
+    models: Mapping[str, Runtime],
+    dataset: SegmentationDataset,
+    timed_at: tuple[int, int] | None = None,
+    *,
+    count_void: bool = False,
+    void_output: bool = False,
+    workers: int = 0,
+    progress: Progress = silent,
+) -> list[Row]:
+    """A row for each model: its scores on the data set, and its speed for images of ``timed_at`` (H, W).
+
+    Args:
+        count_void, void_output: see `segkd.evaluation.scores.ConfusionMatrix`.
+        workers: processes that read images; one is enough, so more are as one.
+    """
+    check_fit(models, dataset, void_output)
+    rows = []
+    for name, runtime in models.items():
+        scores = score_model(
+            runtime, dataset, count_void=count_void, void_output=void_output, workers=workers,
+            progress=partial(progress, f"scoring {name}"),
+        )  # fmt: skip
+        rows.append({"name": name, **scores.as_dict(dataset.class_names)})
+    if timed_at is not None:
+        for row, timed in zip(rows, time_models(models, timed_at, progress=progress), strict=True):
+            row |= timed
+    return rows
+
+
+def score_model(
+    runtime: Runtime,
+    dataset: SegmentationDataset,
+    *,
+    count_void: bool = False,
+    void_output: bool = False,
+    workers: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+) -> Scores:
+    """Scores of one model over the whole data set; ``progress`` is called with the images done and their number."""
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress is not None:
+            progress(done, len(dataset))
+
+    with closing(eval_loader(dataset, batch_size=1, workers=min(workers, 1))) as batches:
+        return evaluate(
+            runtime.predict, batches, dataset.num_classes, advance, count_void=count_void, void_output=void_output
+        )
+
+
+def image_size(dataset: SegmentationDataset) -> tuple[int, int]:
+    """(H, W) of the first image."""
+    height, width = dataset[0].label.shape
+    return int(height), int(width)
+
+
+def check_fit(models: Mapping[str, Runtime], dataset: SegmentationDataset, void_output: bool = False) -> None:
+    """Refuse, before the long work, a model of other classes than the data set's, or an ONNX file of another size."""
+    own, data = image_size(dataset), type(dataset).__name__
+    for name, runtime in models.items():
+        if runtime.num_classes != dataset.num_classes + void_output:
+            has = f"{dataset.num_classes}{' and void' if void_output else ''}"
+            raise UserError(f"{name} predicts {runtime.num_classes} classes, but {data} has {has}")
+        if runtime.size not in (None, own) and not runtime.resize:
+            raise UserError(
+                f"{name} takes images of {size_text(runtime.size)} (HxW), but those of {data} are {size_text(own)}; "
+                f"export one with --size {size_text(own)}, or add --resize"
+            )
+
+
+def common_size(models: Mapping[str, Runtime], asked: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """The one size (H, W) at which all can be timed: as asked, else the ONNX files'; None where any will do."""
+    fixed = {name: model.size for name, model in models.items() if model.size is not None}
+    size = asked or next(iter(fixed.values()), None)
+    for name, own in fixed.items():
+        if own != size:
+            raise UserError(
+                f"{name} takes images of {size_text(own)} (HxW), not {size_text(size)}: export one for that size"
+            )
+    return size
+
+
+def size_text(size: Sequence[int] | None) -> str:
+    """A size (H, W) as ``HxW``."""
+    return "x".join(map(str, size or ()))
+
+
+def time_models(
+    models: Mapping[str, Runtime],
+    size: tuple[int, int],
+    batch: int = 1,
+    repeats: int = 30,
+    progress: Progress = silent,
+) -> list[Row]:
+    """A row for each model: latency (taken in turns), cost and peak memory for images (batch, 3, H, W)."""
+    image = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    runs = {name: partial(runtime.predict, image) for name, runtime in models.items()}
+    progress("timing", 0, None)
+    latencies = compare_latency(runs, warmup=5, repeats=repeats, batch=batch)
+    rows = []
+    for name, runtime in models.items():
+        rows.append({"name": name, **_speed(runtime, latencies[name], image)})
+        twin = _torch_twin(runtime, models, size)
+        if twin is not None:
+            rows[-1] |= cost(twin.network, size)
+    return rows
+
+
+def _speed(runtime: Runtime, latency: Latency, image: Tensor) -> Row:
+    return {
+        "latency_ms": latency.median_ms,
+        "latency_iqr_ms": latency.iqr_ms,
+        "latency_p90_ms": latency.p90_ms,
+        "fps": latency.fps,
+        "file_bytes": runtime.file_size,
+        "peak_memory_mib": measure_memory(partial(_afresh, runtime, image), runtime.device).mib,
+        "runtime": runtime.name,
+        "size": list(runtime.size or image.shape[-2:]),
+    }
+
+
+def _torch_twin(runtime: Runtime, models: Mapping[str, Runtime], size: tuple[int, int]) -> TorchRuntime | None:
+    """Where parameters and MACs can be counted: an ONNX file has those of its network, if that is compared too."""
+    if isinstance(runtime, TorchRuntime):
+        return runtime
+    twins = (m for m in models.values() if isinstance(m, TorchRuntime))
+    name = runtime.metadata.get("network")
+    return next((t for t in twins if runtime.size == size and type(t.network).__name__ == name), None)
+
+
+def _afresh(runtime: Runtime, image: Tensor) -> None:
+    """Load and predict once: memory kept from earlier calls would not be seen."""
+    if isinstance(runtime, OnnxRuntime):
+        threads = runtime.session.get_session_options().intra_op_num_threads
+        OnnxRuntime(runtime.path, threads, runtime.resize).predict(image)
+    else:
+        copy.deepcopy(runtime).predict(image)
+
+
+def cost(network: nn.Module, size: tuple[int, int]) -> Row:
+    """Parameters, and MACs of one image of that size."""
+    on_cpu = copy.deepcopy(network).cpu().float()
+    return {"parameters": count_parameters(network), "macs": count_macs(on_cpu, size)}

@@ -1,0 +1,110 @@
+"""Every network with what it costs and what was published of it, and one network stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from segkd.models import catalogue as known
+from segkd.workbench import Progress, Row, silent
+
+if TYPE_CHECKING:  # torch is imported where a network is built: most lists are read from the shipped table
+    from segkd.inspection import LayerInfo
+    from segkd.models import Network
+
+SIZES = ((512, 1024), (1024, 2048))
+
+
+def describe_networks(num_classes: int, progress: Progress = silent) -> list[Row]:
+    """A row for each network: of the shipped table, or counted where that has none (half a second or more each)."""
+    entries, table = known.catalogue(), known.counted(num_classes)
+    rows = []
+    for label, entry in entries.items():
+        rows.append(table.get(label) or describe_network(label, entry, num_classes))
+        progress("counting", len(rows), len(entries))
+    return rows
+
+
+def describe_network(label: str, entry: known.Entry, num_classes: int) -> Row:
+    """The row of one network, counted on the meta device: parameters, MACs, taps, published results."""
+    import torch
+
+    from segkd.evaluation.speed import count_macs, count_parameters
+
+    network = entry.on_meta(num_classes)
+    with torch.device("meta"):
+        macs = {f"{h}x{w}": count_macs(network, (h, w)) for h, w in SIZES}
+    return {
+        "name": label,
+        "kind": entry.kind,
+        "parameters": count_parameters(network),
+        "macs": macs,
+        "taps": [info._asdict() for info in network.feature_info],
+        "paper": network.paper,
+        "results": [result._asdict() for result in network.results],
+    }
+
+
+def configs_of(labels: Iterable[str]) -> dict[str, list[str]]:
+    """label -> the shipped configs that train this network (alone or taught)."""
+    from segkd.models import NETWORKS
+    from segkd.training.configfile import load_config, shipped, textual
+
+    entries = {label: known.entry(label) for label in labels}
+    found: dict[str, list[str]] = {label: [] for label in entries}
+    for name in shipped():
+        model = load_config(name)["model"]
+        network = dict(model.get("student") or model["network"])
+        kind = NETWORKS.resolve(network.pop("type"))
+        default = {key: parameter.default for key, parameter in signature(kind).parameters.items()}
+        same = {label: entry.options for label, entry in entries.items() if NETWORKS.get(entry.name) is kind}
+        tells_apart = {key for options in same.values() for key in options}
+        given = {key: str(textual(network.get(key, default.get(key)))).lower() for key in tells_apart}
+        for label, options in same.items():
+            if given == {key: str(options.get(key, default.get(key))).lower() for key in tells_apart}:
+                found[label].append(name)
+    return found
+
+
+class Stages(NamedTuple):
+    """One network: its paper, its published results, its parameters, and a row for each stage."""
+
+    paper: str
+    results: list[dict[str, Any]]
+    parameters: int
+    stages: list[Row]
+
+
+def network_stages(label: str, num_classes: int, size: tuple[int, int]) -> Stages:
+    """A network drawn for images of ``size`` (H, W): its children that give maps, as they finish, and every tap."""
+    import torch
+
+    from segkd.evaluation.speed import count_parameters
+    from segkd.inspection import describe_layers
+    from segkd.segmentor import probe_input
+
+    network = known.entry(label).on_meta(num_classes)
+    with torch.device("meta"):
+        layers = describe_layers(network, probe_input(network, size))
+    results = [result._asdict() for result in network.results]
+    return Stages(network.paper, results, count_parameters(network), _stages(network, layers))
+
+
+def _stages(network: Network, layers: list[LayerInfo]) -> list[Row]:
+    from segkd.evaluation.speed import count_parameters
+
+    taps = {info.path: info.stride for info in network.feature_info}
+    maps = [x for x in layers if len(x.shape) == 4 and x.shape[1]]  # smp has children that give empty ones
+    shown = [x for x in maps if x.path in taps or (x.path.count(".") == 0 and x.path not in ("", "preprocess"))]
+    return [
+        {
+            "path": x.path,
+            "type": x.type,
+            "parameters": count_parameters(network.get_submodule(x.path.partition("#")[0].partition(":")[0])),
+            "stride": "" if x.stride is None else f"{taps.get(x.path, x.stride):g}",
+            "shape": x.shape,
+            "tap": "*" if x.path in taps else "",
+        }
+        for x in shown
+    ]

@@ -1,0 +1,97 @@
+"""Runs and configs opened, and what they name: the student with its weights, the teacher, files to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segkd.deploy.runtimes import Runtime, TorchRuntime, load_runtime
+from segkd.distiller import build_teacher
+from segkd.errors import UserError
+from segkd.files import existing_file, named
+from segkd.models import Network, load_weights
+from segkd.training.build import build_student
+from segkd.training.configfile import config_root, find_config, load_config
+from segkd.training.state import BEST, LAST, STATE
+
+UNTRAINED = "student, untrained"
+
+
+def open_run(source: str | Path, data: str | Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The config of a run folder, of a config file or of a shipped name, with ``key.sub=value`` overrides.
+
+    Args:
+        data: root folder of the data set, in place of the config's.
+    """
+    root = [] if data is None else [f"data.dataset.root={str(data)!r}"]
+    return load_config(source, [*root, *overrides])
+
+
+def default_folder(source: str | Path) -> Path:
+    """Where a run goes unless told otherwise: ``work/<config name>``, or the run folder that gave the config."""
+    if Path(source).is_dir():
+        return Path(source)
+    path = find_config(str(source)).resolve()
+    root = config_root().resolve()
+    name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    return Path("work") / name.with_suffix("")
+
+
+def crop_size(cfg: Mapping[str, Any]) -> tuple[int, int]:
+    """The size (H, W) of the config's training crops."""
+    size = cfg["data"]["augment"].get("crop_size")
+    if size is None:
+        raise UserError("the config has no data.augment.crop_size; give the image size with --size HxW")
+    return int(size[0]), int(size[1])
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_student(cfg: Mapping[str, Any], weights: str | Path) -> Network:
+    """The config's student with the weights of a file, on the CPU."""
+    path = existing_file(weights, "weights file")
+    if path.name == STATE:
+        raise UserError(
+            f"{path} is a run's state, to resume from; the student's weights are {LAST} and {BEST} beside it"
+        )
+    network = build_student(cfg)
+    load_weights(network, path)
+    return network
+
+
+def open_model(cfg: Mapping[str, Any], file: str | Path, threads: int = 2, resize: bool = False) -> Runtime:
+    """An .onnx file as it is, or a student weights file (.pth) in the config's student.
+
+    Args:
+        threads: CPU threads.
+        resize: let an ONNX file take images of other sizes, resized.
+    """
+    path = existing_file(file)
+    if path.suffix == ".onnx":
+        return load_runtime(path, threads=threads, resize=resize)
+    if path.suffix not in (".pth", ".pt"):
+        raise UserError(f"{path} is neither weights (.pth) nor an ONNX file (.onnx)")
+    return TorchRuntime(load_student(cfg, path).to(default_device()), threads=threads)
+
+
+def open_models(
+    cfg: Mapping[str, Any], files: Sequence[str | Path], threads: int = 2, resize: bool = False
+) -> dict[str, Runtime]:
+    """Each file by the shortest name that tells it from the others; without any, the config's student as it begins."""
+    if not files:
+        return {UNTRAINED: TorchRuntime(build_student(cfg).to(default_device()), threads=threads)}
+    return {name: open_model(cfg, file, threads, resize) for name, file in named(files).items()}
+
+
+def open_teacher(cfg: Mapping[str, Any], threads: int = 2) -> Runtime:
+    """The teacher of a distillation's config, with its weights."""
+    teacher = cfg["model"].get("teacher")
+    if teacher is None:
+        raise UserError("the config has no teacher: it trains a network alone")
+    return TorchRuntime(build_teacher(teacher).to(default_device()), threads=threads)

@@ -1,0 +1,119 @@
+"""Ctrl-C and SIGTERM, sent to real processes: one line, the exit code of the signal, and nothing half-written."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_kit import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
+ENDLESS = ["bench", "students/synthetic/fast_scnn", "--size", "32x64", "--repeats", "1000000"]
+MOMENTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
+CODES = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks /proc what a process has caught")
+
+
+def start(*argv: object) -> subprocess.Popen[str]:
+    """The command in a process of its own, as soon as it knows what signals mean."""
+    command = [sys.executable, "-m", "segkd", *map(str, argv)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: catches(process.pid, signal.SIGTERM), process)
+    return process
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def catches(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+    return bool(mask >> (number - 1) & 1)
+
+
+@linux
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("number", list(CODES))
+def test_a_signal_in_the_first_second_is_one_line(number: signal.Signals, moment: float) -> None:
+    """While torch, mmengine and the like are imported; in whose midst an exception is lost, or comes out as another."""
+    process = start(*ENDLESS)
+    time.sleep(moment)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    code, said = CODES[number]
+    assert (process.returncode, err) == (code, f"segkd bench: {said}\n")
+    assert out == ""
+
+
+@linux
+@pytest.mark.parametrize("number", list(CODES))
+def test_a_signal_while_training_names_the_way_on(number: signal.Signals, tree: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    steps = ["--set", "schedule.steps=100000", "--set", "schedule.val_interval=2", "--set", "data.workers=1"]
+    process = start("train", "students/camvid/fast_scnn", "--data", tree, "--out", run, *TINY, *steps)
+    wait_for((run / "state.pth").exists, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    code, said = CODES[number]
+    assert (process.returncode, err) == (code, f"segkd train: {said}\n")
+    assert out.splitlines()[-1] == f"to go on: segkd train {run} --resume"
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+
+
+@linux
+def test_a_second_signal_does_no_harm() -> None:
+    process = start(*ENDLESS)
+    time.sleep(4)
+    for _ in range(20):
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "segkd bench: interrupted\n")
+
+
+@linux
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As under nohup, or for a job in the background of a script."""
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "os.execv(sys.executable, [sys.executable, '-m', 'segkd', *sys.argv[1:]])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *ENDLESS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: catches(process.pid, signal.SIGTERM), process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (143, "segkd bench: terminated\n")
+
+
+def test_the_handlers_of_the_calling_program_come_back() -> None:
+    from segkd.cli.main import main
+
+    def mine(number: int, frame: object) -> None:
+        raise AssertionError(number)
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        assert main(["--version"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert main(["--version"]) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is before
