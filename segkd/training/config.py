@@ -169,6 +169,9 @@ class Engine(Section):
     name = "engine"
     precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32", check=PRECISION)
     teacher_precision: str | None = key("the same, of the teachers; by default the student's", None, check=PRECISION)
+    shard_teacher: bool = key(
+        "share each teacher's weights out over the processes (FSDP2), for one too large for each", False, check=boolean
+    )
     compile: bool = key("torch.compile of the student and the teachers", False, check=boolean)
     ema: float | None = key(
         "decay of a moving average of the student's weights, which is scored and kept beside them", None, check=decay

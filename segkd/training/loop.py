@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import Loader
+from segkd.distiller import Distiller
 from segkd.models.base import Network
 from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
@@ -159,6 +160,9 @@ class Training(MMEngineNames):
             minimizer.begin(self.iter, self.max_iters)
         if self.cfg.engine.channels_last:
             to_channels_last(self.model)
+        if self.cfg.engine.shard_teacher and isinstance(self.model, Distiller):
+            for teacher in self.model.teachers.values():
+                processes.shard(teacher)
         if self.cfg.engine.ema:
             self.average = Average(self.model.student, self.cfg.engine.ema)
             if self.state is not None and self.state["average"] is not None:

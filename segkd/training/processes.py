@@ -20,6 +20,7 @@ from segkd.training.lifeline import Lifeline
 
 PATIENCE = timedelta(hours=2)  # of a process that waits for the others
 MEETING = timedelta(minutes=10)
+SHARED_FROM = 2**20  # weights of a block
 LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -169,6 +170,24 @@ def parallel_training(model: TrainingModel, steps: int) -> DistributedDataParall
     average_gradients(critics)
     resting = not all(bind.is_on(steps - 1) for bind in model.terms().values())
     return parallel(model, apart=critics, unused=resting)
+
+
+def shard(network: nn.Module) -> None:
+    """Share a frozen network out over the processes (FSDP2): each block of a million weights or more lies in parts,
+    and is gathered while it runs. In one process, nothing changes."""
+    from torch.distributed.fsdp import fully_shard  # these take a second to import
+    from torch.distributed.tensor import DTensor
+
+    if not joined():
+        return
+    for module in network.children():
+        if sum(weight.numel() for weight in module.parameters()) >= SHARED_FROM:
+            shard(module)
+            if not isinstance(module, nn.ModuleList | nn.ModuleDict):  # those only hold what runs
+                for weight in module.parameters():
+                    if not isinstance(weight.data, DTensor):
+                        weight.data = weight.data.contiguous()  # channels_last can't be shared out
+                fully_shard(module)
 
 
 @contextmanager
