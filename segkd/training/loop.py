@@ -99,6 +99,7 @@ class Training:
         if cfg.engine.threads:
             torch.set_num_threads(cfg.engine.threads)
         self.environment = environment(self.seed)
+        self.rank, self.world_size, self.device = processes.rank(), processes.world_size(), training_device()
         self.model = model if model is not None else build_model(cfg)
         check_first_stages(self.model)
         self.data: SegmentationDataset = build_dataset(cfg, "train")
@@ -132,6 +133,7 @@ class Training:
 
     def run_first_stages(self, report: Report | None) -> None:
         """Keep the config, then run the trainings that come before the main one."""
+        self.hooks.call("before_first_stages", self)
         if processes.is_main():
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
