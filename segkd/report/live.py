@@ -120,7 +120,7 @@ class Live:
         if not seconds:
             return []
         every, last = training.interval, training.max_iters
-        validations = math.ceil(last / every) - step // every
+        validations = math.ceil(last / every) - (step - 1) // every
         left = (last - step) * seconds + validations * self.pace.pause_lasted
         images = training.cfg.data.batch_size / seconds
         return [f"{images:.3g} images/s", f"{timedelta(seconds=round(left))} left"]

@@ -27,6 +27,7 @@ from segkd.training.first_stage import Report, check_first_stages, run_first_sta
 from segkd.training.hooks import Hooks, build_hooks
 from segkd.training.log import LOG, Means, append, logger, trim_log
 from segkd.training.optim import STUDENT, build_minimizers
+from segkd.training.pictures import Curves, ValImages
 from segkd.training.precision import Precision, to_channels_last, training_device
 from segkd.training.rates import Rates
 from segkd.training.state import BEST, LAST, STATE, load_state, run_folder, save_atomically, save_student
@@ -117,7 +118,7 @@ class Training:
         check_banks(self.model, len(self.data))
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
-        self.hooks = Hooks([*build_hooks(cfg.hooks), *hooks])
+        self.hooks = Hooks([*build_hooks(cfg.hooks), *self.own_hooks(), *hooks])
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
         self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
@@ -126,6 +127,11 @@ class Training:
         self.finite, self.means = FiniteLoss(), Means()
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
         self.logger = logger(self.write, lambda: self.iter)
+
+    def own_hooks(self) -> list[Any]:
+        """What shows the training in its folder; one process does."""
+        count = self.cfg.engine.val_images
+        return [*([ValImages(count)] if count else []), Curves()] if processes.is_main() else []
 
     def open_folder(self) -> AbstractContextManager[None]:
         """The run folder, made and cleaned up by one process."""

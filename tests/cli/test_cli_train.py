@@ -40,7 +40,8 @@ def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert f"{metrics['val_last']['mIoU']:.2f} at the last step" in result.out
     assert set(metrics["val_last"]) == {"mIoU", "mAcc", "aAcc"}
-    kept = {"config.py", "log.jsonl", "metrics.json", "state.pth", "student_best.pth", "student_last.pth"}
+    kept = {"config.py", "curves.png", "log.jsonl", "metrics.json", "state.pth", "student_best.pth", "student_last.pth"}
+    kept |= {"val_images"}
     assert {p.name for p in folder.iterdir()} == kept
 
 
