@@ -11,6 +11,7 @@ from typing import Any
 
 from segkd.cli.common import add_config_arguments, console, default_run, load, say
 from segkd.cli.paths import writable_folder
+from segkd.training.config import LOGGERS
 
 
 def add(subparsers: Any) -> None:
@@ -21,6 +22,7 @@ def add(subparsers: Any) -> None:
         "--out", type=writable_folder, metavar="RUN", help="run folder (default: work/ and the config's name)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last state")
+    parser.add_argument("--logger", choices=LOGGERS, help="log there, too (engine.logger): losses, scores, val images")
     parser.set_defaults(run=run)
 
 
@@ -28,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     """Train, and print the validation scores."""
     from segkd.training.processes import is_main
 
+    args.overrides += [f"engine.logger={args.logger}"] if args.logger else []
     cfg = load(args)
     folder = args.out or writable_folder(default_run(args.config))
     if args.resume and is_main():

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from segkd.arguments import flag, number, whole
 from segkd.errors import UserError, nearest
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
 
 
@@ -33,6 +34,17 @@ def integer(least: int, most: int | None = None) -> Check:
 def boolean(value: Any, name: str) -> bool:
     """A check for True or False."""
     return flag(value, name, "config")
+
+
+def one_of(*names: str) -> Check:
+    """A check for one of some names."""
+
+    def check(value: Any, name: str) -> str:
+        if value not in names:
+            raise UserError(f"config: {name} must be one of {', '.join(names)}, got {value!r}")
+        return str(value)
+
+    return check
 
 
 def dictionary(value: Any, name: str) -> Any:
@@ -164,6 +176,11 @@ class Engine(Section):
     )
     val_images: int = key(
         "drawn at each validation beside truth and prediction; 0: none", 4, unit="images", check=integer(0)
+    )
+    logger: str | None = key(
+        "tensorboard, wandb or mlflow: gets the log and the drawn validation images too; in the run's folder vis/",
+        None,
+        check=one_of(*LOGGERS),
     )
     best: str = key("the score that chooses the best weights; the larger, the better", "mIoU")
 

@@ -11,7 +11,7 @@ from segkd.registry import build
 POINTS = (
     "before_first_stages", "before_run", "before_train", "before_train_epoch", "before_train_iter", "after_train_iter",
     "before_val", "before_val_epoch", "before_val_iter", "after_val_iter", "after_val_epoch", "after_val",
-    "after_train_epoch", "after_train", "after_run",
+    "after_train_epoch", "after_train", "after_run", "after_log",
 )  # fmt: skip
 PRIORITIES = dict(
     HIGHEST=0, VERY_HIGH=10, HIGH=30, ABOVE_NORMAL=40, NORMAL=50, BELOW_NORMAL=60, LOW=70, VERY_LOW=90, LOWEST=100
@@ -34,6 +34,12 @@ class Hooks:
             method = getattr(hook, point, None)
             if method is not None:
                 method(training, **arguments)
+
+    def close(self) -> None:
+        """Close every hook that can be closed, however the training ended."""
+        for hook in self.hooks:
+            if callable(close := getattr(hook, "close", None)):
+                close()
 
 
 def _priority(value: Any) -> int:

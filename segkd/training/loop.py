@@ -26,8 +26,8 @@ from segkd.training.environment import environment
 from segkd.training.first_stage import Report, check_first_stages, run_first_stages
 from segkd.training.hooks import Hooks, build_hooks
 from segkd.training.log import LOG, Means, append, logger, trim_log
+from segkd.training.loggers import display_hooks
 from segkd.training.optim import STUDENT, build_minimizers
-from segkd.training.pictures import Curves, ValImages
 from segkd.training.precision import Precision, to_channels_last, training_device
 from segkd.training.rates import Rates
 from segkd.training.state import BEST, LAST, STATE, load_state, run_folder, save_atomically, save_student
@@ -64,7 +64,8 @@ def train(
     """
     with processes.process_group():
         training = Training(cfg, Path(run), resume, hooks, model)
-        with training.open_folder(), closing(training.loaders["train"]), closing(training.loaders["val"]):
+        loaders = training.loaders
+        with training.open_folder(), closing(training.hooks), closing(loaders["train"]), closing(loaders["val"]):
             training.run_first_stages(on_first_stage)
             training.make_ready()
             training.run_steps()
@@ -118,7 +119,7 @@ class Training:
         check_banks(self.model, len(self.data))
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
-        self.hooks = Hooks([*build_hooks(cfg.hooks), *self.own_hooks(), *hooks])
+        self.hooks = Hooks([*build_hooks(cfg.hooks), *display_hooks(cfg), *hooks])
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
         self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
@@ -128,22 +129,17 @@ class Training:
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
         self.logger = logger(self.write, lambda: self.iter)
 
-    def own_hooks(self) -> list[Any]:
-        """What shows the training in its folder; one process does."""
-        count = self.cfg.engine.val_images
-        return [*([ValImages(count)] if count else []), Curves()] if processes.is_main() else []
-
     def open_folder(self) -> AbstractContextManager[None]:
         """The run folder, made and cleaned up by one process."""
         return run_folder(self.folder, self.resume) if processes.is_main() else nullcontext()
 
     def run_first_stages(self, report: Report | None) -> None:
         """Keep the config, then run the trainings that come before the main one."""
-        self.hooks.call("before_first_stages", self)
         if processes.is_main():
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
                 trim_log(self.folder, self.iter)
+        self.hooks.call("before_first_stages", self)
         done = self.state is not None
         run_first_stages(self.cfg, self.folder, self.model, self.data, report, self.resume, done)
 
@@ -276,6 +272,7 @@ class Training:
         """Append a line to the log."""
         if processes.is_main():
             append(self.folder / LOG, record)
+            self.hooks.call("after_log", self, record=record)
 
     @property
     def train_dataloader(self) -> Loader:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import multiprocessing
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from cli_kit import TINY, Run, loss_records
+from cli_kit import TINY, Refused, Run, loss_records
 
 from segkd.binding import Bind
 from segkd.cli.train import _term_warnings_as_lines
@@ -56,6 +57,13 @@ def test_a_run_goes_on_by_its_folder_alone_and_tells_what_changed(segkd: Run, tr
     assert "resuming with another model" not in result.out
     assert torch.load(run / "state.pth", weights_only=True)["step"] == 3
     assert [record["step"] for record in loss_records(run)] == [2, 3]
+
+
+def test_a_logger_is_an_option(refused: Refused, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert refused("train", CONFIG, "--data", tree, "--logger", "wandb", *TINY).endswith(
+        "engine.logger='wandb' needs a package that is not installed: pip install wandb"
+    )
 
 
 def test_a_term_that_teaches_nothing_is_told_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:
