@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from segkd.arguments import flag, number, whole
 from segkd.errors import UserError, nearest
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
 
 
@@ -183,6 +184,14 @@ class Engine(Section):
     log_interval: int = key("between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
         "between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
+    )
+    val_images: int = key(
+        "drawn at each validation beside truth and prediction; 0: none", 4, unit="images", check=integer(0)
+    )
+    logger: str | None = key(
+        "tensorboard, wandb or mlflow: gets the log and the drawn validation images too; in the run's folder vis/",
+        None,
+        check=one_of(*LOGGERS),
     )
     best: str = key("the score that chooses the best weights; the larger, the better", "mIoU")
 
