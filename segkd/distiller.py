@@ -29,11 +29,13 @@ class Distiller(TrainingModel):
     ``parameters()`` nor ``state_dict()``. A teacher whose binds are all off at a step does not run.
 
     Args:
-        student, teacher: configs of networks, or Networks. A teacher from a config needs ``weights``, a local
-            file, unless ``untrained_teacher`` says that noise is wanted.
+        student: config of a network, or a Network.
+        teacher: the same; from a config it needs ``weights``, a local file, unless ``untrained_teacher`` says that
+            noise is wanted.
         teachers: instead of ``teacher``, ``{name: config}``; each bind then says ``of=name`` or ``of="average"``.
         binds: ``{name: dict(student=path, teacher=path, loss=..., connector=..., weight=...)}``, see ``Bind``.
-        supervision: see ``segkd.supervision.Supervision``.
+        supervision: ``{name: dict(tap=..., head=..., loss=..., weight=...)}``, see ``segkd.supervision.Supervision``;
+            default cross entropy on the logits.
         probe_size: (H, W) of the probe that finds the shapes at the taps.
         untrained_teacher: accept a teacher without weights (tests only).
     """

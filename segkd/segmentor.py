@@ -144,7 +144,8 @@ class Segmentor(TrainingModel):
 
     Args:
         network: config of a network, or a Network.
-        supervision: see ``segkd.supervision.Supervision``; default cross entropy on the logits.
+        supervision: ``{name: dict(tap=..., head=..., loss=..., weight=...)}``, see ``segkd.supervision.Supervision``;
+            default cross entropy on the logits.
         probe_size: (H, W) of the probe that finds the channels at the taps.
     """
 

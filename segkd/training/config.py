@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -102,13 +102,15 @@ class Data(Section):
     """Images and labels, and how they become batches."""
 
     name = "data"
-    dataset: Any = key("dict(type=..., root=...): the data set", check=dictionary)
-    augment: Any = key(
+    dataset: Mapping[str, Any] = key("dict(type=..., root=...): the data set", check=dictionary)
+    augment: Mapping[str, Any] = key(
         "dict(type=..., crop_size=(H, W)): what a training image and its label go through", check=dictionary
     )
-    train: Any = key("arguments of the training split, over those of `dataset`", None, check=dictionary)
-    val: Any = key("arguments of the validation split", None, check=dictionary)
-    test: Any = key("arguments of the test split", None, check=dictionary)
+    train: Mapping[str, Any] | None = key(
+        "arguments of the training split, over those of `dataset`", None, check=dictionary
+    )
+    val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=dictionary)
+    test: Mapping[str, Any] | None = key("arguments of the test split", None, check=dictionary)
     batch_size: int = key("of all processes together", 8, unit="images", check=integer(1))
     workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0))
 
@@ -118,13 +120,15 @@ class Optim(Section):
     """Optimisers."""
 
     name = "optim"
-    optimizer: Any = key("dict(type=..., lr=...): a class of torch's kind, or its name in torch.optim")
-    clip_grad: Any = key("dict(max_norm=...), and norm_type: the gradient's largest norm", None)
+    optimizer: Mapping[str, Any] = key("dict(type=..., lr=...): a class of torch's kind, or its name in torch.optim")
+    clip_grad: Mapping[str, Any] | None = key("dict(max_norm=...), and norm_type: the gradient's largest norm", None)
     accumulate: int = key("batches whose mean gradient makes one step", 1, unit="batches", check=integer(1))
-    paramwise: Any = key(
+    paramwise: Mapping[str, Any] | None = key(
         "factors of learning rate and weight decay by kind of parameter or by name (custom_keys)", None
     )
-    critic: Any = key("dict(type=..., lr=...): the optimiser of a loss's critic; Adam at 4e-4 by default", None)
+    critic: Mapping[str, Any] | None = key(
+        "dict(type=..., lr=...): the optimiser of a loss's critic; Adam at 4e-4 by default", None
+    )
 
 
 @dataclass(frozen=True)
@@ -138,14 +142,14 @@ class Schedule(Section):
         "between validations; by default an epoch, or the whole of `steps`", None, unit="steps", check=integer(1)
     )
     warmup: int = key("the learning rate rises from a hundredth", 0, unit="steps", check=integer(0))
-    policy: Any = key(
+    policy: str | Mapping[str, Any] = key(
         "poly, cosine, step, exponential, constant, or dict(type=...) of torch.optim.lr_scheduler", "poly"
     )
-    power: Any = key("of the policy poly; 0.9 by default", None)
-    min_lr: Any = key("learning rate at the end of poly and cosine; 0 by default", None)
-    milestones: Any = key("steps at which the policy step lowers the rate", None, unit="steps")
-    gamma: Any = key("factor of the policies step (0.1 by default) and exponential", None)
-    interval: Any = key("between two factors of the policy exponential; 1 by default", None, unit="steps")
+    power: float | None = key("of the policy poly; 0.9 by default", None)
+    min_lr: float | None = key("learning rate at the end of poly and cosine; 0 by default", None)
+    milestones: Sequence[int] | None = key("steps at which the policy step lowers the rate", None, unit="steps")
+    gamma: float | None = key("factor of the policies step (0.1 by default) and exponential", None)
+    interval: int | None = key("between two factors of the policy exponential; 1 by default", None, unit="steps")
 
 
 @dataclass(frozen=True)
@@ -172,17 +176,21 @@ SECTIONS: dict[str, type[Section]] = {"data": Data, "optim": Optim, "schedule": 
 class Config(Section):
     """All that makes a run."""
 
-    model: Any = key(
+    model: Mapping[str, Any] = key(
         "dict(type=Segmentor, network=..., ...) or dict(type=Distiller, student=..., teacher=..., binds=...)"
     )
-    data: Data = key("see data")
-    optim: Optim = key("see optim")
-    schedule: Schedule = key("see schedule")
-    engine: Engine = key("see engine", Engine())
-    metrics: Any = key("list of dict(type=...) with reset, update, compute; the mean IoU by default", None)
-    hooks: Any = key("list of dict(type=...): own code at points of the training, by mmengine's protocol", ())
+    data: Data = key("images and labels, and how they become batches")
+    optim: Optim = key("optimisers")
+    schedule: Schedule = key("how long, and how fast")
+    engine: Engine = key("how the machine works, what is logged and kept", Engine())
+    metrics: Sequence[Mapping[str, Any]] | None = key(
+        "list of dict(type=...) with reset, update, compute; the mean IoU by default", None
+    )
+    hooks: Sequence[Mapping[str, Any]] = key(
+        "list of dict(type=...): own code at points of the training, by mmengine's protocol", ()
+    )
     seed: int = key("of weights, order, augmentation, dropout and draws", 0, check=integer(0))
-    imports: Any = key("folders of the user's own modules", ())
+    imports: Sequence[str] = key("folders of the user's own modules", ())
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | Config) -> Config:

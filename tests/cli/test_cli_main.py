@@ -59,6 +59,14 @@ def test_an_error_of_the_system_is_one_line_too(segkd: Run, monkeypatch: pytest.
     assert (result.code, result.err) == (2, "segkd configs: error: work/run/state.pth: No space left on device\n")
 
 
+def test_configs_lists_the_keys_and_writes_their_page(segkd: Run, tmp_path: Path) -> None:
+    assert "  batch_size: int in images, default 8" in segkd("configs", "--keys").out
+    assert segkd("configs", "--keys", "--markdown", tmp_path / "keys.md").code == 0
+    assert "| `batch_size` | int | `8` | images |" in (tmp_path / "keys.md").read_text()
+    assert "add --keys" in segkd("configs", "--markdown", tmp_path / "none.md").err
+    assert not (tmp_path / "none.md").exists()
+
+
 def test_configs_lists_what_is_shipped(segkd: Run) -> None:
     result = segkd("configs")
     assert result.code == 0
