@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -48,7 +48,7 @@ def decay(value: Any, name: str) -> float:
 
 
 class Section:
-    """What all sections can do: be read from a mapping, and list their keys."""
+    """What all sections can do: be read from a mapping, and written as one."""
 
     name: ClassVar[str] = ""
 
@@ -77,12 +77,6 @@ class Section:
         found = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
         differing = {one.name for one in fields(self) if found[one.name] is not one.default}  # type: ignore[arg-type]
         return {k: v.to_dict() if isinstance(v, Section) else v for k, v in found.items() if k in differing}
-
-    @classmethod
-    def all_keys(cls) -> Iterator[tuple[str, Field[Any]]]:
-        """(full name, field) of every key."""
-        for one in fields(cls):  # type: ignore[arg-type]
-            yield cls._full(one.name), one
 
     @classmethod
     def _full(cls, name: str) -> str:
