@@ -18,7 +18,7 @@ class LayerInfo(NamedTuple):
         type: class name of the layer.
         calls: how often the layer runs in one forward pass.
         channels: channels of the output; None for a tensor without any (fewer than 2 axes).
-        stride: input height / output height, a whole number (below 1, its inverse); None unless (N, C, H, W).
+        stride: input height / output height, an integer (below 1, its inverse); None unless (N, C, H, W).
         shape: shape of the output.
     """
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import number, positive, whole
+from segkd.arguments import integer, number, positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     COMPARED,
@@ -44,7 +44,10 @@ class Cut(NamedTuple):
     def check(self) -> Cut:
         """The same as ints; a UserError unless they are whole, from 2 for the groups and from 1 for the sides."""
         return Cut(
-            *(whole(value, name, NAME, least) for name, value, least in zip(self._fields, self, (2, 1, 1), strict=True))
+            *(
+                integer(value, name, NAME, least)
+                for name, value, least in zip(self._fields, self, (2, 1, 1), strict=True)
+            )
         )
 
 

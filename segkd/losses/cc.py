@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from segkd.arguments import positive, whole
+from segkd.arguments import integer, positive
 from segkd.errors import UserError, nearest
 from segkd.losses.base import LOSSES, no_autocast, raise_precision
 from segkd.losses.gram import gram
@@ -67,7 +67,7 @@ def _coefficients(kernel: str, gamma: float, max_p: int) -> list[float]:
     if kernel == "bilinear":
         return [1.0]
     positive(gamma, "gamma", NAME)
-    orders = range(1, whole(max_p, "max_p", NAME) + 1)
+    orders = range(1, integer(max_p, "max_p", NAME) + 1)
     return [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in orders]
 
 

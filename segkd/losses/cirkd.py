@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import flag, positive, weights, whole
+from segkd.arguments import flag, integer, positive, weights
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -180,9 +180,9 @@ class CrossImageRelational(DistillationLoss):
             lambda_memory_pixel=lambda_memory_pixel,
             lambda_memory_region=lambda_memory_region,
         )
-        self.num_classes = whole(num_classes, "num_classes", NAME)
-        self.pool = None if pool is None else whole(pool, "pool", NAME)
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.num_classes = integer(num_classes, "num_classes", NAME)
+        self.pool = None if pool is None else integer(pool, "pool", NAME)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
         self.ignored_in_norm = flag(ignored_in_norm, "ignored_in_norm", NAME)
         self.temperature = positive(temperature, "temperature", NAME)
         self.contrast_temperature = positive(contrast_temperature, "contrast_temperature", NAME)
@@ -190,13 +190,13 @@ class CrossImageRelational(DistillationLoss):
         self.memories = {
             "pixel": Memory(
                 pixel_weight,
-                whole(pixel_memory_size, "pixel_memory_size", NAME),
-                whole(pixel_contrast_size, "pixel_contrast_size", NAME) // self.num_classes + 1,
+                integer(pixel_memory_size, "pixel_memory_size", NAME),
+                integer(pixel_contrast_size, "pixel_contrast_size", NAME) // self.num_classes + 1,
             ),
             "region": Memory(
                 region_weight,
-                whole(region_memory_size, "region_memory_size", NAME),
-                whole(region_contrast_size, "region_contrast_size", NAME) // self.num_classes + 1,
+                integer(region_memory_size, "region_memory_size", NAME),
+                integer(region_contrast_size, "region_contrast_size", NAME) // self.num_classes + 1,
             ),
         }
         self.memories = {name: memory for name, memory in self.memories.items() if memory.weight > 0}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from segkd.arguments import number, positive, whole
+from segkd.arguments import integer, number, positive
 from segkd.errors import UserError, nearest
 from segkd.losses.base import (
     LOSSES,
@@ -184,13 +184,13 @@ class ContrastiveRepresentation(DistillationLoss):
         if samples not in MODES:
             raise UserError(f"{NAME}: unknown samples {samples!r}; {nearest(samples, MODES)}")
         self.regions = samples == "regions"
-        self.n_data = whole(n_data, "n_data", NAME, least=1 if self.regions else 2)
-        self.num_classes = whole(num_classes, "num_classes", NAME, least=2 if self.regions else 1)
-        self.feat_dim, self.nce_k = whole(feat_dim, "feat_dim", NAME), whole(nce_k, "nce_k", NAME)
+        self.n_data = integer(n_data, "n_data", NAME, least=1 if self.regions else 2)
+        self.num_classes = integer(num_classes, "num_classes", NAME, least=2 if self.regions else 1)
+        self.feat_dim, self.nce_k = integer(feat_dim, "feat_dim", NAME), integer(nce_k, "nce_k", NAME)
         self.temperature = positive(temperature, "temperature", NAME)
         self.momentum = number(momentum, "momentum", NAME, least=0, below=1)
         self.slots = self.n_data * self.num_classes if self.regions else self.n_data
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
         self.student_embedding: nn.Linear | None = None
         self.teacher_embedding: nn.Linear | None = None
         self._sampler = Sampler("regions", num_classes=num_classes, ignore_index=ignore_index)

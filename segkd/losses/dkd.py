@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segkd.arguments import positive, weights, whole
+from segkd.arguments import integer, positive, weights
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -124,7 +124,7 @@ class DecoupledKD(DistillationLoss):
     ) -> None:
         super().__init__()
         self.alpha, self.beta = weights(NAME, alpha=alpha, beta=beta)
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
         self.temperature = positive(temperature, "temperature", NAME)
 
     def forward(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from segkd.arguments import whole
+from segkd.arguments import integer
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -176,8 +176,8 @@ class IntraClassVariation(DistillationLoss):
 
     def __init__(self, num_classes: int = 19, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
-        self.num_classes = whole(num_classes, "num_classes", NAME)
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.num_classes = integer(num_classes, "num_classes", NAME)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
 
     def forward(
         self,

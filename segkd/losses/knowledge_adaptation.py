@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import number, positive, weights, whole
+from segkd.arguments import integer, number, positive, weights
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -120,7 +120,7 @@ class KnowledgeAdaptation(DistillationLoss):
     ) -> None:
         super().__init__()
         self.k = positive(k, "k, the code's share of the teacher's channels,", NAME)
-        self.stride, self.p = whole(stride, "stride", NAME), number(p, "p", NAME, least=1)
+        self.stride, self.p = integer(stride, "stride", NAME), number(p, "p", NAME, least=1)
         self.lambda_adapt, self.lambda_affinity = weights(
             NAME, lambda_adapt=lambda_adapt, lambda_affinity=lambda_affinity
         )

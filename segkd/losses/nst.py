@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segkd.arguments import number, whole
+from segkd.arguments import integer, number
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -102,7 +102,7 @@ def _kernel_mean(products: Tensor, inverse_1: Tensor, inverse_2: Tensor, degree:
 
 
 def _check_kernel(degree: int, c: float) -> None:
-    whole(degree, "degree", NAME)
+    integer(degree, "degree", NAME)
     number(c, "c", NAME, least=0)
 
 

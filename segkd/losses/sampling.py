@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from segkd.arguments import whole
+from segkd.arguments import integer
 from segkd.errors import UserError, nearest
 from segkd.losses.base import no_autocast, raise_precision
 
@@ -53,9 +53,9 @@ class Sampler:
             raise UserError(f"unknown samples {mode!r}; {nearest(mode, MODES)}")
         if mode == "regions" and num_classes is None:
             raise UserError("samples of class regions need num_classes")
-        self.mode, self.count = mode, whole(count, "count", "samples")
-        self.num_classes = 0 if num_classes is None else whole(num_classes, "num_classes", "samples")
-        self.ignore_index = whole(ignore_index, "ignore_index", "samples", least=None)
+        self.mode, self.count = mode, integer(count, "count", "samples")
+        self.num_classes = 0 if num_classes is None else integer(num_classes, "num_classes", "samples")
+        self.ignore_index = integer(ignore_index, "ignore_index", "samples", least=None)
 
     def draw(self, shape: Sequence[int], seed: int, index: Sequence[int] | None = None) -> Tensor | None:
         """For pixels of maps (N, C, H, W), a random priority (N, H * W) of each; else None.
@@ -151,7 +151,7 @@ def class_members(
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by whole numbers; any change of one of them gives an unrelated stream."""
+    """A CPU generator seeded by integers; any change of one of them gives an unrelated stream."""
     state = 0
     for number in numbers:
         state = ((state ^ number) * _PRIME + 0xD1B54A32D192ED03) & (2**64 - 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import flag, positive, whole
+from segkd.arguments import flag, integer, positive
 from segkd.errors import UserError, nearest
 from segkd.losses.base import (
     LOSSES,
@@ -135,7 +135,7 @@ class Holistic(DistillationLoss):
         super().__init__()
         if kind not in KINDS:
             raise UserError(f"{NAME}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-        self.kind, self.conv_dim = kind, whole(conv_dim, "conv_dim", NAME)
+        self.kind, self.conv_dim = kind, integer(conv_dim, "conv_dim", NAME)
         self.conditional = flag(conditional, "conditional", NAME)
         self.lambda_gp = positive(lambda_gp, "lambda_gp", NAME)
         self.critic = None

@@ -84,7 +84,7 @@ def cell_of(pool: Pool, height: int, width: int) -> tuple[int, int]:
 
 
 def check_pool(pool: Any) -> tuple[str, float]:
-    """("scale", 0 < fraction <= 1) or ("kernel", whole number from 1), also as a list; else a UserError."""
+    """("scale", 0 < fraction <= 1) or ("kernel", integer from 1), also as a list; else a UserError."""
     if isinstance(pool, tuple | list) and len(pool) == 2:
         kind, size = pool
         number = isinstance(size, int | float) and not isinstance(size, bool)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import positive, whole
+from segkd.arguments import integer, positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     COMPARED,
@@ -113,7 +113,7 @@ class VID(DistillationLoss):
 
     def __init__(self, num_mid_channel: int | None = None, init_pred_var: float = 5.0, eps: float = 1e-5) -> None:
         super().__init__()
-        self.num_mid_channel = None if num_mid_channel is None else whole(num_mid_channel, "num_mid_channel", NAME)
+        self.num_mid_channel = None if num_mid_channel is None else integer(num_mid_channel, "num_mid_channel", NAME)
         self.init_pred_var = positive(init_pred_var, "init_pred_var", NAME)
         self.eps = positive(eps, "eps", NAME)
         if not self.init_pred_var > self.eps:

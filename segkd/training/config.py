@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
-from segkd.arguments import flag, number, whole
+from segkd import arguments
 from segkd.errors import UserError, nearest
 
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
@@ -22,7 +22,7 @@ def integer(least: int, most: int | None = None) -> Check:
     """A check for an integer in a range; one written as a float (1e3) becomes an int."""
 
     def check(value: Any, name: str) -> int:
-        found = whole(value, name, "config", least)
+        found = arguments.integer(value, name, "config", least)
         if most is not None and found > most:
             raise UserError(f"config: {name} must be {most} or less here, got {found}")
         return found
@@ -32,7 +32,7 @@ def integer(least: int, most: int | None = None) -> Check:
 
 def boolean(value: Any, name: str) -> bool:
     """A check for True or False."""
-    return flag(value, name, "config")
+    return arguments.flag(value, name, "config")
 
 
 def dictionary(value: Any, name: str) -> Any:
@@ -44,7 +44,7 @@ def dictionary(value: Any, name: str) -> Any:
 
 def decay(value: Any, name: str) -> float:
     """A check for the decay of a moving average."""
-    return number(value, name, "config", above=0, below=1)
+    return arguments.number(value, name, "config", above=0, below=1)
 
 
 class Section:

@@ -38,7 +38,7 @@ def test_help_of_every_command(segkd: Run) -> None:
         (["export", "x", "--weights", "y"], "--size"),
         (["export", "x", "--weights", "y", "--size", "360"], "'360' is no size"),
         (["export", "x", "--weights", "y", "--size", "16x640"], "32 or more"),
-        (["bench", "x", "--repeats", "0"], "'0' is no whole number"),
+        (["bench", "x", "--repeats", "0"], "'0' is no integer"),
         (["predict", "x", "--alpha", "2"], "'2' is no number in 0..1"),
         (["demo", "--size", "²x64"], "is no size"),
     ],

@@ -20,7 +20,7 @@ from segkd.training.loop import train
     [
         (dict(schedul=1), "sets schedul, which means nothing; did you mean 'schedule'"),
         (dict(schedule=dict(steps=4, warmpu=1)), "schedule.warmpu, which means nothing; did you mean 'warmup'"),
-        (dict(schedule=dict(steps=2.5)), "schedule.steps must be a whole number"),
+        (dict(schedule=dict(steps=2.5)), "schedule.steps must be an integer"),
         (dict(schedule=dict()), "no schedule.steps: give it, or schedule.epochs"),
         (dict(schedule=dict(steps=3, epochs=1)), "give it, or schedule.epochs, and not both"),
         (dict(engine=dict(threads=100_000)), "engine.threads must be [0-9]+ or less here, got 100000"),
