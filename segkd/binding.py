@@ -18,7 +18,7 @@ from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.losses.base import WithCritic, WithFirstStage
 from segkd.registry import construct
-from segkd.taps import TapPath, evaluating, read_taps
+from segkd.taps import TapPath, eval_mode, read_taps
 from segkd.weight_schedule import WeightSchedule
 
 SIZES = ("smaller", "student", "teacher")
@@ -94,7 +94,7 @@ class Bind(nn.Module):
             )
         self.connectors = nn.ModuleList()
         for number in range(len(self.student_paths)):
-            with drawn_apart(f"connector {number}"):
+            with own_rng(f"connector {number}"):
                 self.connectors.append(nn.Identity() if connector is None else CONNECTORS.build(connector))
         self.shapes: list[Meeting] = []
         #: root mean square of the teacher's features as they first entered the loss, where their scale matters
@@ -121,9 +121,9 @@ class Bind(nn.Module):
         pairs = [(at_student[s], at_teacher[t]) for s, t in zip(self.student_paths, self.teacher_paths, strict=True)]
         for number, (connector, (s, t)) in enumerate(zip(self.connectors, pairs, strict=True)):
             if isinstance(connector, Connector):
-                with drawn_apart(f"connector {number}"):
+                with own_rng(f"connector {number}"):
                     connector.prepare(tuple(s.shape), tuple(t.shape))
-        with evaluating(self.connectors), refusing("the connector cannot take the student's feature"):
+        with eval_mode(self.connectors), as_user_error("the connector cannot take the student's feature"):
             met = [self._meet(c(s), t) for c, (s, t) in zip(self.connectors, pairs, strict=True)]
         self.shapes = [
             Meeting(*paths, tuple(raw[0].shape), tuple(raw[1].shape), tuple(m[0].shape), tuple(m[1].shape))
@@ -132,7 +132,7 @@ class Bind(nn.Module):
         self._check_channels()
         made = averaged or self.teacher_scale != 1
         modules = [] if made else [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
-        with refusing(f"{type(self.loss).__name__} cannot be made for these features"):
+        with as_user_error(f"{type(self.loss).__name__} cannot be made for these features"):
             self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
 
     def forward(
@@ -275,7 +275,7 @@ class Meeting:
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
+def as_user_error(what: str) -> Iterator[None]:
     """Inside, what torch cannot compute or allocate is a UserError."""
     try:
         yield
@@ -284,7 +284,7 @@ def refusing(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def drawn_apart(name: str) -> Iterator[None]:
+def own_rng(name: str) -> Iterator[None]:
     """Inside, torch draws other numbers (on the CPU) for every name, and the same ones again from the same state.
 
     The state itself is left as it was, so that what is made afterwards does not depend on what is made here.

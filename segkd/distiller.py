@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from segkd.arguments import flag, part_name
-from segkd.binding import Bind, drawn_apart, one_or_all, resize_feature
+from segkd.binding import Bind, one_or_all, own_rng, resize_feature
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import construct
 from segkd.segmentor import PROBE_SIZE, TrainingModel, probe_input
 from segkd.supervision import Supervision
-from segkd.taps import evaluating, read_taps, tap
+from segkd.taps import eval_mode, read_taps, tap
 
 AVERAGE = "average"
 
@@ -65,7 +65,7 @@ class Distiller(TrainingModel):
         probes = {name: probe_input(network, probe_size) for name, network in self.teachers.items()}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
-            with drawn_apart(f"bind {name}"):
+            with own_rng(f"bind {name}"):
                 self.binds[name] = self._make_bind(name, cfg, student_probe, probes)
 
     @property
@@ -196,7 +196,7 @@ class Distiller(TrainingModel):
             with tap(self.student, bind.student_paths) as features:
                 self.student.predict(image)
             return bind.value(features, teacher, label, image, self.seed * 1_000_003 + step, index)
-        with torch.no_grad(), evaluating(self), tap(self.student, bind.student_paths) as features:
+        with torch.no_grad(), eval_mode(self), tap(self.student, bind.student_paths) as features:
             self.student.predict(image)
             teachers = bind.meet(features, teacher)[1]  # at the size at which the loss will get them
         return learner.first_stage_loss(one_or_all(teachers))

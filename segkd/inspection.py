@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from segkd.taps import Shapes, TapPath, evaluating, tensors_in
+from segkd.taps import Shapes, TapPath, eval_mode, tensors_in
 
 
 class LayerInfo(NamedTuple):
@@ -41,7 +41,7 @@ def describe_layers(model: nn.Module, x: Tensor) -> list[LayerInfo]:
     try:
         for path, module in model.named_modules():
             handles.append(module.register_forward_hook(_recorder(calls.setdefault(path, []))))
-        with evaluating(model):
+        with eval_mode(model):
             model(x)
     finally:
         for handle in handles:

@@ -120,7 +120,7 @@ def read_image(path: Path) -> Array:
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if bgr is None:
-        raise UserError(damage(path, "image"))
+        raise UserError(describe_damage(path, "image"))
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -133,7 +133,7 @@ def read_label(path: Path) -> Array:
         raise UserError(f"{path}: label has {depth}-bit pixels; {RIGHT_LABEL}")
     label = _palette_indices(data) if palette else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if label is None:
-        raise UserError(damage(path, "label"))
+        raise UserError(describe_damage(path, "label"))
     if label.ndim != 2:
         raise UserError(f"{path}: label has {label.shape[2]} channels (a colour picture?); {RIGHT_LABEL}")
     if label.dtype != np.uint8:
@@ -182,7 +182,7 @@ def _expected(name: str, others: Mapping[str, Path]) -> str:
     return repr(model.name.replace(Path(model_name).name, Path(name).name))
 
 
-def damage(path: Path, role: str) -> str:
+def describe_damage(path: Path, role: str) -> str:
     """The message for a file that cannot be decoded."""
     return f"{path}: cannot be read as {role} file; it is damaged or cut short, fetch it again"
 
@@ -194,7 +194,7 @@ def _read_bytes(path: Path, role: str) -> bytes:
     except OSError as error:
         raise UserError(f"{path}: the {role} cannot be read ({error.strerror})") from error
     if not data or _truncated(data):  # checked before decoding: the decoders would print warnings of their own
-        raise UserError(damage(path, role))
+        raise UserError(describe_damage(path, role))
     return data
 
 

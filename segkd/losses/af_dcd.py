@@ -17,12 +17,12 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.mgd import generation_block
@@ -107,7 +107,7 @@ def check_features(student: Tensor, teacher: Tensor, groups: int) -> None:
 
 def _cells(x: Tensor, sides: tuple[int, int], mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """(N, C, H, W) -> max-pooled cells (N, C, h, w), 0 where no pixel is valid; and which have one (N, h, w)."""
-    x = raise_precision(x)
+    x = upcast(x)
     if mask is None:
         mask = x.new_ones(x.shape[0], *x.shape[2:], dtype=torch.bool)
     else:
@@ -222,7 +222,7 @@ class DenseContrastive(DistillationLoss):
         hidden = draw.to(s.device) > 1 - self.mask_ratio
         valid = valid_mask(valid, (n, h, w), NAME)
         with no_autocast(s):
-            s, t = (for_part(self.generation, x) for x in (s, t))
+            s, t = (cast_to_part(self.generation, x) for x in (s, t))
             made = self.generation(s.masked_fill(hidden if valid is None else hidden | ~valid[:, None], 0))
             error = (made - t).square()
             if valid is None:

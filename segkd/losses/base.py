@@ -112,14 +112,14 @@ def single(features: Tensors, name: str) -> Tensor:
     return features[0]
 
 
-def raise_precision(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """``x`` in at least float32: half and bfloat16 are raised, float64 stays (the design's precision rule)."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def for_part(part: nn.Module, x: Tensor) -> Tensor:
+def cast_to_part(part: nn.Module, x: Tensor) -> Tensor:
     """``x`` in the precision of the part's parameters: of a loss's own network, which float64 inputs may meet too."""
-    return raise_precision(x).to(next(part.parameters()).dtype)
+    return upcast(x).to(next(part.parameters()).dtype)
 
 
 def no_autocast(x: Tensor) -> torch.autocast:

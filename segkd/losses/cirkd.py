@@ -16,11 +16,11 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.cirkd_head import ProjectionHead
@@ -57,7 +57,7 @@ def minibatch_pixel(
     valid = valid_mask(valid, (n, h, w), NAME)
     cell = pool or (AUTOMATIC_POOL[0] if min(h, w) >= AUTOMATIC_POOL[1] else 1)
     with no_autocast(student):
-        (s, counted), (t, _) = (_pooled(raise_precision(x), valid, cell) for x in (student, teacher.detach()))
+        (s, counted), (t, _) = (_pooled(upcast(x), valid, cell) for x in (student, teacher.detach()))
         sizes = gather_rows(counted.flatten(1).sum(1))
         total = relation_kl(unit(s[counted]), unit(t[counted]), None, sizes.tolist(), temperature)
         return mean_over(total, counted.sum()) / (sizes > 0).sum().clamp_min(1)
@@ -78,7 +78,7 @@ def memory_contrast(
         A scalar; the pixels of all processes count alike.
     """
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         scaled = contrast_temperature * kd_temperature
         total = relation_kl(s, t, memory.to(s.dtype), [memory.shape[0]], scaled)
         return kd_temperature**2 * mean_over(total, torch.tensor(s.shape[0], device=s.device))
@@ -265,8 +265,8 @@ class CrossImageRelational(DistillationLoss):
         assert counted is not None
         if valid is not None:
             counted = counted & valid.bool()
-        s = unit(self.head.rows(for_part(self.head, student), counted, self.ignored_in_norm), NOISE)
-        t = unit(for_part(self.head, teacher).permute(0, 2, 3, 1)[counted])
+        s = unit(self.head.rows(cast_to_part(self.head, student), counted, self.ignored_in_norm), NOISE)
+        t = unit(cast_to_part(self.head, teacher).permute(0, 2, 3, 1)[counted])
         terms = []
         for name, memory in self.memories.items():
             entries = self._queue(name).pick(draw.slots[name], memory.entries)

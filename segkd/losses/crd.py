@@ -17,11 +17,11 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.gram import gram
@@ -249,7 +249,7 @@ class ContrastiveRepresentation(DistillationLoss):
         with no_autocast(s):
             rows_s, rows_t, place, classes = self._samples(s, t, label, valid)
             pairs = (self.student_embedding, rows_s), (self.teacher_embedding, rows_t)
-            v_s, v_t = (_embed(layer, for_part(layer, rows)) for layer, rows in pairs)
+            v_s, v_t = (_embed(layer, cast_to_part(layer, rows)) for layer, rows in pairs)
             own = index[place] * self.num_classes + classes if self.regions else index[place]
             choice = Choice(own, place, draw, self.num_classes if self.regions else None)
             sides = [(v, bank.to(v.dtype)) for v, bank in ((v_s, self.teacher_bank), (v_t, self.student_bank))]
@@ -270,7 +270,7 @@ class ContrastiveRepresentation(DistillationLoss):
         if not self.regions:
             counted = student.new_ones(student.shape[0], 1) if valid is None else valid.reshape(valid.shape[0], -1)
             place = counted.any(1).nonzero()[:, 0]
-            rows = [_mean(raise_precision(x), valid)[place] for x in (student, teacher)]
+            rows = [_mean(upcast(x), valid)[place] for x in (student, teacher)]
             return rows[0], rows[1], place, torch.zeros_like(place)
         if label is None:
             raise UserError(f"{NAME} of class regions needs the labels; or take samples='batch'")

@@ -17,9 +17,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.sampling import gather_rows
@@ -78,7 +78,7 @@ def stronger_teacher(
 
 def _log_softmax(logits: Tensor, temperature: float, mask: Tensor | None) -> Tensor:
     """(N, K, ...) -> (N, K, P) over the classes; uniform at pixels that do not count, even for inf or NaN."""
-    x = raise_precision(logits).reshape(*logits.shape[:2], -1)
+    x = upcast(logits).reshape(*logits.shape[:2], -1)
     return F.log_softmax((x if mask is None else x.masked_fill(~mask, 0)) / temperature, dim=1)
 
 

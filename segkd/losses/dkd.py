@@ -17,9 +17,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.sampling import IGNORE_INDEX, labelled
@@ -65,7 +65,7 @@ def decoupled_kd(
     counted = counted_pixels(student, label, ignore_index, valid)
     with no_autocast(student):
         # equal logits at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
-        s, t = (raise_precision(x).masked_fill(~counted[:, None], 0) for x in (student, teacher.detach()))
+        s, t = (upcast(x).masked_fill(~counted[:, None], 0) for x in (student, teacher.detach()))
         target = label.masked_fill(~counted, 0)[:, None]
         binary_s, others_s = _decoupled(s / temperature, target)
         binary_t, others_t = _decoupled(t / temperature, target)

@@ -14,12 +14,12 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -65,7 +65,7 @@ def factor_transfer(student: Tensor, teacher: Tensor, p: float = 1.0, valid: Ten
 
 def _unit_size(factor: Tensor, size: Tensor, mask: Tensor | None) -> Tensor:
     """(N, C, H, W) -> (N, C * H * W) of root mean square 1 over the valid positions, 0 at the others."""
-    x = raise_precision(factor)
+    x = upcast(factor)
     x = (x if mask is None else x.masked_fill(~mask[:, None], 0)).flatten(1)
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / (length / size.to(x.dtype).sqrt()).clamp_min(EPS)
@@ -165,7 +165,7 @@ class FactorTransfer(DistillationLoss):
         paraphraser, _ = self._parts()
         feature = single(teacher, NAME).detach()
         with no_autocast(feature):
-            x = for_part(paraphraser, feature)
+            x = cast_to_part(paraphraser, feature)
             loss: Tensor = (paraphraser(x) - x).square().mean()
             return loss
 
@@ -187,7 +187,7 @@ class FactorTransfer(DistillationLoss):
             raise UserError(f"{NAME} takes features (N, C, H, W) of one N, H and W, got {shapes} (a bind resizes)")
         mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
         with no_autocast(s):
-            s, t = for_part(translator, s), for_part(paraphraser, t)
+            s, t = cast_to_part(translator, s), cast_to_part(paraphraser, t)
             if mask is not None:
                 s, t = s.masked_fill(~mask[:, None], 0), t.masked_fill(~mask[:, None], 0)
             with torch.no_grad():

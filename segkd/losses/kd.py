@@ -17,9 +17,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -47,7 +47,7 @@ def pixelwise_kd(student: Tensor, teacher: Tensor, temperature: float = 1.0, val
     positions = (student.shape[0], *student.shape[2:])
     valid = valid_mask(valid, positions, NAME)
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         if valid is not None:
             # equal (uniform) distributions at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
             s, t = s.masked_fill(~valid[:, None], 0), t.masked_fill(~valid[:, None], 0)

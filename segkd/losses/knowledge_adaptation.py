@@ -16,7 +16,7 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     no_autocast,
     single,
     valid_mask,
@@ -155,7 +155,7 @@ class KnowledgeAdaptation(DistillationLoss):
         autoencoder = self._parts()[0]
         feature = single(teacher, NAME).detach()
         with no_autocast(feature):
-            x = for_part(autoencoder, feature)
+            x = cast_to_part(autoencoder, feature)
             code, made = autoencoder(x)
             loss: Tensor = ((x - made).square().sum() + SPARSITY * code.abs().sum()) / x.numel()
             return loss
@@ -178,7 +178,7 @@ class KnowledgeAdaptation(DistillationLoss):
             raise UserError(f"{NAME} takes features (N, C, H, W) of one N, H and W, got {shapes} (a bind resizes)")
         mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
         with no_autocast(s):
-            s, t = for_part(feature_adapter, s), for_part(autoencoder, t)
+            s, t = cast_to_part(feature_adapter, s), cast_to_part(autoencoder, t)
             if mask is not None:
                 s, t = s.masked_fill(~mask[:, None], 0), t.masked_fill(~mask[:, None], 0)
                 mask = F.max_pool2d(mask[:, None].float(), self.stride, ceil_mode=True)[:, 0] > 0

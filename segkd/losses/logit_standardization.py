@@ -15,9 +15,9 @@ from segkd.losses.base import (
     DistillationLoss,
     Tensors,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.dkd import DecoupledKD, counted_pixels
@@ -42,7 +42,7 @@ def standardize(logits: Tensor) -> Tensor:
         deviation of 1e-4, and for K = 1.
     """
     with no_autocast(logits):
-        x = raise_precision(logits)
+        x = upcast(logits)
         classes = x.shape[1]
         size = x.detach().square().sum(1, keepdim=True)
         x = x - x.mean(1, keepdim=True)

@@ -17,9 +17,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.sampling import generator as random_generator
@@ -54,7 +54,7 @@ def masked_generative(
         raise UserError(f"{NAME}: the draw is {tuple(hidden.shape)}, the student's positions are {(n, 1, h, w)}")
     valid = valid_mask(valid, (n, h, w), NAME)
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         parameter = next(generation.parameters(), None)
         s = s if parameter is None else s.to(parameter.dtype)
         if valid is None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from segkd.arguments import integer
 from segkd.errors import UserError, nearest
-from segkd.losses.base import no_autocast, raise_precision
+from segkd.losses.base import no_autocast, upcast
 
 MODES = ("pixels", "regions", "batch")
 IGNORE_INDEX = 255
@@ -90,7 +90,7 @@ class Sampler:
                 f'samples="batch"; got {shapes}'
             )
         with no_autocast(student):
-            student, teacher = raise_precision(student), raise_precision(teacher.detach())
+            student, teacher = upcast(student), upcast(teacher.detach())
             if self.mode == "batch":
                 image = torch.arange(student.shape[0], device=student.device)
                 unlabelled = torch.full_like(image, self.ignore_index)

@@ -17,9 +17,9 @@ from segkd.losses.base import (
     DistillationLoss,
     Tensors,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
 )
 from segkd.losses.sampling import generator
 from segkd.losses.skd_critic import Critic
@@ -222,7 +222,7 @@ class Holistic(DistillationLoss):
             made = f"(N, {self.num_classes}, H, W)"
             raise UserError(f"{NAME}: its critic was made for logits {made}, got {tuple(logits.shape)}")
         dtype = self._critic().score.weight.dtype
-        probability = raise_precision(logits).softmax(dim=1).to(dtype)
+        probability = upcast(logits).softmax(dim=1).to(dtype)
         if not self.conditional:
             return probability, []
         if image is None or image.dtype != torch.uint8 or image.dim() != 4 or image.shape[1] != 3:

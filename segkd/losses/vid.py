@@ -18,12 +18,12 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -57,8 +57,8 @@ def variational_information(mean: Tensor, teacher: Tensor, variance: Tensor, val
         raise UserError(f"{NAME} takes one variance per channel, ({c},), got {tuple(variance.shape)}")
     valid = valid_mask(valid, (n, h, w), NAME)
     with no_autocast(mean):
-        difference = raise_precision(mean) - raise_precision(teacher.detach())
-        var = raise_precision(variance)
+        difference = upcast(mean) - upcast(teacher.detach())
+        var = upcast(variance)
         if valid is None:
             count = torch.full((), n * h * w, dtype=difference.dtype, device=difference.device)
         else:
@@ -151,7 +151,7 @@ class VID(DistillationLoss):
         """(C,) of the teacher's channels, at least ``eps``."""
         if self.log_scale is None:
             raise UserError(f"{NAME} has no variances yet; call prepare(...) before its first use (a bind does)")
-        return F.softplus(raise_precision(self.log_scale)) + self.eps
+        return F.softplus(upcast(self.log_scale)) + self.eps
 
     def forward(
         self,
@@ -171,7 +171,7 @@ class VID(DistillationLoss):
             made_for = f"(N, {self.in_channels}, H, W)"
             raise UserError(f"{NAME} was made for a student's feature {made_for}, got {tuple(s.shape)}")
         with no_autocast(s):
-            s = for_part(self.regressor, s)
+            s = cast_to_part(self.regressor, s)
             if valid is not None:
                 # what does not count must not meet the weights: inf or NaN would reach their gradients
                 mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from segkd.arguments import flag, integer, number, numbers
 from segkd.errors import UserError
 from segkd.registry import build
-from segkd.supervision.cross_entropy import IGNORE_INDEX, CrossEntropy, mean_over_processes, raise_precision
+from segkd.supervision.cross_entropy import IGNORE_INDEX, CrossEntropy, mean_over_processes, upcast
 from segkd.supervision.edges import boundary_distance, boundary_target, detail_target
 
 
@@ -174,7 +174,7 @@ class BoundaryWeightedCE(nn.Module):
     factors: Tensor
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        logits, valid = raise_precision(logits), label != self.ignore_index
+        logits, valid = upcast(logits), label != self.ignore_index
         loss = F.cross_entropy(logits, label, ignore_index=self.ignore_index, reduction="none")
         weight = self.pixel_factors(label).to(loss.dtype) * (self.gamma * (1 - (-loss.detach()).exp())).exp()
         count = mean_over_processes(valid.sum().to(loss.dtype))
@@ -191,4 +191,4 @@ def one_logit(logits: Tensor, name: str) -> Tensor:
     """(N, 1, H, W) -> (N, H, W) in at least float32; other channel counts are a UserError."""
     if logits.shape[1] != 1:
         raise UserError(f"{name} takes one logit a pixel, got {logits.shape[1]}; use head=dict(type=BoundaryHead)")
-    return raise_precision(logits[:, 0])
+    return upcast(logits[:, 0])

@@ -47,7 +47,7 @@ class CrossEntropy(nn.Module):
         self.by_pixels = divide_by == "pixels"
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        logits = raise_precision(logits)
+        logits = upcast(logits)
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
         total = F.cross_entropy(logits, label, weight=weight, ignore_index=self.ignore_index, reduction="sum")
         if self.by_pixels:
@@ -103,7 +103,7 @@ class OHEM(nn.Module):
         self.ignore_index = integer(ignore_index, "ignore_index", "OHEM", least=None)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        loss = F.cross_entropy(raise_precision(logits), label, ignore_index=self.ignore_index, reduction="none")
+        loss = F.cross_entropy(upcast(logits), label, ignore_index=self.ignore_index, reduction="none")
         valid = label != self.ignore_index
         loss, label = loss[valid], label[valid]
         weighted = loss if self.class_weight is None else loss * self.class_weight.to(loss.dtype)[label]
@@ -118,7 +118,7 @@ class OHEM(nn.Module):
         return hard if int(hard.sum()) >= least else score.topk(min(least, len(score))).indices
 
 
-def raise_precision(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """``x`` in at least float32: half and bfloat16 are raised, float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
