@@ -39,8 +39,8 @@ class Bind(nn.Module):
         teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values or
             softmaxes: a teacher trained with a strong weight decay may give features with an rms of 0.05, whose squares
             are lost beside the other terms. A training warns of features out of the loss's ``usual_rms``, with the
-            factor that brings them to 1; a factor of 1 says that they are meant as they are. With another than 1 the
-            loss gets no ``teacher_modules``, as no layer gives what it compares: OFD estimates margins.
+            factor that brings them to 1; 1 means them as they are. With another the loss gets no ``teacher_modules``,
+            as no layer gives what it compares: OFD estimates margins.
         of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
             tap, each resized to the first one's height and width.
         size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), or at the
@@ -186,11 +186,11 @@ class Bind(nn.Module):
         return self.loss if isinstance(self.loss, WithFirstStage) else None
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """Those of the loss's adversary, if it has one."""
+        """The parameters of the loss's adversary, if it has one."""
         return self.loss.critic_parameters() if isinstance(self.loss, WithCritic) else []
 
     def critic_loss(self) -> Tensor | None:
-        """What the critic lowers, on the features of the last ``forward``; None without one, and where it was off."""
+        """The loss of the critic on the features of the last ``forward``; None without one, and where it was off."""
         given, self._for_critic = self._for_critic, None
         if given is None or not isinstance(self.loss, WithCritic):
             return None
@@ -232,7 +232,7 @@ class Bind(nn.Module):
         return options
 
     def is_on(self, step: int) -> bool:
-        """Whether the schedule lets the term count at ``step``."""
+        """True if the schedule lets the term count at ``step``."""
         return self.weight * self.schedule(step) != 0
 
     def _meet(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,7 +276,7 @@ class Meeting:
 
 @contextmanager
 def as_user_error(what: str) -> Iterator[None]:
-    """Inside, what torch cannot compute or allocate is a UserError."""
+    """A context in which what torch cannot compute or allocate is a UserError."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -285,7 +285,7 @@ def as_user_error(what: str) -> Iterator[None]:
 
 @contextmanager
 def own_rng(name: str) -> Iterator[None]:
-    """Inside, torch draws other numbers (on the CPU) for every name, and the same ones again from the same state.
+    """A context in which torch draws numbers (on the CPU) of its own for each name, the same from the same state.
 
     The state itself is left as it was, so that what is made afterwards does not depend on what is made here.
     """
@@ -301,7 +301,7 @@ def one_or_all(features: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
 
 
 def root_mean_square(features: Sequence[Tensor]) -> Tensor:
-    """Of all numbers of several tensors together, in float64."""
+    """The root mean square of all numbers of several tensors together, in float64."""
     norms = [torch.linalg.vector_norm(x.detach(), dtype=torch.float64) for x in features]
     return torch.stack(norms).square().sum().div(sum(x.numel() for x in features)).sqrt()
 

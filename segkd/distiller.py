@@ -152,7 +152,7 @@ class Distiller(TrainingModel):
 
     @torch.no_grad()
     def teach(self, image: Tensor, step: int = 0) -> dict[str, dict[str, Tensor]]:
-        """For each bind that is on at ``step``, its teacher's features by tap, for an image (N, 3, H, W) uint8."""
+        """The teachers' features by bind (those on at ``step``) and tap, for images (N, 3, H, W) uint8."""
         return self._teach({name: bind for name, bind in self.terms().items() if bind.is_on(step)}, image)
 
     @torch.no_grad()
@@ -178,7 +178,7 @@ class Distiller(TrainingModel):
         return [*self.student.parameters(), *bind.parameters()]
 
     def first_stage_groups(self, name: str) -> list[dict[str, Any]]:
-        """The same in groups: {"params", and "lr_mult" and "decay_mult" where the bind or its loss sets them}."""
+        """What the first stage of a bind trains, in groups {"params": [...]}, with their factors."""
         bind, trained = self.terms()[name], self.first_stage_parameters(name)
         factors = bind.parameter_options()
         own = {id(p): factors.get(key, factors.get("", {})) for key, p in bind.named_parameters()}

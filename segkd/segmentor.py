@@ -75,7 +75,7 @@ class TrainingModel(nn.Module):
         return {}
 
     def forward(self, image: Tensor, label: Tensor | None = None, index: Tensor | None = None) -> Any:
-        """With a label, the terms of a training step, whose sum is minimised; without, the logits (N, K, H, W)."""
+        """The terms of a training step, whose sum is minimised; without a label, the logits (N, K, H, W)."""
         if label is None:
             return self.student.predict(image)
         if not self.watch_gradients:

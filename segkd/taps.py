@@ -138,7 +138,7 @@ def read_taps(model: nn.Module, taps: Sequence[str], x: Tensor) -> dict[str, Ten
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradient inside; after it every module has its own train flag back."""
+    """A context of eval mode without gradient; after it every module has its own train flag back."""
     flags = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

@@ -1,4 +1,4 @@
-"""How the weight of a distillation term changes over the training."""
+"""The change of a distillation term's weight over the training."""
 
 from __future__ import annotations
 

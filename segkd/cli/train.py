@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segkd.cli.common import add_config_arguments, default_run, load, progress_bar, say
-from segkd.cli.paths import writable_folder
+from segkd.files import writable_folder
 
 
 def add(subparsers: Any) -> None:

@@ -45,7 +45,7 @@ class LabelTable:
             self.lut[stored] = target
 
     def __call__(self, stored: Array) -> Array:
-        """(H, W) stored ids -> (H, W) classes, in which 254 marks the unknown ids."""
+        """The classes (H, W) of stored ids (H, W); in them 254 marks the unknown ids."""
         return np.asarray(cv2.LUT(stored, self.lut), dtype=np.uint8)
 
     def unknown(self, stored: Array) -> list[int]:
@@ -102,11 +102,13 @@ class FilePairs(SegmentationDataset):
 
 
 def size_problem(pair: Pair, image: Array, stored: Array) -> str:
+    """The message for a label (h, w) that is not of the size of its image (H, W, 3)."""
     (h, w), (k, m) = image.shape[:2], stored.shape
     return f"{pair.label}: label is {m} x {k} (width x height), its image {pair.image} is {w} x {h}; they must be equal"
 
 
 def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
+    """The message for stored ids (H, W) some of which the table does not know."""
     values = table.unknown(stored)
     shown = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
     count = int(np.isin(stored, values).sum())
@@ -115,7 +117,7 @@ def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
 
 
 def read_image(path: Path) -> Array:
-    """A file as (H, W, 3) uint8 RGB. Orientation tags are not applied: labels have none."""
+    """The image of a file as (H, W, 3) uint8 RGB. Orientation tags are not applied: labels have none."""
     data = _read_bytes(path, "image")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -125,7 +127,7 @@ def read_image(path: Path) -> Array:
 
 
 def read_label(path: Path) -> Array:
-    """A file as (H, W) uint8 ids as stored: 8-bit single-channel, or the indices of a palette PNG."""
+    """The label map of a file as (H, W) uint8 ids as stored: 8-bit single-channel, or the indices of a palette PNG."""
     data = _read_bytes(path, "label")
     depth, palette = _png_kind(data)
     if depth < 8 and not palette:
@@ -142,7 +144,7 @@ def read_label(path: Path) -> Array:
 
 
 def list_files(folder: Path, suffixes: Sequence[str], ending: str = "") -> dict[str, Path]:
-    """Name -> file for the files of ``folder`` that end in ``ending`` + one of ``suffixes``; hidden files are left out.
+    """The files of ``folder`` that end in ``ending`` + one of ``suffixes``, by name; hidden files are left out.
 
     The name is the file's without both. A missing folder, or two files of one name, is a UserError.
     """

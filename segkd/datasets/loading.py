@@ -103,7 +103,7 @@ class StepSampler(Sampler[list[Draw]]):
         return (self.batch(step) for step in range(self.start, self.steps))
 
     def batch(self, step: int) -> list[Draw]:
-        """This process's draws at ``step``."""
+        """The draws of this process at ``step``."""
         begin = step * self.batch_size + self.first
         indices = [self._index(position) for position in range(begin, begin + self.share)]
         return [Draw(index, mix_seed(self.seed, step, index)) for index in indices]

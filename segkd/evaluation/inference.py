@@ -1,4 +1,4 @@
-"""From images to label maps, whole, mirrored, in windows or at several scales; and from batches to scores.
+"""Label maps of images, seen whole, mirrored, in windows or at several scales; and scores of batches.
 
 Everything works on a ``Predict``: a function from images (N, 3, H, W) uint8 RGB to logits (N, K, H, W). A network's
 ``predict``, an ONNX file and an int8 file are all such functions, and so is each of them wrapped by ``with_flip``,

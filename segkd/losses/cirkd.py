@@ -1,5 +1,18 @@
 """Cross-image relational knowledge distillation (Yang et al., CVPR 2022, arXiv 2204.06986): its mini-batch-based
-pixel-to-pixel, memory-based pixel-to-pixel and memory-based pixel-to-region distillation."""
+pixel-to-pixel, memory-based pixel-to-pixel and memory-based pixel-to-region distillation.
+
+Different from the published code, with reason:
+
+- the pixel queue gets pixels of the class (published: whatever lies at the map's beginning), and wraps around
+  without overwriting its newest slots and leaving others stale;
+- only filled slots are compared with (published: random vectors at first); while a queue is empty its term is 0;
+- the queues take a batch after the optimiser's step, not before the loss, and from all processes only the selected
+  vectors travel; their drawing depends on the images, not on the process;
+- pairs are formed over the images of all processes (published: of each one); the paper's batch is one process's;
+- pixels labelled ``ignore_index`` take no part in the memory terms, nor in the head's BatchNorm (published: they
+  count there, and do here with ``ignored_in_norm``); the mini-batch term uses no labels: give ``masked=True`` to
+  the bind to leave them out there too.
+"""
 
 from __future__ import annotations
 
@@ -120,28 +133,18 @@ class Memory(NamedTuple):
 class CrossImageRelational(DistillationLoss):
     """``lambda_minibatch_pixel * minibatch_pixel + lambda_memory_pixel * (...) + lambda_memory_region * (...)``.
 
-    The last two are ``memory_contrast`` of every labelled pixel with a memory of teacher pixels, and with one of class
-    regions' means, both of them queues for each class; a term of weight 0 is left out, with its parts. Taps: the head's
-    last feature before the classifier of both networks, any widths. The memory terms bring the student to the teacher's
-    width by a head of their own, which trains with the student; the teacher is not projected.
+    Use: the last two are ``memory_contrast`` of every labelled pixel with a memory of teacher pixels, and with one of
+    class regions' means, both of them queues for each class; a term of weight 0 is left out, with its parts. Taps: the
+    head's last feature before the classifier of both networks, any widths. The memory terms bring the student to the
+    teacher's width by a head of their own, which trains with the student; the teacher is not projected.
 
     Published for Cityscapes, beside pixel-wise KD of weight 1, and all of it the defaults: weights 1, 0.1 and 0.1 (VOC
     1, 0.01, 0.01); temperatures 0.1 (mini-batch), 0.1 and 1 (memories); a memory of 20000 pixels (SegFormer 2000) and
     2000 regions a class; from each class ``contrast_size // num_classes + 1`` entries, drawn anew each step, of sizes
     4096 (pixels) and 1024 (regions). All weights carry over.
 
-    A batch repeated twice and a map tiled 2 x 2 give the same value, up to which pixels the queues then take.
-    Different from the published code, with reason:
-
-    - the pixel queue gets pixels of the class (published: whatever lies at the map's beginning), and wraps around
-      without overwriting its newest slots and leaving others stale;
-    - only filled slots are compared with (published: random vectors at first); while a queue is empty its term is 0;
-    - the queues take a batch after the optimiser's step, not before the loss, and from all processes only the selected
-      vectors travel; their drawing depends on the images, not on the process;
-    - pairs are formed over the images of all processes (published: of each one); the paper's batch is one process's;
-    - pixels labelled ``ignore_index`` take no part in the memory terms, nor in the head's BatchNorm (published: they
-      count there, and do here with ``ignored_in_norm``); the mini-batch term uses no labels: give ``masked=True`` to
-      the bind to leave them out there too.
+    A batch repeated twice and a map tiled 2 x 2 give the same value, up to which pixels the queues then take. The
+    module says what differs from the published code.
 
     >>> import torch
     >>> feature = torch.randn(2, 8, 6, 10)

@@ -1,4 +1,10 @@
-"""Contrastive representation distillation (Tian et al., ICLR 2020, arXiv 1910.10699)."""
+"""Contrastive representation distillation (Tian et al., ICLR 2020, arXiv 1910.10699).
+
+Different from the published code: its alias table for uniform draws is left out; a zero vector gives zero instead
+of NaN; float32 logarithms of quotients near 1 are exact; a negative is never the sample itself; "regions", whose
+negatives come from slots written so far (an image lacks most classes, their slots would stay random), as soon as
+there are any; banks are updated after the step.
+"""
 
 from __future__ import annotations
 
@@ -125,26 +131,23 @@ def log_normaliser(anchors: Tensor, bank: Tensor, choice: Choice, temperature: f
 class ContrastiveRepresentation(DistillationLoss):
     """``mean over samples of contrast(student's embedding, teacher's bank) + contrast(teacher's, student's bank)``.
 
-    A sample is the mean feature of a class in an image ("regions", needs labels) or of a whole image ("batch"). A
+    Use: a sample is the mean feature of a class in an image ("regions", needs labels) or of a whole image ("batch"). A
     linear embedding for each side brings it to ``feat_dim`` and unit length; both train with the student. Two banks
-    hold every sample's embeddings, in the slot that the image's number in the data set (``index=``) and the class
-    give, and move towards the new ones after each optimiser step: ``unit(momentum * old + (1 - momentum) * new)``, the
-    same on every process; embeddings of one slot in one step are averaged. Each image draws ``nce_k`` slots as
-    negatives; its own one ("batch"), or those of the sample's class ("regions"), do not count. Z is estimated for each
-    side from the first batch and stays.
+    hold every sample's embeddings, in the slot that the image's number in the data set (``index=``) and the class give,
+    and move towards the new ones after each optimiser step: ``unit(momentum * old + (1 - momentum) * new)``, the same
+    on every process; embeddings of one slot in one step are averaged. Each image draws ``nce_k`` slots as negatives;
+    its own one ("batch"), or those of the sample's class ("regions"), do not count. Z is estimated for each side from
+    the first batch and stays.
 
-    Taps: a deep feature (N, C, H, W), or a pooled one (N, C) with "batch"; any widths. Published (CIFAR, pooled
-    feature): weight 0.8 beside 1 of the labels, 16384 negatives, temperature 0.07, momentum 0.5, 128 dimensions; the
-    weight carries over. There is no publication for segmentation. A batch repeated twice and a map tiled 2 x 2 give the
-    same value. The value is not 0 where student equals teacher; it has no closed minimum.
+    Taps: a deep feature (N, C, H, W), or a pooled one (N, C) with "batch"; any widths.
+
+    Published for CIFAR (pooled feature): weight 0.8 beside 1 of the labels, 16384 negatives, temperature 0.07, momentum
+    0.5, 128 dimensions; the weight carries over. There is no publication for segmentation. A batch repeated twice and a
+    map tiled 2 x 2 give the same value. The value is not 0 where student equals teacher; it has no closed minimum. The
+    module says what differs from the published code.
 
     Memory: 8 * n_data * num_classes * feat_dim bytes with "regions" (58 MB for Cityscapes; mind ADE20K: 3 GB), and for
     a batch's M samples 4 * M * n_data * num_classes bytes for a while.
-
-    Different from the published code: its alias table for uniform draws is left out; a zero vector gives zero instead
-    of NaN; float32 logarithms of quotients near 1 are exact; a negative is never the sample itself; "regions", whose
-    negatives come from slots written so far (an image lacks most classes, their slots would stay random), as soon as
-    there are any; banks are updated after the step.
 
     Args:
         n_data: images in the training data set, augmented copies not counted (2975: Cityscapes).

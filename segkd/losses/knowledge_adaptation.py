@@ -1,5 +1,13 @@
 """Knowledge adaptation for efficient semantic segmentation (He et al., CVPR 2019, arXiv 1903.04688): the losses of the
-parts "Knowledge Translation and Adaptation" (autoencoder, adapted features) and "Affinity Distillation Module"."""
+parts "Knowledge Translation and Adaptation" (autoencoder, adapted features) and "Affinity Distillation Module".
+
+What differs from published code: torchdistill's affinity compares, channel by channel, the products of positions of
+maps normalised over space, and takes the Frobenius norm without its square; the paper's, built here, is of cosines
+of the positions' vectors. Its codes divided by bare norms are NaN for zeros; here small ones fade out.
+Its adapters keep the student's size (stride 1), and behind the convolution of C_f stand BatchNorm and ReLU (C_a has
+none, as here): the code, and so what C_f has to give, has both signs, and BatchNorm would mix in the positions that
+``valid`` leaves out, and fail for a single position.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +76,8 @@ class Autoencoder(nn.Module):
 class KnowledgeAdaptation(DistillationLoss):
     """``lambda_adapt * factor_transfer(C_f(s), E(t)) + lambda_affinity * affinity(C_a(s), E(t))``.
 
-    E is the encoder of an autoencoder of the teacher's feature, C_f and C_a are two adapters of the student's: 3 x 3
-    convolutions with the encoder's stride to its channels. All are the loss's own, made for any channels on either
+    Use: E is the encoder of an autoencoder of the teacher's feature, C_f and C_a are two adapters of the student's: 3 x
+    3 convolutions with the encoder's stride to its channels. All are the loss's own, made for any channels on either
     side: no connector is needed. ``factor_transfer`` compares whole codes divided by their size (see
     ``segkd.losses.ft``); with its p = 1 and the 2-norm these are the paper's p and q.
 
@@ -82,16 +90,10 @@ class KnowledgeAdaptation(DistillationLoss):
     default 0.1 is 50 for a code of 128 x 32 x 64 (``published_scale``), ours of 256 channels at 1/8 of 512 x 1024; no
     publication tells its code's size. Here it holds for every size: use weight 1.
 
-    What differs from published code: torchdistill's affinity compares, channel by channel, the products of positions of
-    maps normalised over space, and takes the Frobenius norm without its square; the paper's, built here, is of cosines
-    of the positions' vectors. Its codes divided by bare norms are NaN for zeros; here small ones fade out.
-    Its adapters keep the student's size (stride 1), and behind the convolution of C_f stand BatchNorm and ReLU (C_a has
-    none, as here): the code, and so what C_f has to give, has both signs, and BatchNorm would mix in the positions that
-    ``valid`` leaves out, and fail for a single position.
-
     The value is not 0 for student = teacher, whose codes come from different networks. A batch repeated twice gives the
     same value; a map tiled 2 x 2 differs by the convolutions' borders. With ``valid``, features count as 0 at positions
-    left out, and positions of the code are compared where one of their pixels is valid.
+    left out, and positions of the code are compared where one of their pixels is valid. The module says what differs
+    from published code.
 
     Args:
         k: the code's share of the teacher's channels.

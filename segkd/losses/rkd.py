@@ -64,7 +64,7 @@ def relational_kd(student: Tensor, teacher: Tensor, w_d: float = 25.0, w_a: floa
 
 
 class Geometry(NamedTuple):
-    """Of M samples, in float64: products (M, M) about their centre, squared distances, and which are apart."""
+    """The geometry of M samples, in float64: products (M, M) about their centre, squared distances, which are apart."""
 
     gram: Tensor
     squared: Tensor

@@ -58,7 +58,7 @@ class Sampler:
         self.ignore_index = integer(ignore_index, "ignore_index", "samples", least=None)
 
     def draw(self, shape: Sequence[int], seed: int, index: Sequence[int] | None = None) -> Tensor | None:
-        """For pixels of maps (N, C, H, W), a random priority (N, H * W) of each; else None.
+        """A random priority (N, H * W) of each pixel of maps (N, C, H, W); else None.
 
         Row n depends on (seed, index[n]) alone, or on (seed, n) without ``index``.
         """
@@ -127,7 +127,7 @@ class Sampler:
 
 
 def labelled(label: Tensor, num_classes: int, ignore_index: int, name: str, cure: str = "set it in the loss") -> Tensor:
-    """Where a label is not ``ignore_index``; a UserError if one of these is no class 0..num_classes - 1."""
+    """The mask of labels other than ``ignore_index``; a UserError if one of these is no class 0..num_classes - 1."""
     found = label != ignore_index
     wrong = found & ((label < 0) | (label >= num_classes))
     if bool(wrong.any()):

@@ -111,7 +111,7 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class Optim(Section):
-    """Optimisers."""
+    """The optimisers."""
 
     name = "optim"
     optimizer: Mapping[str, Any] = key("dict(type=..., lr=...): a class of torch's kind, or its name in torch.optim")
@@ -127,7 +127,7 @@ class Optim(Section):
 
 @dataclass(frozen=True)
 class Schedule(Section):
-    """How long, and how fast."""
+    """The length of the training, and its learning rates."""
 
     name = "schedule"
     steps: int | None = key("length of the training; this or `epochs`", None, unit="steps", check=integer(1))
@@ -148,7 +148,7 @@ class Schedule(Section):
 
 @dataclass(frozen=True)
 class Engine(Section):
-    """How the machine works, what is logged and kept."""
+    """The machine's way of working, and what is logged and kept."""
 
     name = "engine"
     precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32")
@@ -174,9 +174,9 @@ class Config(Section):
         "dict(type=Segmentor, network=..., ...) or dict(type=Distiller, student=..., teacher=..., binds=...)"
     )
     data: Data = key("images and labels, and how they become batches")
-    optim: Optim = key("optimisers")
-    schedule: Schedule = key("how long, and how fast")
-    engine: Engine = key("how the machine works, what is logged and kept", Engine())
+    optim: Optim = key("the optimisers")
+    schedule: Schedule = key("the length of the training, and its learning rates")
+    engine: Engine = key("the machine's way of working, and what is logged and kept", Engine())
     metrics: Sequence[Mapping[str, Any]] | None = key(
         "list of dict(type=...) with reset, update, compute; the mean IoU by default", None
     )
@@ -201,7 +201,7 @@ class Config(Section):
         return found
 
     def lasting(self, images: int) -> Config:
-        """The same with ``schedule.steps`` and ``val_interval`` set, for a training split of that many images."""
+        """This config with ``schedule.steps`` and ``val_interval`` set, for a training split of that many images."""
         schedule = self.schedule
         epoch = max(1, -(-images // self.data.batch_size))
         steps = schedule.steps or -(-images * (schedule.epochs or 0) // self.data.batch_size)

@@ -33,7 +33,7 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 def file_of(run: Path, name: str) -> Path:
-    """Where the result of a bind's first stage is kept."""
+    """The file that holds the result of a bind's first stage."""
     return run / FIRST_STAGES.replace("*", name)
 
 

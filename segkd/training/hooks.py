@@ -77,14 +77,17 @@ class Callback:
         self.on_step, self.on_val, self.interval, self.on_val_step = on_step, on_val, interval, on_val_step
 
     def after_train_iter(self, training: Any, batch_idx: int, data_batch: Any, outputs: Mapping[str, Any]) -> None:
+        """Report the step, every ``interval`` steps and at the last."""
         step = training.iter + 1
         if step % self.interval == 0 or step == training.max_iters:
             self.on_step(step, training.max_iters, float(outputs["loss"]))
 
     def after_val_iter(self, training: Any, batch_idx: int, data_batch: Any, outputs: Any) -> None:
+        """Report how far a validation is."""
         if self.on_val_step:
             self.on_val_step(batch_idx + 1, len(training.val_dataloader))
 
     def after_val_epoch(self, training: Any, metrics: Mapping[str, float]) -> None:
+        """Report the scores of a validation."""
         if self.on_val:
             self.on_val(training.iter, metrics)

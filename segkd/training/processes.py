@@ -19,12 +19,12 @@ PATIENCE = timedelta(hours=2)  # of a process that waits for the others
 
 
 def started_together() -> bool:
-    """Whether torchrun (or another launcher that sets WORLD_SIZE) started more than one process."""
+    """True if torchrun (or another launcher that sets WORLD_SIZE) started more than one process."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def rank() -> int:
-    """This process's number."""
+    """The number of this process."""
     if joined():
         return distributed.get_rank()
     return int(os.environ.get("RANK", "0")) if started_together() else 0
@@ -36,18 +36,18 @@ def world_size() -> int:
 
 
 def joined() -> bool:
-    """Whether the processes know each other."""
+    """True if the processes know each other."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and prints."""
+    """True in the process that writes files and prints."""
     return rank() == 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Inside, the processes that were started together know each other: NCCL on GPUs, one each; gloo on a CPU."""
+    """A context in which the processes of one launch know each other: NCCL on GPUs, one each; gloo on a CPU."""
     if not started_together() or joined():
         yield
         return
@@ -134,7 +134,7 @@ def parallel_training(model: TrainingModel, steps: int) -> DistributedDataParall
 
 @contextmanager
 def averaged_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside, whatever gradient reaches these parameters is averaged over the processes at once."""
+    """A context in which gradients that reach these parameters are averaged over the processes at once."""
     handles = average_gradients(parameters)
     try:
         yield
@@ -144,7 +144,7 @@ def averaged_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> list[RemovableHandle]:
-    """From now on, whatever gradient reaches these parameters is averaged over the processes at once."""
+    """Have every gradient that reaches these parameters averaged over the processes at once, from now on."""
     if not joined():
         return []
     size = distributed.get_world_size()
