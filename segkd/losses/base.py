@@ -138,6 +138,19 @@ def same_shape(student: Tensor, teacher: Tensor, name: str) -> None:
     raise UserError(f"{name}: student is {tuple(student.shape)}, teacher {tuple(teacher.shape)}; {cure}")
 
 
+def check_logits(student: Tensor, teacher: Tensor, name: str) -> None:
+    """A UserError unless both are logits (N, K, H, W) or (N, K) of one shape."""
+    if student.dim() < 2:
+        raise UserError(f"{name} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(student.shape)}")
+    same_shape(student, teacher, name)
+
+
+def one_map_a_side(student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]], name: str) -> None:
+    """A UserError unless the shapes at the taps of each side are one (N, C, H, W)."""
+    if any(len(shapes) != 1 or len(shapes[0]) != 4 for shapes in (student, teacher)):
+        raise UserError(f"{name} takes one tap (N, C, H, W) a side, got {[tuple(x) for x in (*student, *teacher)]}")
+
+
 def valid_mask(valid: Tensor | None, shape: tuple[int, ...], name: str) -> Tensor | None:
     """``valid`` as a boolean mask, checked against the (N, H, W) or (N,) that the loss counts over."""
     if valid is not None and tuple(valid.shape) != shape:

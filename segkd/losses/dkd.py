@@ -15,9 +15,9 @@ from segkd.losses.base import (
     SOFTMAX,
     DistillationLoss,
     Tensors,
+    check_logits,
     mean_over,
     no_autocast,
-    same_shape,
     single,
     upcast,
     valid_mask,
@@ -59,9 +59,7 @@ def decoupled_kd(
             class, or a temperature not above 0.
     """
     positive(temperature, "temperature", NAME)
-    if student.dim() < 2:
-        raise UserError(f"{NAME} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(student.shape)}")
-    same_shape(student, teacher, NAME)
+    check_logits(student, teacher, NAME)
     counted = counted_pixels(student, label, ignore_index, valid)
     with no_autocast(student):
         # equal logits at the pixels left out: exactly 0 in value and gradient, even for inf or NaN

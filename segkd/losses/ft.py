@@ -17,6 +17,7 @@ from segkd.losses.base import (
     cast_to_part,
     mean_over,
     no_autocast,
+    one_map_a_side,
     same_shape,
     single,
     upcast,
@@ -148,9 +149,7 @@ class FactorTransfer(DistillationLoss):
         teacher_modules: Sequence[nn.Module],
     ) -> None:
         """Make the paraphraser and the translator, without moving torch's random state."""
-        shapes = [*student_shapes, *teacher_shapes]
-        if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes):
-            raise UserError(f"{NAME} takes one tap (N, C, H, W) a side, got {[tuple(shape) for shape in shapes]}")
+        one_map_a_side(student_shapes, teacher_shapes, NAME)
         student, teacher = student_shapes[0][1], teacher_shapes[0][1]
         factors = max(1, round(self.k * teacher))
         with torch.random.fork_rng(devices=[]):

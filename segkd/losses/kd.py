@@ -9,15 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segkd.arguments import positive
-from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
     SOFTMAX,
     DistillationLoss,
     Tensors,
+    check_logits,
     mean_over,
     no_autocast,
-    same_shape,
     single,
     upcast,
     valid_mask,
@@ -41,9 +40,7 @@ def pixelwise_kd(student: Tensor, teacher: Tensor, temperature: float = 1.0, val
         UserError: fewer than two dimensions, unequal shapes, a mask of another shape, or a temperature not above 0.
     """
     positive(temperature, "temperature", NAME)
-    if student.dim() < 2:
-        raise UserError(f"{NAME} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(student.shape)}")
-    same_shape(student, teacher, NAME)
+    check_logits(student, teacher, NAME)
     positions = (student.shape[0], *student.shape[2:])
     valid = valid_mask(valid, positions, NAME)
     with no_autocast(student):

@@ -26,6 +26,7 @@ from segkd.losses.base import (
     Tensors,
     cast_to_part,
     no_autocast,
+    one_map_a_side,
     single,
     valid_mask,
 )
@@ -137,9 +138,7 @@ class KnowledgeAdaptation(DistillationLoss):
         teacher_modules: Sequence[nn.Module],
     ) -> None:
         """Make the autoencoder and the adapters, without moving torch's random state."""
-        shapes = [*student_shapes, *teacher_shapes]
-        if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes):
-            raise UserError(f"{NAME} takes one tap (N, C, H, W) a side, got {[tuple(shape) for shape in shapes]}")
+        one_map_a_side(student_shapes, teacher_shapes, NAME)
         student, teacher = student_shapes[0][1], teacher_shapes[0][1]
         codes = max(1, round(self.k * teacher))
         with torch.random.fork_rng(devices=[]):

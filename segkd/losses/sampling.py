@@ -64,9 +64,7 @@ class Sampler:
         """
         if self.mode != "pixels":
             return None
-        numbers = range(shape[0]) if index is None else [int(i) for i in index]
-        positions = shape[2] * shape[3]
-        return torch.stack([torch.rand(positions, generator=generator(seed, number)) for number in numbers])
+        return uniform((shape[2] * shape[3],), shape[0], seed, index)
 
     def __call__(
         self,
@@ -148,6 +146,12 @@ def class_members(
         taking_part = taking_part & valid.flatten(1).bool()
     one_hot = F.one_hot(flat.masked_fill(~taking_part, 0), num_classes).to(dtype)
     return one_hot * taking_part[..., None]
+
+
+def uniform(size: tuple[int, ...], samples: int, seed: int, index: Sequence[int] | None = None) -> Tensor:
+    """Numbers (N, *size) uniform in [0, 1), on the CPU, each sample's drawn by the seed and its number in ``index``."""
+    numbers = range(samples) if index is None else [int(i) for i in index]
+    return torch.stack([torch.rand(size, generator=generator(seed, number)) for number in numbers])
 
 
 def generator(*numbers: int) -> torch.Generator:

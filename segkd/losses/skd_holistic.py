@@ -36,7 +36,7 @@ from segkd.losses.base import (
     single,
     upcast,
 )
-from segkd.losses.sampling import generator
+from segkd.losses.sampling import uniform
 from segkd.losses.skd_critic import Critic
 
 NAME = "Holistic"
@@ -164,8 +164,7 @@ class Holistic(DistillationLoss):
         """The place (N,) from 0 to 1 between student and teacher of each sample's penalty; None for "hinge"."""
         if self.kind == "hinge":
             return None
-        numbers = range(shapes[0][0]) if index is None else [int(i) for i in index]
-        return torch.stack([torch.rand((), generator=generator(seed, number)) for number in numbers])
+        return uniform((), shapes[0][0], seed, index)
 
     def forward(
         self,
