@@ -50,7 +50,7 @@ def test_torch_is_not_needed_to_name_things(code: str) -> None:
     assert not fresh(code) & (HEAVY | {"torch"})
 
 
-@pytest.mark.parametrize("arguments", ["--help", "models --help", "models", "configs"])
+@pytest.mark.parametrize("arguments", ["--help", "models --help", "models", "configs", "configs --keys"])
 def test_what_only_prints_does_not_import_torch(arguments: str) -> None:
     assert not fresh(COMMAND, *arguments.split()) & (HEAVY | {"torch"})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segkd.cli.common import add_config_arguments, console, default_run, load, say
-from segkd.cli.paths import writable_folder
+from segkd.files import writable_folder
 from segkd.training.config import LOGGERS
 
 

@@ -138,11 +138,11 @@ class Pace:
         self.marks.append((step, time.perf_counter() - self.paused))
 
     def pause(self) -> None:
-        """From now on, time is not that of steps."""
+        """Stop the clock: what follows is no step."""
         self.pause_began = time.perf_counter()
 
     def go_on(self) -> None:
-        """From now on, it is again."""
+        """Let the clock run again."""
         self.pause_lasted = time.perf_counter() - self.pause_began
         self.paused += self.pause_lasted
 

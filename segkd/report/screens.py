@@ -20,7 +20,7 @@ class Screen(Protocol):
     """Shows short texts ("lr 0.01") that are never broken."""
 
     def due(self, step: int, total: int) -> bool:
-        """Whether it is time to show the state after ``step`` of ``total`` steps."""
+        """True if it is time to show the state after ``step`` of ``total`` steps."""
 
     def show(self, parts: Sequence[str], step: int, total: int) -> None:
         """Show the state after ``step`` of ``total`` steps."""

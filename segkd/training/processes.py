@@ -42,12 +42,12 @@ def launch() -> Mapping[str, str]:
 
 
 def started_together() -> bool:
-    """Whether torchrun, srun, or another launcher that sets WORLD_SIZE, started more than one process."""
+    """True if torchrun, srun, or another launcher that sets WORLD_SIZE, started more than one process."""
     return int(launch().get("WORLD_SIZE", "1")) > 1
 
 
 def rank() -> int:
-    """This process's number."""
+    """The number of this process."""
     if joined():
         return distributed.get_rank()
     return int(launch().get("RANK", "0")) if started_together() else 0
@@ -59,18 +59,18 @@ def world_size() -> int:
 
 
 def joined() -> bool:
-    """Whether the processes know each other."""
+    """True if the processes know each other."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and prints."""
+    """True in the process that writes files and prints."""
     return rank() == 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Inside, the processes that were started together know each other: NCCL on GPUs, one each; gloo on a CPU.
+    """A context in which the processes of one launch know each other: NCCL on GPUs, one each; gloo on a CPU.
 
     If one of them ends by an error or is killed, all end within a minute, and say why.
     """
@@ -192,7 +192,7 @@ def shard(network: nn.Module) -> None:
 
 @contextmanager
 def averaged_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside, whatever gradient reaches these parameters is averaged over the processes at once."""
+    """A context in which gradients that reach these parameters are averaged over the processes at once."""
     handles = average_gradients(parameters)
     try:
         yield
@@ -202,7 +202,7 @@ def averaged_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> list[RemovableHandle]:
-    """From now on, whatever gradient reaches these parameters is averaged over the processes at once."""
+    """Have every gradient that reaches these parameters averaged over the processes at once, from now on."""
     if not joined():
         return []
     size = distributed.get_world_size()
