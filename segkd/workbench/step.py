@@ -39,7 +39,7 @@ from segkd.workbench.random_images import RandomImages
 WARM_UP = 3  # optimiser steps before anything is timed
 RARE = 3  # steps in which all is done that a run does every so many steps
 NEVER = 1 << 62
-DATA, REST, LOG, NORMS = "data", "the loop itself", "log and checks", "gradient norms"
+DATA, REST, LOG, NORMS = "data", "rest of the loop", "log and checks", "gradient norms"
 STUDENT_RUNS, TEACHER_RUNS, BACKWARD, OPTIMISER, CRITIC = (
     "student forward", "teacher forward", "backward", "optimiser", "critic",
 )  # fmt: skip

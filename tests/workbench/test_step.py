@@ -125,7 +125,7 @@ def test_the_parts_are_named_and_make_the_whole() -> None:
     parts = ms(found)
     assert list(parts) == [
         "data", "student forward", "teacher forward", "loss_main", "loss_aux", "loss_bind_kd", "backward", "optimiser",
-        "hooks", "log and checks", "gradient norms", "the loop itself",
+        "hooks", "log and checks", "gradient norms", "rest of the loop",
     ]  # fmt: skip
     assert all(value > 0 for value in parts.values())
     assert sum(parts.values()) == pytest.approx(found.step_ms)
@@ -147,7 +147,7 @@ def test_what_is_slow_is_found_in_its_part() -> None:
     cfg["engine"] |= dict(log_interval=1)
     found = time_step(cfg, REPEATS, untrained=True)
     parts = ms(found)
-    fast = {"log and checks", "gradient norms", "the loop itself"}
+    fast = {"log and checks", "gradient norms", "rest of the loop"}
     slow = {name: value for name, value in parts.items() if name not in fast}
     assert len(slow) == 8
     for name, value in slow.items():
