@@ -47,6 +47,17 @@ def decay(value: Any, name: str) -> float:
     return number(value, name, "config", above=0, below=1)
 
 
+def one_of(*names: str) -> Check:
+    """A check for one of several names."""
+
+    def check(value: Any, name: str) -> str:
+        if value not in names:
+            raise UserError(f"{name} {value!r} is not one of {', '.join(names)}")
+        return str(value)
+
+    return check
+
+
 class Section:
     """What all sections can do: be read from a mapping, and list their keys."""
 
@@ -148,12 +159,20 @@ class Schedule(Section):
     interval: Any = key("between two factors of the policy exponential; 1 by default", None, unit="steps")
 
 
+PRECISION = one_of("fp32", "bf16", "fp16")
+
+
 @dataclass(frozen=True)
 class Engine(Section):
     """How the machine works, what is logged and kept."""
 
     name = "engine"
-    precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32")
+    precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32", check=PRECISION)
+    teacher_precision: str | None = key("the same, of the teachers; by default the student's", None, check=PRECISION)
+    compile: bool = key("torch.compile of the student and the teachers", False, check=boolean)
+    ema: float | None = key(
+        "decay of a moving average of the student's weights, which is scored and kept beside them", None, check=decay
+    )
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )

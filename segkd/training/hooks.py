@@ -36,6 +36,27 @@ class Hooks:
                 method(training, **arguments)
 
 
+class MMEngineNames:
+    """What mmengine's hooks call the parts of a training."""
+
+    loaders: Mapping[str, Any]
+
+    @property
+    def train_dataloader(self) -> Any:
+        """The training batches."""
+        return self.loaders["train"]
+
+    @property
+    def val_dataloader(self) -> Any:
+        """The validation batches."""
+        return self.loaders["val"]
+
+    @property
+    def train_loop(self) -> Any:
+        """The training itself, which has ``stop_training``."""
+        return self
+
+
 def _priority(value: Any) -> int:
     if isinstance(value, int):
         return value

@@ -20,6 +20,7 @@ from segkd.training.precision import Precision
 STATE = "state.pth"
 LAST = "student_last.pth"
 BEST = "student_best.pth"
+EMA = "student_ema.pth"
 NOT_OF_KIND = ("initial_lr", "first_lr", "lr_mult", "decay_mult")  # what schedules add to an optimiser's groups
 
 
@@ -39,7 +40,7 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        worth = [run / name for name in (STATE, BEST, LAST)] + list(run.glob(FIRST_STAGES))
+        worth = [run / name for name in (STATE, BEST, EMA, LAST)] + list(run.glob(FIRST_STAGES))
         if not isinstance(error, UserError):
             worth.append(run / LOG)
         if resume and before is not None and state.stat().st_mtime_ns == before[1]:

@@ -77,7 +77,7 @@ def test_an_interrupted_run_knows_its_best_score(tree: Path, tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         train(cfg, tmp_path / "run", hooks=[StopAfterFirst()])
     record = next(json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines() if "val" in x)
-    best = torch.load(tmp_path / "run" / "state.pth", weights_only=True)["best"]
+    best = torch.load(tmp_path / "run" / "state.pth", weights_only=True)["best"]["val"]
     assert best == {"mIoU": record["val"]["mIoU"], "step": 1}
 
 

@@ -84,11 +84,14 @@ def on_rank(rank: int, port: int, kind: str, run: str, changes: dict[str, Any], 
     train(small(kind, **changes), Path(run), resume=resume)
 
 
-def train_on_two(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    two_processes(on_rank, port, kind, str(run), changes, resume)
+        return int(free.getsockname()[1])
+
+
+def train_on_two(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
+    two_processes(on_rank, free_port(), kind, str(run), changes, resume)
 
 
 def one_process(kind: str, run: Path, resume: bool = False, **changes: Any) -> None:
