@@ -40,11 +40,10 @@ WARM_UP = 3  # optimiser steps before anything is timed
 RARE = 3  # steps in which all is done that a run does every so many steps
 NEVER = 1 << 62
 DATA, REST, LOG, NORMS = "data", "rest of the loop", "log and checks", "gradient norms"
-STUDENT_RUNS, TEACHER_RUNS, BACKWARD, OPTIMISER, CRITIC = (
-    "student forward", "teacher forward", "backward", "optimiser", "critic",
-)  # fmt: skip
+STUDENT_RUNS, TEACHER_RUNS, BACKWARD = "student forward", "teacher forward", "backward"
+OPTIMISER, CRITIC, AVERAGE = "optimiser", "critic", "moving average"
 #: how the names of the parts begin, in the order of the list
-ORDER = (DATA, STUDENT_RUNS, TEACHER_RUNS, "loss_", BACKWARD, OPTIMISER, CRITIC, "hooks", LOG, NORMS, REST)
+ORDER = (DATA, STUDENT_RUNS, TEACHER_RUNS, "loss_", BACKWARD, OPTIMISER, CRITIC, AVERAGE, "hooks", LOG, NORMS, REST)
 
 
 class StepTimes(NamedTuple):
@@ -252,10 +251,10 @@ def _calls(training: Training, clock: Clock) -> Iterator[tuple[Any, str, Part]]:
     """(owner, attribute, part) of all calls that make a step, where the loop finds them."""
     model = training.model
     yield steps, "on_device", DATA
-    yield model.student, "predict", STUDENT_RUNS
     teachers: dict[str, Any] = getattr(model, "teachers", {})
-    for name, network in teachers.items():
-        yield network, "predict", TEACHER_RUNS + (f" {name}" if len(teachers) > 1 else "")
+    many = len(teachers) > 1
+    forward = {id(network): TEACHER_RUNS + (f" {name}" if many else "") for name, network in teachers.items()}
+    yield model, "run", lambda network, *_: forward.get(id(network), STUDENT_RUNS)
     supervision: Any = getattr(model, "supervision", None)
     if supervision is not None:
         yield supervision, "_output", lambda name, *_: f"loss_{name}"
@@ -267,6 +266,8 @@ def _calls(training: Training, clock: Clock) -> Iterator[tuple[Any, str, Part]]:
     if CRITICS in training.minimizers:
         yield model, "critic_losses", CRITIC
     yield Tensor, "backward", lambda *_: CRITIC if CRITIC in clock.inside else BACKWARD
+    if training.average:
+        yield training.average, "update", AVERAGE
     yield training.hooks, "call", "hooks"
     yield training, "write", LOG
     yield training.means, "take", LOG
