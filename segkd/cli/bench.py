@@ -1,6 +1,7 @@
 """``segkd bench``: latency, FPS, parameters, MACs and peak memory, interleaved in one process.
 
-``segkd bench blocks`` compares the blocks of which the networks are made.
+``segkd bench blocks`` compares the blocks of which the networks are made, ``segkd bench step CONFIG`` takes a training
+step apart.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from segkd.errors import UserError
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser(
-        "bench", help="time weights and ONNX files, or the networks' blocks, against each other"
+        "bench",
+        help="time weights and ONNX files against each other, or the networks' blocks, or a training step's parts",
+        description="`segkd bench CONFIG FILE...` times weights and ONNX files, `segkd bench blocks` the networks' "
+        "blocks, `segkd bench step CONFIG` the parts of a training step, and a bare loop beside it.",
     )
     add_config_arguments(parser)
     parser.add_argument(
@@ -35,16 +39,34 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--size", type=parse_size, metavar="HxW", help="image size (default: the ONNX files', else the config's crop)"
     )
-    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="images per call (default 1)")
+    parser.add_argument(
+        "--batch", type=positive, metavar="N", help="images per call (default 1), or per training step (the config's)"
+    )
     parser.add_argument("--channels", type=positive, metavar="C", help="of `segkd bench blocks` (default 128)")
-    parser.add_argument("--repeats", type=positive, default=50, metavar="N", help="timed calls of each (default 50)")
+    parser.add_argument(
+        "--repeats", type=positive, metavar="N", help="timed calls of each (default 50), or training steps (20)"
+    )
+    parser.add_argument(
+        "--untrained", action="store_true", help="of `segkd bench step`: networks as they are made, no weights read"
+    )
+    parser.add_argument(
+        "--random-images", action="store_true", help="of `segkd bench step`: noise in place of the data set"
+    )
     add_threads_argument(parser)
     add_json_argument(parser, "it")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, threads=None)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Time everything, and print the table with the hardware under it; CONFIG "blocks" times the networks' blocks."""
+    """Time everything, and print the table with the hardware under it; CONFIG "blocks" or "step" times these."""
+    if args.config == "step":
+        from segkd.cli import bench_step
+
+        bench_step.run(args)
+        return
+    if args.untrained or args.random_images:
+        raise UserError("--untrained and --random-images are for `segkd bench step CONFIG`")
+    args.batch, args.repeats, args.threads = args.batch or 1, args.repeats or 50, args.threads or 2
     if args.config == "blocks":
         from segkd.cli import bench_blocks
 

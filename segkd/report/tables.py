@@ -50,6 +50,11 @@ BLOCK_COLUMNS = (
     Column("latency_iqr_ms", "IQR\n(ms)", "{:.2f}".format),
     Column("latency_ms_ratio", "latency\n/ 3x3", "{:.2f}".format),
 )
+STEP_COLUMNS = (
+    Column("name", "part", str),
+    Column("ms", "ms", "{:.2f}".format),
+    Column("share", "%", lambda part: f"{100 * part:.1f}"),
+)
 NAME, NUMBER, GAP = 12, 5, 2  # columns of a terminal: a name before it takes more lines, "100.0", between two columns
 
 
@@ -67,6 +72,12 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str | None = None
 def blocks_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
     """A table of the rows of `segkd.workbench.blocks.time_blocks`, for the terminal."""
     return RowsTable(BLOCK_COLUMNS, rows)
+
+
+def step_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
+    """A table of the parts of a training step (`segkd.workbench.step.StepTimes.rows`), for the terminal."""
+    whole = {"name": "a step", "ms": sum(row["ms"] for row in rows), "share": sum(row["share"] for row in rows)}
+    return RowsTable(STEP_COLUMNS, [*rows, whole])
 
 
 class RowsTable:

@@ -63,13 +63,15 @@ class Supervision(nn.Module):
     def forward(self, logits: Tensor, features: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
         """Logits (N, K, H, W), tapped features, label (N, H, W) -> {``loss_<name>``: weighted scalar}."""
         outputs = {name: self._output(name, logits, features) for name in self.terms}
-        terms: dict[str, Tensor] = {}
-        for name, weight in self.weights.items():
-            target = shrink_label(label, int(self.terms[name].get("stride", 1)))
-            read = [outputs[name], *([outputs[self.gates[name]]] if name in self.gates else [])]
-            met = [resize_to(output, target.shape[-2:]) for output in read]
-            terms[f"loss_{name}"] = weight * self.losses[name](met[0], target, *met[1:])
-        return terms
+        return {f"loss_{name}": self._term(name, outputs, label) for name in self.terms}
+
+    def _term(self, name: str, outputs: Mapping[str, Tensor], label: Tensor) -> Tensor:
+        """One weighted scalar, from what the terms see."""
+        target = shrink_label(label, int(self.terms[name].get("stride", 1)))
+        read = [outputs[name], *([outputs[self.gates[name]]] if name in self.gates else [])]
+        met = [resize_to(output, target.shape[-2:]) for output in read]
+        value: Tensor = self.weights[name] * self.losses[name](met[0], target, *met[1:])
+        return value
 
     def _output(self, name: str, logits: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """What a term's loss and the terms it gates see: its head's output, or the logits."""

@@ -56,9 +56,14 @@ def take_steps(stretch: Stretch) -> None:
         model.step, model.seed = step, stretch.seed
         model.train()
         stretch.before(step, batch)
-        values = take_step(stretch, {key: value.to(device, non_blocking=True) for key, value in batch.items()})
+        values = take_step(stretch, on_device(batch, device))
         if stretch.after(step, batch, values):
             return
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on the device that trains."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
 
 
 def take_step(stretch: Stretch, batch: Batch) -> Values:

@@ -33,7 +33,7 @@ class Anatomy(NamedTuple):
 
 def inspect_model(cfg: Mapping[str, Any], size: tuple[int, int]) -> Anatomy:
     """The networks and binds of a config for images of ``size`` (H, W); no weights are read."""
-    model = build_model({**cfg, "model": _without_weights(cfg["model"]) | {"probe_size": size}})
+    model = build_model({**cfg, "model": without_weights(cfg["model"]) | {"probe_size": size}})
     networks = {
         role: NetworkLayers(type(network).__name__, _layers(network, size))
         for role, network in {"student": model.student, **getattr(model, "teachers", {})}.items()
@@ -41,8 +41,8 @@ def inspect_model(cfg: Mapping[str, Any], size: tuple[int, int]) -> Anatomy:
     return Anatomy(networks, _binds(model, textual(cfg["model"].get("binds", {}))))
 
 
-def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Shapes do not depend on weights, so none are read or fetched."""
+def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a training model that reads and fetches no weights: shapes and times do not depend on them."""
     plain = dict(model) | {key: _untrained(model[key]) for key in ("network", "student", "teacher") if key in model}
     if "teachers" in plain:
         plain["teachers"] = {name: _untrained(cfg) for name, cfg in plain["teachers"].items()}
