@@ -59,7 +59,7 @@ class Callback:
     """A hook that reports steps and validations to a caller (a progress bar).
 
     Args:
-        on_step: called with (step, total, values) every ``interval`` steps, values being {"loss": ..., "lr": ...}.
+        on_step: called with (step, total, loss) every ``interval`` steps and at the last.
         on_val: called with (step, scores) after each validation.
         interval: steps between calls of ``on_step``.
         on_val_step: called with (images done, images) during a validation.
