@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ class Distiller(TrainingModel):
         probe_size: (H, W) of the probe that finds the shapes at the taps.
         untrained_teacher: accept a teacher without weights (tests only).
     """
+
+    #: in which the teachers compute (autocast); None: in the student's
+    teacher_dtype: torch.dtype | None = None
 
     def __init__(
         self,
@@ -141,8 +145,7 @@ class Distiller(TrainingModel):
     def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
         binds = self.terms()
         paths = [*self.supervision.paths, *(p for bind in binds.values() for p in bind.student_paths)]
-        with tap(self.student, paths) as features:
-            logits = self.student.predict(image)
+        logits, features = self.run(self.student, paths, image)
         targets = self.teach(image, step)
         terms: dict[str, Tensor] = self.supervision(logits, features, label)
         seed = self.seed * 1_000_003 + step
@@ -161,13 +164,19 @@ class Distiller(TrainingModel):
         for source, network in self.teachers.items():
             paths = [p for bind in binds.values() if source in self._sources(bind) for p in bind.teacher_paths]
             if paths:
-                with tap(network, paths) as features[source]:
-                    network.predict(image)
+                with self._autocast_teacher(image.device):
+                    features[source] = self.run(network, paths, image)[1]
         found: dict[str, dict[str, Tensor]] = {}
         for name, bind in binds.items():
             sources = self._sources(bind)
             found[name] = {path: _mean([features[source][path] for source in sources]) for path in bind.teacher_paths}
         return found
+
+    def _autocast_teacher(self, device: torch.device) -> AbstractContextManager[Any]:
+        dtype = self.teacher_dtype
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def first_stage_parameters(self, name: str) -> list[nn.Parameter]:
         """What the first stage of a bind trains: the loss's own parts, or the student and the bind."""

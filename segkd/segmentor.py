@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segkd.models import NETWORKS, Network
 from segkd.supervision import Supervision
-from segkd.taps import tap
+from segkd.taps import CompiledForward, tap
 
 PROBE_SIZE = (96, 128)
 
@@ -42,9 +42,12 @@ class TrainingModel(nn.Module):
     seed: int = 0
     #: set by the training loop for a step: fill ``gradient_norms``, at the price of one more backward pass per term
     watch_gradients: bool = False
+    #: run networks through ``torch.compile``; the losses stay as they are
+    compiled: bool = False
 
     def __init__(self) -> None:
         super().__init__()
+        self._forwards: dict[tuple[int | str, ...], CompiledForward] = {}
         #: of the last step that was watched
         self.gradient_norms = GradientNorms({}, None, {})
 
@@ -54,6 +57,16 @@ class TrainingModel(nn.Module):
         ``index`` (N,) are the samples' numbers in the data set, for losses that remember or draw by sample.
         """
         raise TypeError(f"{type(self).__name__} defines no losses")
+
+    def run(self, network: Network, taps: Sequence[str], image: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The logits of a network for an image (N, 3, H, W) uint8, and what ``taps`` read on the way."""
+        if not self.compiled or self.watch_gradients:
+            with tap(network, taps) as features:
+                return network.predict(image), features
+        key: tuple[int | str, ...] = (id(network), *taps)
+        if key not in self._forwards:
+            self._forwards[key] = CompiledForward(network, network.predict, taps)
+        return self._forwards[key](image)
 
     def parameter_options(self) -> dict[str, dict[str, float]]:
         """Factors of learning rate (lr_mult) and weight decay (decay_mult) by the beginnings of parameter names."""
@@ -160,8 +173,7 @@ class Segmentor(TrainingModel):
         self.supervision = Supervision(supervision, self.student, probe_input(self.student, probe_size))
 
     def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
-        with tap(self.student, self.supervision.paths) as features:
-            logits = self.student.predict(image)
+        logits, features = self.run(self.student, self.supervision.paths, image)
         terms: dict[str, Tensor] = self.supervision(logits, features, label)
         return terms
 

@@ -16,7 +16,7 @@ A tap is written ``path[:item][@input][#call]``:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -119,14 +119,48 @@ def tap(model: nn.Module, taps: Sequence[str]) -> Iterator[Features]:
         UserError: at once for a malformed tap or an unknown layer; the rest when the tap is read (see ``Features``).
     """
     features = Features(model, taps)
+    with attached(features, model):
+        yield features
+
+
+@contextmanager
+def attached(features: Features, model: nn.Module) -> Iterator[None]:
+    """The hooks of taps are on ``model`` inside."""
     handles: list[RemovableHandle] = []
     try:
         for handle in features.attach(model):
             handles.append(handle)
-        yield features
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+class CompiledForward:
+    """A network's forward pass with taps, compiled by ``torch.compile`` on its first call with images of a size.
+
+    What the taps read are outputs of the compiled graph, like the logits. Random numbers (dropout) are drawn as
+    without compiling.
+
+    Args:
+        model: the network.
+        run: its forward pass, from an image to the logits.
+        taps: what is read.
+    """
+
+    def __init__(self, model: nn.Module, run: Callable[[Tensor], Tensor], taps: Sequence[str]) -> None:
+        self.model, self.run, self.features = model, run, Features(model, taps)
+        self.compiled = torch.compile(self._run, dynamic=False, options={"fallback_random": True})
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The logits and what each tap read."""
+        with attached(self.features, self.model):  # else they would be in every other forward pass of the network
+            logits, features = self.compiled(image)
+        return logits, features
+
+    def _run(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.run(image)
+        return logits, dict(self.features)
 
 
 def read_taps(model: nn.Module, taps: Sequence[str], x: Tensor) -> dict[str, Tensor]:

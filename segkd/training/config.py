@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from segkd import arguments
 from segkd.errors import UserError, nearest
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
 
 
@@ -45,6 +46,17 @@ def dictionary(value: Any, name: str) -> Any:
 def decay(value: Any, name: str) -> float:
     """A check for the decay of a moving average."""
     return arguments.number(value, name, "config", above=0, below=1)
+
+
+def one_of(*names: str) -> Check:
+    """A check for one of several names."""
+
+    def check(value: Any, name: str) -> str:
+        if value not in names:
+            raise UserError(f"{name} {value!r} is not one of {', '.join(names)}")
+        return str(value)
+
+    return check
 
 
 class Section:
@@ -146,12 +158,23 @@ class Schedule(Section):
     interval: int | None = key("between two factors of the policy exponential; 1 by default", None, unit="steps")
 
 
+PRECISION = one_of("fp32", "bf16", "fp16")
+
+
 @dataclass(frozen=True)
 class Engine(Section):
     """The machine's way of working, and what is logged and kept."""
 
     name = "engine"
-    precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32")
+    precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32", check=PRECISION)
+    teacher_precision: str | None = key("the same, of the teachers; by default the student's", None, check=PRECISION)
+    shard_teacher: bool = key(
+        "share each teacher's weights out over the processes (FSDP2), for one too large for each", False, check=boolean
+    )
+    compile: bool = key("torch.compile of the student and the teachers", False, check=boolean)
+    ema: float | None = key(
+        "decay of a moving average of the student's weights, which is scored and kept beside them", None, check=decay
+    )
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )
@@ -159,6 +182,14 @@ class Engine(Section):
     log_interval: int = key("between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
         "between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
+    )
+    val_images: int = key(
+        "drawn at each validation beside truth and prediction; 0: none", 4, unit="images", check=integer(0)
+    )
+    logger: str | None = key(
+        "tensorboard, wandb or mlflow: gets the log and the drawn validation images too; in the run's folder vis/",
+        None,
+        check=one_of(*LOGGERS),
     )
     best: str = key("the score that chooses the best weights; the larger, the better", "mIoU")
 

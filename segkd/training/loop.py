@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,25 @@ from torch.optim import Optimizer
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import Loader
+from segkd.distiller import Distiller
+from segkd.models.base import Network
 from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
+from segkd.training.average import Average
 from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader
 from segkd.training.checks import check_banks, check_classes, check_folder, check_optimizers
 from segkd.training.config import Config
 from segkd.training.configfile import dump_config
 from segkd.training.environment import environment
 from segkd.training.first_stage import Report, check_first_stages, run_first_stages
-from segkd.training.hooks import Hooks, build_hooks
+from segkd.training.hooks import Hooks, MMEngineNames, build_hooks
 from segkd.training.log import LOG, Means, append, logger, trim_log
+from segkd.training.loggers import display_hooks
 from segkd.training.optim import STUDENT, build_minimizers
-from segkd.training.precision import Precision, to_channels_last, training_device
+from segkd.training.precision import Precision, set_teacher_precision, to_channels_last, training_device
 from segkd.training.rates import Rates
-from segkd.training.state import BEST, LAST, STATE, load_state, run_folder, save_atomically, save_student
+from segkd.training.state import BEST, EMA, LAST, STATE, load_state, run_folder, save_atomically, save_student
 from segkd.training.steps import Batch, Stretch, Values, take_steps
 from segkd.training.validation import build_metrics, main_score, score
 from segkd.training.watch import FiniteLoss, GradientWatch
@@ -63,14 +67,15 @@ def train(
     """
     with processes.process_group():
         training = Training(cfg, Path(run), resume, hooks, model)
-        with training.open_folder(), closing(training.loaders["train"]), closing(training.loaders["val"]):
+        loaders = training.loaders
+        with training.open_folder(), closing(training.hooks), closing(loaders["train"]), closing(loaders["val"]):
             training.run_first_stages(on_first_stage)
             training.make_ready()
             training.run_steps()
             return training.finish()
 
 
-class Training:
+class Training(MMEngineNames):
     """A run in progress; every hook gets it as its first argument.
 
     Attributes:
@@ -80,7 +85,7 @@ class Training:
         loaders: "train" and "val".
         logger: what is logged by it goes to the run's log.
         stop_training: set it to True to end the run after the step in progress.
-        best, history: the best score so far with its step; the scores of each validation.
+        history: the scores of each validation.
     """
 
     def __init__(
@@ -99,7 +104,9 @@ class Training:
         if cfg.engine.threads:
             torch.set_num_threads(cfg.engine.threads)
         self.environment = environment(self.seed)
+        self.rank, self.world_size, self.device = processes.rank(), processes.world_size(), training_device()
         self.model = model if model is not None else build_model(cfg)
+        set_teacher_precision(self.model, cfg.engine.teacher_precision)
         check_first_stages(self.model)
         self.data: SegmentationDataset = build_dataset(cfg, "train")
         validation = build_dataset(cfg, "val")
@@ -116,11 +123,12 @@ class Training:
         check_banks(self.model, len(self.data))
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
-        self.hooks = Hooks([*build_hooks(cfg.hooks), *hooks])
+        self.hooks = Hooks([*build_hooks(cfg.hooks), *display_hooks(cfg), *hooks])
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
-        self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
+        self.bests: dict[str, Any] = dict(self.state["best"]) if self.state else {}
         self.history: list[dict[str, Any]] = []
+        self.average: Average | None = None
         self.stop_training, self.state_due = False, False
         self.finite, self.means = FiniteLoss(), Means()
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
@@ -136,6 +144,7 @@ class Training:
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
                 trim_log(self.folder, self.iter)
+        self.hooks.call("before_first_stages", self)
         done = self.state is not None
         run_first_stages(self.cfg, self.folder, self.model, self.data, report, self.resume, done)
 
@@ -155,6 +164,14 @@ class Training:
             minimizer.begin(self.iter, self.max_iters)
         if self.cfg.engine.channels_last:
             to_channels_last(self.model)
+        if self.cfg.engine.shard_teacher and isinstance(self.model, Distiller):
+            for teacher in self.model.teachers.values():
+                processes.shard(teacher)
+        if self.cfg.engine.ema:
+            self.average = Average(self.model.student, self.cfg.engine.ema)
+            if self.state is not None and self.state["average"] is not None:
+                self.average.load_state_dict(self.state["average"])
+        self.model.compiled = self.cfg.engine.compile
         self.parallel = processes.parallel_training(self.model, self.max_iters)
 
     def run_steps(self) -> None:
@@ -185,6 +202,8 @@ class Training:
         self.finite.add(values, done)
         if stepped:
             self.model.after_step()
+            if self.average:
+                self.average.update(self.model.student)
         for rates in self.rates:
             rates.step()
         self.watch.after(self.model, step, values)
@@ -208,30 +227,40 @@ class Training:
         self.hooks.call("before_val", self)
         self.hooks.call("before_val_epoch", self)
         self.finite.check(self.iter)
-        processes.share_buffers(self.model)
         self.model.eval()
-        scores = score(self.model.student, self.loaders["val"], self.metrics, self.after_val_batch)
-        record = {"step": self.iter, "val": scores}
+        record: dict[str, Any] = {"step": self.iter}
+        for name, network, file in self.networks():
+            processes.share_buffers(network)
+            record[name] = score(network, self.loaders["val"], self.metrics, self.after_val_batch)
+            found, best = (
+                main_score(record[name], self.chosen_by),
+                self.bests.get(name, {}).get(self.chosen_by, math.nan),
+            )
+            if name not in self.bests or found > best or math.isnan(best):
+                self.bests[name] = {self.chosen_by: found, "step": self.iter}
+                self.save_student(network, file)
+                self.state_due = True  # the state of this step was saved before its validation
         self.history.append(record)
         self.write(record)
-        found, best = main_score(scores, self.chosen_by), self.best.get(self.chosen_by, math.nan)
-        if not self.best or found > best or math.isnan(best):
-            self.best = {self.chosen_by: found, "step": self.iter}
-            self.save_student(BEST)
-            self.state_due = True  # the state of this step was saved before its validation
-        self.hooks.call("after_val_epoch", self, metrics=scores)
+        self.hooks.call("after_val_epoch", self, metrics=record["val"])
         self.hooks.call("after_val", self)
         self.means.restart_clock()
+
+    def networks(self) -> Iterator[tuple[str, Network, str]]:
+        """What is scored: its name in the log, and the file of its best weights."""
+        yield "val", self.model.student, BEST
+        if self.average:
+            yield "val_ema", self.average.network, EMA
 
     def after_val_batch(self, number: int, batch: Batch, prediction: Tensor) -> None:
         """Tell the hooks of a batch that was scored."""
         self.hooks.call("after_val_iter", self, batch_idx=number, data_batch=batch, outputs=prediction)
 
-    def save_student(self, name: str) -> None:
-        """Keep the student's weights."""
+    def save_student(self, network: Network, name: str) -> None:
+        """Keep weights of the student."""
         self.finite.check(self.iter)
         if processes.is_main():
-            save_student(self.model.student, self.folder / name)
+            save_student(network, self.folder / name)
 
     def save_state(self) -> None:
         """Keep all that resuming needs, in types that ``weights_only=True`` loads."""
@@ -239,13 +268,14 @@ class Training:
         self.finite.check(self.iter)
         if processes.is_main():
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-            content = {"step": self.iter, "seed": self.seed, "model": self.model.state_dict(), "best": self.best}
+            content = {"step": self.iter, "seed": self.seed, "model": self.model.state_dict(), "best": self.bests}
             content |= {"optimizers": optimizers, "scaler": self.precision.state_dict()}
+            content["average"] = self.average.state_dict() if self.average else None
             save_atomically(content, self.folder / STATE)
 
     def finish(self) -> dict[str, Any]:
         """Keep the last weights and state, and say what happened in ``metrics.json``."""
-        self.save_student(LAST)
+        self.save_student(self.model.student, LAST)
         self.save_state()
         self.hooks.call("after_train", self)
         self.hooks.call("after_run", self)
@@ -254,6 +284,7 @@ class Training:
             "steps_planned": self.max_iters,
             "val_last": self.history[-1]["val"] if self.history else None,
             "val_best": self.best or None,
+            **({"ema_best": self.bests.get("val_ema"), "student_ema": EMA} if self.average else {}),
             "student_last": LAST,
             "student_best": BEST,
             "seconds_of_this_sitting": round(time.perf_counter() - self.began, 1),
@@ -268,18 +299,10 @@ class Training:
         """Append a line to the log."""
         if processes.is_main():
             append(self.folder / LOG, record)
+            self.hooks.call("after_log", self, record=record)
 
     @property
-    def train_dataloader(self) -> Loader:
-        """The training batches, by mmengine's name."""
-        return self.loaders["train"]
-
-    @property
-    def val_dataloader(self) -> Loader:
-        """The validation batches, by mmengine's name."""
-        return self.loaders["val"]
-
-    @property
-    def train_loop(self) -> Training:
-        """The training itself, where mmengine's hooks look for ``stop_training``."""
-        return self
+    def best(self) -> dict[str, Any]:
+        """The student's best score so far with its step; empty before the first validation."""
+        found: dict[str, Any] = self.bests.get("val", {})
+        return found

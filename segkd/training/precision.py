@@ -9,14 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segkd.distiller import Distiller
 from segkd.errors import UserError
+from segkd.segmentor import TrainingModel
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def training_device() -> torch.device:
     """The GPU where there is one (of several processes, each its own), else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def set_teacher_precision(model: TrainingModel, name: str | None) -> None:
+    """Let the teachers compute in another precision than the student; None: in the same."""
+    if name is None:
+        return
+    if not isinstance(model, Distiller):
+        raise UserError("engine.teacher_precision is given, but the config has no teacher: leave it out")
+    model.teacher_dtype = PRECISIONS[name]
 
 
 class Precision:
@@ -28,14 +39,12 @@ class Precision:
     """
 
     def __init__(self, name: str, device: str) -> None:
-        if name not in PRECISIONS:
-            raise UserError(f"engine.precision {name!r} is not one of {', '.join(PRECISIONS)}")
         self.dtype, self.device = PRECISIONS[name], device
         self.scaler = torch.amp.GradScaler(device, enabled=name == "fp16")
 
     def autocast(self) -> torch.autocast:
         """The context of a forward pass; the backward pass runs in the types of the forward pass."""
-        return torch.autocast(self.device, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+        return torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to go backward from."""

@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
-from segkd.errors import UserError
+from segkd.errors import UserError, first_line
 from segkd.segmentor import TrainingModel
+from segkd.training.lifeline import Lifeline
 
 PATIENCE = timedelta(hours=2)  # of a process that waits for the others
+MEETING = timedelta(minutes=10)
+SHARED_FROM = 2**20  # weights of a block
+LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launch() -> Mapping[str, str]:
+    """RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, as torchrun sets them, or made of SLURM's."""
+    given = os.environ
+    if "WORLD_SIZE" in given or int(given.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        return given
+    nodes = given.get("SLURM_STEP_NODELIST", "localhost")
+    first = re.match(r"([^,\[]*)(?:\[(\d+)[^\]]*\])?([^,\[]*)", nodes)  # node[07-09,12]-ib,other -> node07-ib
+    address = "".join(part or "" for part in first.groups()) if first else nodes
+    return {
+        "RANK": given["SLURM_PROCID"],
+        "WORLD_SIZE": given["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": given["SLURM_LOCALID"],
+        "MASTER_ADDR": given.get("MASTER_ADDR", address),
+        "MASTER_PORT": given.get("MASTER_PORT", str(20_000 + int(given.get("SLURM_JOB_ID", "0")) % 20_000)),
+    }
 
 
 def started_together() -> bool:
-    """True if torchrun (or another launcher that sets WORLD_SIZE) started more than one process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """True if torchrun, srun, or another launcher that sets WORLD_SIZE, started more than one process."""
+    return int(launch().get("WORLD_SIZE", "1")) > 1
 
 
 def rank() -> int:
     """The number of this process."""
     if joined():
         return distributed.get_rank()
-    return int(os.environ.get("RANK", "0")) if started_together() else 0
+    return int(launch().get("RANK", "0")) if started_together() else 0
 
 
 def world_size() -> int:
@@ -47,22 +70,39 @@ def is_main() -> bool:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """A context in which the processes of one launch know each other: NCCL on GPUs, one each; gloo on a CPU."""
+    """A context in which the processes of one launch know each other: NCCL on GPUs, one each; gloo on a CPU.
+
+    If one of them ends by an error or is killed, all end within a minute, and say why.
+    """
     if not started_together() or joined():
         yield
         return
-    cuda = torch.cuda.is_available()
+    given, cuda = launch(), torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(int(given.get("LOCAL_RANK", "0")))
+    os.environ.update({key: given[key] for key in LAUNCH if key in given})  # where torch looks
     try:
-        distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-    except ValueError as error:  # of its environment variables
-        count = os.environ["WORLD_SIZE"]
+        store, own, count = next(rendezvous("env://", timeout=MEETING))
+        distributed.init_process_group(
+            "nccl" if cuda else "gloo", store=store, rank=own, world_size=count, timeout=PATIENCE
+        )
+    except (ValueError, distributed.DistError) as error:  # of the variables; of who did not come
         raise UserError(
-            f"WORLD_SIZE says {count} processes, but they cannot meet ({error}): start them with torchrun, or unset it"
+            f"WORLD_SIZE says {given['WORLD_SIZE']} processes, but they cannot meet ({first_line(error)}): start them "
+            "with torchrun or srun, or unset it"
         ) from error
+    lifeline = Lifeline(store, own, count)
+    lifeline.start()
     try:
         yield
+        lifeline.finish()
+    except BaseException as error:
+        reason = lifeline.reason()
+        lifeline.fail(f"{type(error).__name__}: {first_line(error)}")
+        if isinstance(error, RuntimeError) and (reason or "peer" in str(error)):  # of a library, about one that is gone
+            lost = "another process of this run was killed (out of memory?), or can't be reached"
+            raise UserError(reason or lost) from error
+        raise
     finally:
         distributed.destroy_process_group()
 
@@ -130,6 +170,24 @@ def parallel_training(model: TrainingModel, steps: int) -> DistributedDataParall
     average_gradients(critics)
     resting = not all(bind.is_on(steps - 1) for bind in model.terms().values())
     return parallel(model, apart=critics, unused=resting)
+
+
+def shard(network: nn.Module) -> None:
+    """Share a frozen network out over the processes (FSDP2): each block of a million weights or more lies in parts,
+    and is gathered while it runs. In one process, nothing changes."""
+    from torch.distributed.fsdp import fully_shard  # these take a second to import
+    from torch.distributed.tensor import DTensor
+
+    if not joined():
+        return
+    for module in network.children():
+        if sum(weight.numel() for weight in module.parameters()) >= SHARED_FROM:
+            shard(module)
+            if not isinstance(module, nn.ModuleList | nn.ModuleDict):  # those only hold what runs
+                for weight in module.parameters():
+                    if not isinstance(weight.data, DTensor):
+                        weight.data = weight.data.contiguous()  # channels_last can't be shared out
+                fully_shard(module)
 
 
 @contextmanager

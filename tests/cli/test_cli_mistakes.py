@@ -196,7 +196,7 @@ def test_several_processes_without_a_launcher_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("MASTER_ADDR", "RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert "start them with torchrun, or unset it" in refused(
+    assert "start them with torchrun or srun, or unset it" in refused(
         "train", STUDENT, "--data", tree, "--out", no_folder, *TINY
     )
     assert not no_folder.parent.exists()
