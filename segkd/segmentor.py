@@ -37,10 +37,10 @@ class TrainingModel(nn.Module):
     """
 
     student: Network
-    #: number of the current training step and the run's seed; set by the engine, they seed the draws of sampling losses
+    #: number of the current training step, and the run's seed; both set by the training loop, for losses that draw
     step: int = 0
     seed: int = 0
-    #: set by the engine for a step: fill ``gradient_norms``, at the price of one more backward pass per term
+    #: set by the training loop for a step: fill ``gradient_norms``, at the price of one more backward pass per term
     watch_gradients: bool = False
     #: run networks through ``torch.compile``; the losses stay as they are
     compiled: bool = False

@@ -143,7 +143,7 @@ class DenseContrastive(DistillationLoss):
 
     What differs from the published code: it fails for equal channels of both networks, and where cells and patches do
     not divide the map, and crops CamVid's to 44 x 44; here borders have smaller cells and patches. Its gradient is
-    clipped at norm 15, apart from the student's: an engine's matter. The projector of two branches is not built.
+    clipped at norm 15, apart from the student's: the optimiser's matter. The projector of two branches is not built.
 
     The value is not 0 for student = teacher. A batch repeated twice gives the same value where samples bear the same
     numbers; a map tiled 2 x 2 does not, for the block's borders and the draw (``omni_contrast`` alone does, where

@@ -117,8 +117,8 @@ class Data(Section):
     )
     val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=dictionary)
     test: Mapping[str, Any] | None = key("arguments of the test split", None, check=dictionary)
-    batch_size: int = key("of all processes together", 8, unit="images", check=integer(1))
-    workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0))
+    batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
+    workers: int = key("processes that load images; 0: the training loads them itself", 0, check=integer(0))
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ class Optim(Section):
 
     name = "optim"
     optimizer: Mapping[str, Any] = key("dict(type=..., lr=...): a class of torch's kind, or its name in torch.optim")
-    clip_grad: Mapping[str, Any] | None = key("dict(max_norm=...), and norm_type: the gradient's largest norm", None)
+    clip_grad: Mapping[str, Any] | None = key("dict(max_norm=...): the gradient's largest norm", None)
     accumulate: int = key("batches whose mean gradient makes one step", 1, unit="batches", check=integer(1))
     paramwise: Mapping[str, Any] | None = key(
-        "factors of learning rate and weight decay by kind of parameter or by name (custom_keys)", None
+        "factors of learning rate and weight decay by kind of parameter, or by name", None
     )
     critic: Mapping[str, Any] | None = key(
         "dict(type=..., lr=...): the optimiser of a loss's critic; Adam at 4e-4 by default", None
@@ -143,19 +143,23 @@ class Schedule(Section):
 
     name = "schedule"
     steps: int | None = key("length of the training; this or `epochs`", None, unit="steps", check=integer(1))
-    epochs: int | None = key("the same in passes over the training split", None, unit="epochs", check=integer(1))
-    val_interval: int | None = key(
-        "between validations; by default an epoch, or the whole of `steps`", None, unit="steps", check=integer(1)
+    epochs: int | None = key(
+        "length of the training in passes over the training split", None, unit="epochs", check=integer(1)
     )
-    warmup: int = key("the learning rate rises from a hundredth", 0, unit="steps", check=integer(0))
+    val_interval: int | None = key(
+        "steps between validations; by default an epoch, or all of `steps`", None, unit="steps", check=integer(1)
+    )
+    warmup: int = key(
+        "steps in which the learning rate rises from a hundredth of itself", 0, unit="steps", check=integer(0)
+    )
     policy: str | Mapping[str, Any] = key(
         "poly, cosine, step, exponential, constant, or dict(type=...) of torch.optim.lr_scheduler", "poly"
     )
-    power: float | None = key("of the policy poly; 0.9 by default", None)
+    power: float | None = key("exponent of the policy poly; 0.9 by default", None)
     min_lr: float | None = key("learning rate at the end of poly and cosine; 0 by default", None)
     milestones: Sequence[int] | None = key("steps at which the policy step lowers the rate", None, unit="steps")
-    gamma: float | None = key("factor of the policies step (0.1 by default) and exponential", None)
-    interval: int | None = key("between two factors of the policy exponential; 1 by default", None, unit="steps")
+    gamma: float | None = key("factor of the learning rate in the policies step (0.1 by default) and exponential", None)
+    interval: int | None = key("steps between two factors of the policy exponential; 1 by default", None, unit="steps")
 
 
 PRECISION = one_of("fp32", "bf16", "fp16")
@@ -167,7 +171,7 @@ class Engine(Section):
 
     name = "engine"
     precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32", check=PRECISION)
-    teacher_precision: str | None = key("the same, of the teachers; by default the student's", None, check=PRECISION)
+    teacher_precision: str | None = key("precision of the teachers; by default the student's", None, check=PRECISION)
     shard_teacher: bool = key(
         "share each teacher's weights out over the processes (FSDP2), for one too large for each", False, check=boolean
     )
@@ -178,16 +182,18 @@ class Engine(Section):
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )
-    threads: int | None = key("of torch on the CPU", None, check=integer(1, max(64, 4 * (os.cpu_count() or 1))))
-    log_interval: int = key("between lines of the log", 20, unit="steps", check=integer(1))
+    threads: int | None = key(
+        "CPU threads of torch; by default its own choice", None, check=integer(1, max(64, 4 * (os.cpu_count() or 1)))
+    )
+    log_interval: int = key("steps between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
-        "between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
+        "steps between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
     )
     val_images: int = key(
-        "drawn at each validation beside truth and prediction; 0: none", 4, unit="images", check=integer(0)
+        "images drawn at each validation beside truth and prediction; 0: none", 4, unit="images", check=integer(0)
     )
     logger: str | None = key(
-        "tensorboard, wandb or mlflow: gets the log and the drawn validation images too; in the run's folder vis/",
+        "tensorboard, wandb or mlflow: what gets the log and the drawn images, too, in the run's folder vis/",
         None,
         check=one_of(*LOGGERS),
     )
@@ -214,7 +220,7 @@ class Config(Section):
     hooks: Sequence[Mapping[str, Any]] = key(
         "list of dict(type=...): own code at points of the training, by mmengine's protocol", ()
     )
-    seed: int = key("of weights, order, augmentation, dropout and draws", 0, check=integer(0))
+    seed: int = key("seed of weights, order, augmentation, dropout and draws", 0, check=integer(0))
     imports: Sequence[str] = key("folders of the user's own modules", ())
 
     @classmethod

@@ -24,8 +24,8 @@ class ClipGrad(Section):
     """The gradient's largest norm; a longer gradient is shortened."""
 
     name = "optim.clip_grad"
-    max_norm: float = key("of all parameters of the optimiser together")
-    norm_type: float = key("which norm; 2 is the usual one", 2.0)
+    max_norm: float = key("largest norm of the gradient of all parameters together")
+    norm_type: float = key("order of the norm", 2.0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FirstStage(Section):
     """A training before the main one."""
 
     name = "model.binds.*.first_stage"
-    steps: int = key("its length", unit="steps")
+    steps: int = key("length of the first stage", unit="steps")
     optimizer: Mapping[str, Any] = key("dict(type=..., lr=...), as optim.optimizer")
 
 
