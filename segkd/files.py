@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from segkd.errors import UserError
+
+UNFINISHED = "-unfinished-"  # in the names of temporary files
 
 
 @contextmanager
@@ -39,13 +42,46 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _beside(final: Path) -> Iterator[Path]:
-    """An empty file in the same folder, removed at the end if it is still there."""
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}-", suffix=final.suffix)
-    os.close(handle)
+    """An empty file in the same folder, locked, removed at the end if it is still there."""
+    remove_unfinished(final.parent, final.name)
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}{UNFINISHED}", suffix=final.suffix)
     try:
+        _lock(handle)
         yield Path(name)
     finally:
+        os.close(handle)
         Path(name).unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left in a folder of files called ``name``; whoever still writes holds a lock."""
+    stem, suffix = ("*", "") if name == "*" else (glob.escape(Path(name).stem), glob.escape(Path(name).suffix))
+    for path in folder.glob(f".{stem}{UNFINISHED}????????{suffix or '*'}"):
+        with suppress(OSError), open(path, "rb") as file:
+            if _lock(file.fileno()):
+                path.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> bool:
+    """Whether an open file could be locked, until it is closed or its process ends; False where none can be."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows; a file system without locks; another's lock
+        return False
+    return True
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Inside, an error of the system that is about no file (a full disk, while writing) names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _reason(error: BaseException | None, folder: Path) -> OSError | None:

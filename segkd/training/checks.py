@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,21 @@ def check_folder(run: Path, cfg: Config, resume: bool, model: TrainingModel) -> 
         if (run / "config.py").is_file() and stages(model):
             return None  # it was stopped in a first stage, or between these and the first state
     state = read_state(run)
-    if state["step"] >= (cfg.schedule.steps or 0):
+    steps = cfg.schedule.steps or 0
+    if state["step"] > steps or (state["step"] == steps and _is_finished(run, steps)):
         raise UserError(f"{run} has already trained {state['step']} steps; raise schedule.steps to train on")
     if state["seed"] != cfg.seed:
         raise UserError(f"{run} was trained with seed {state['seed']}, not {cfg.seed}")
     return state
+
+
+def _is_finished(run: Path, steps: int) -> bool:
+    """Whether a run came to its end: its last state is kept before the last validation, weights and this file."""
+    try:
+        content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return bool(content["steps"] == steps)
 
 
 def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:

@@ -25,7 +25,7 @@ from segkd.training.configfile import dump_config
 from segkd.training.environment import environment
 from segkd.training.first_stage import Report, check_first_stages, run_first_stages
 from segkd.training.hooks import Hooks, build_hooks
-from segkd.training.log import LOG, Means, append, logger, trim_log
+from segkd.training.log import LOG, Means, append, logger, trim_log, validations
 from segkd.training.optim import STUDENT, build_minimizers
 from segkd.training.precision import Precision, to_channels_last, training_device
 from segkd.training.rates import Rates
@@ -120,7 +120,7 @@ class Training:
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
         self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
-        self.history: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = validations(folder, self.iter) if self.state else []
         self.stop_training, self.state_due = False, False
         self.finite, self.means = FiniteLoss(), Means()
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
@@ -164,6 +164,8 @@ class Training:
         self.hooks.call("before_train", self)
         self.hooks.call("before_train_epoch", self)
         self.means.start()
+        if self.state is not None:
+            self.catch_up()
         losses = self.parallel or self.model
         take_steps(
             Stretch(
@@ -172,6 +174,13 @@ class Training:
             )
         )  # fmt: skip
         self.hooks.call("after_train_epoch", self)
+
+    def catch_up(self) -> None:
+        """Do what a run that was stopped had yet to do after its state was saved."""
+        if self.best.get("step") == self.iter:
+            self.save_student(BEST)
+        if not self.history and (self.iter % self.interval == 0 or self.iter == self.max_iters):
+            self.validate()
 
     def before_step(self, step: int, batch: Batch) -> None:
         """What precedes a step."""
@@ -194,13 +203,10 @@ class Training:
         self.hooks.call("after_train_iter", self, batch_idx=step, data_batch=batch, outputs=values)
         self.iter = done
         last = done == self.max_iters or self.stop_training
-        self.state_due |= done % self.interval == 0
-        if self.state_due and stepped and not last:  # what has accumulated is in no state
-            self.save_state()
+        self.state_due |= done % self.interval == 0 or last
+        self.save_due_state()
         if done % self.interval == 0 or last:
             self.validate()
-            if self.state_due and stepped and not last and not self.stop_training:
-                self.save_state()
         return last or self.stop_training
 
     def validate(self) -> None:
@@ -211,14 +217,14 @@ class Training:
         processes.share_buffers(self.model)
         self.model.eval()
         scores = score(self.model.student, self.loaders["val"], self.metrics, self.after_val_batch)
-        record = {"step": self.iter, "val": scores}
-        self.history.append(record)
-        self.write(record)
+        self.history.append({"step": self.iter, "val": scores})
         found, best = main_score(scores, self.chosen_by), self.best.get(self.chosen_by, math.nan)
         if not self.best or found > best or math.isnan(best):
             self.best = {self.chosen_by: found, "step": self.iter}
-            self.save_student(BEST)
             self.state_due = True  # the state of this step was saved before its validation
+            self.save_due_state()
+            self.save_student(BEST)
+        self.write(self.history[-1])  # last: what is in the log is in the state
         self.hooks.call("after_val_epoch", self, metrics=scores)
         self.hooks.call("after_val", self)
         self.means.restart_clock()
@@ -233,6 +239,11 @@ class Training:
         if processes.is_main():
             save_student(self.model.student, self.folder / name)
 
+    def save_due_state(self) -> None:
+        """Keep the state if it is time, before weights: on a full disk there is one beside them."""
+        if self.state_due and self.minimizers[STUDENT].stepped():  # what has accumulated is in no state
+            self.save_state()
+
     def save_state(self) -> None:
         """Keep all that resuming needs, in types that ``weights_only=True`` loads."""
         self.state_due = False
@@ -244,9 +255,10 @@ class Training:
             save_atomically(content, self.folder / STATE)
 
     def finish(self) -> dict[str, Any]:
-        """Keep the last weights and state, and say what happened in ``metrics.json``."""
+        """Keep the last state and weights, and say what happened in ``metrics.json``."""
+        if self.state_due:
+            self.save_state()
         self.save_student(LAST)
-        self.save_state()
         self.hooks.call("after_train", self)
         self.hooks.call("after_run", self)
         metrics = {
