@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -25,6 +26,7 @@ from segkd.training.configfile import dump_config
 from segkd.training.environment import environment
 from segkd.training.first_stage import Report, check_first_stages, run_first_stages
 from segkd.training.hooks import Hooks, build_hooks
+from segkd.training.labels import check_some_valid, missing_classes
 from segkd.training.log import LOG, Means, append, logger, trim_log, validations
 from segkd.training.optim import STUDENT, build_minimizers
 from segkd.training.precision import Precision, to_channels_last, training_device
@@ -32,7 +34,7 @@ from segkd.training.rates import Rates
 from segkd.training.state import BEST, LAST, STATE, load_state, run_folder, save_atomically, save_student
 from segkd.training.steps import Batch, Stretch, Values, take_steps
 from segkd.training.validation import build_metrics, main_score, score
-from segkd.training.watch import FiniteLoss, GradientWatch
+from segkd.training.watch import FiniteLoss, GradientWatch, TermWarning
 
 State = Mapping[str, Any]
 
@@ -106,9 +108,10 @@ class Training:
         self.cfg = cfg = cfg.lasting(len(self.data))
         self.state: State | None = check_folder(folder, cfg, resume, self.model)
         self.iter, self.max_iters = self.state["step"] if self.state else 0, cfg.schedule.steps or 0
-        for dataset in (self.data, validation):
+        for split, dataset in (("train", self.data), ("val", validation)):
             check_classes(self.model, dataset)
             dataset[0]  # labels that do not fit are found here
+            check_some_valid(dataset, split)
         self.loaders: dict[str, Loader] = {
             "train": build_train_loader(cfg, self.data, self.iter, self.max_iters),
             "val": build_eval_loader(cfg, validation),
@@ -136,6 +139,9 @@ class Training:
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
                 trim_log(self.folder, self.iter)
+            elif advice := missing_classes(self.data):
+                self.write({"step": 0, "warning": advice})
+                warnings.warn(advice, TermWarning, stacklevel=2)
         done = self.state is not None
         run_first_stages(self.cfg, self.folder, self.model, self.data, report, self.resume, done)
 
