@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segkd import memory
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.loading import Loader
 from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
+from segkd.training import processes
 from segkd.training.config import Config
 from segkd.training.first_stage import build_stage_minimizer, check_kept, stages
 from segkd.training.optim import build_minimizers
+from segkd.training.precision import training_device
 from segkd.training.rates import Rates
 from segkd.training.state import LAST, STATE, check_state, read_state
 
@@ -67,6 +72,20 @@ def check_banks(model: TrainingModel, images: int) -> None:
                 f"bind {name!r}: {type(bind.loss).__name__} has n_data={places}, but the training split holds {images} "
                 f"images; set n_data={images}"
             )
+
+
+def check_memory(cfg: Config, model: TrainingModel, batches: Loader) -> None:
+    """What the student keeps of a batch must fit where it trains; crops of a size that is not known are let be."""
+    dataset: Any = batches.dataset
+    crop = getattr(dataset.transform, "crop_size", None)
+    if not isinstance(crop, tuple) or len(crop) != 2:
+        return
+    device = training_device()
+    images = cfg.data.batch_size // processes.world_size()
+    if device.type == "cpu":  # which the processes of a machine share
+        images *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    half = cfg.engine.precision != "fp32"
+    memory.check_training(model.student, (int(crop[0]), int(crop[1])), images, half, device)
 
 
 def check_optimizers(cfg: Config, model: TrainingModel, state: State | None) -> None:

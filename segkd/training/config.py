@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from segkd.arguments import flag, number, whole
 from segkd.errors import UserError, nearest
 
+MANY = max(64, 4 * (os.cpu_count() or 1))  # of threads or processes of a machine
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
 
 
@@ -110,7 +111,7 @@ class Data(Section):
     val: Any = key("arguments of the validation split", None, check=dictionary)
     test: Any = key("arguments of the test split", None, check=dictionary)
     batch_size: int = key("of all processes together", 8, unit="images", check=integer(1))
-    workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0))
+    workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0, MANY))
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Engine(Section):
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )
-    threads: int | None = key("of torch on the CPU", None, check=integer(1, max(64, 4 * (os.cpu_count() or 1))))
+    threads: int | None = key("of torch on the CPU", None, check=integer(1, MANY))
     log_interval: int = key("between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
         "between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)

@@ -20,7 +20,7 @@ from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
 from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader
-from segkd.training.checks import check_banks, check_classes, check_folder, check_optimizers
+from segkd.training.checks import check_banks, check_classes, check_folder, check_memory, check_optimizers
 from segkd.training.config import Config
 from segkd.training.configfile import dump_config
 from segkd.training.environment import environment
@@ -117,6 +117,7 @@ class Training:
             "val": build_eval_loader(cfg, validation),
         }
         check_banks(self.model, len(self.data))
+        check_memory(cfg, self.model, self.loaders["train"])
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
         self.hooks = Hooks([*build_hooks(cfg.hooks), *hooks])
