@@ -20,7 +20,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path in ``path``'s folder that becomes ``path`` when the block ends well, and vanishes if it raises.
 
     The folder is made if it is missing. An earlier file at ``path`` stays as it was until the rename. An error of the
-    system (a full disk) names ``path``, also where a library hides it behind an error of its own.
+    system (a full disk) names ``path``. Where a library hides it, or Ctrl-C, behind an error of its own, it comes out.
     """
     final = Path(path)
     made = [folder for folder in final.absolute().parents if not folder.exists()]
@@ -37,6 +37,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         reason = None if isinstance(error, UserError) else _reason(error, final.parent)
         if reason is None:
             raise
+        if isinstance(reason, KeyboardInterrupt):
+            raise reason from None
         raise OSError(reason.errno, reason.strerror, str(final)) from error
 
 
@@ -84,9 +86,11 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _reason(error: BaseException | None, folder: Path) -> OSError | None:
-    """The system's error behind an exception, if it is about no file or about one in the folder."""
+def _reason(error: BaseException | None, folder: Path) -> OSError | KeyboardInterrupt | None:
+    """The interrupt or the system's error behind an exception, if that is about no file or about one in the folder."""
     while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return error
         if isinstance(error, OSError) and error.errno is not None:
             about = error.filename
             return error if about is None or Path(str(about)).parent == folder else None

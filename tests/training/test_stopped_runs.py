@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -156,6 +157,21 @@ def test_a_state_that_does_not_fit_says_why(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / STATE)
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
     assert torch.equal(_load(tmp_path / STATE)["a"], torch.ones(3))
+
+
+def test_an_interrupt_while_a_state_is_written_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.save would make it "unexpected pos 5152192 vs 5152084"."""
+
+    class Stream(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell() > 10_000:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Stream(self, mode))
+    with pytest.raises(KeyboardInterrupt):
+        save_atomically({str(k): torch.zeros(1000) for k in range(9)}, tmp_path / STATE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_line_that_does_not_fit_is_not_in_the_log(tmp_path: Path) -> None:
