@@ -42,6 +42,11 @@ def dictionary(value: Any, name: str) -> Any:
     return value
 
 
+def split(value: Any, name: str) -> Any:
+    """A check for arguments, or for a data set that was given from Python."""
+    return value if hasattr(value, "class_names") else dictionary(value, name)
+
+
 def decay(value: Any, name: str) -> float:
     """A check for the decay of a moving average."""
     return number(value, name, "config", above=0, below=1)
@@ -106,9 +111,9 @@ class Data(Section):
     augment: Any = key(
         "dict(type=..., crop_size=(H, W)): what a training image and its label go through", check=dictionary
     )
-    train: Any = key("arguments of the training split, over those of `dataset`", None, check=dictionary)
-    val: Any = key("arguments of the validation split", None, check=dictionary)
-    test: Any = key("arguments of the test split", None, check=dictionary)
+    train: Any = key("arguments of the training split, over those of `dataset`", None, check=split)
+    val: Any = key("arguments of the validation split", None, check=split)
+    test: Any = key("arguments of the test split", None, check=split)
     batch_size: int = key("of all processes together", 8, unit="images", check=integer(1))
     workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0))
 
@@ -154,6 +159,7 @@ class Engine(Section):
 
     name = "engine"
     precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32")
+    device: str = key("auto (a GPU where there is one), cpu, cuda, or cuda:1", "auto")
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )

@@ -141,8 +141,8 @@ class Training:
 
     def make_ready(self) -> None:
         """Put the model on its device, make its optimisers, and take up what a resumed run has kept."""
-        self.precision = Precision(self.cfg.engine.precision, training_device().type)
-        self.model.to(training_device())
+        self.precision = Precision(self.cfg.engine.precision, training_device(self.cfg.engine.device).type)
+        self.model.to(training_device(self.cfg.engine.device))
         self.minimizers = build_minimizers(self.cfg, self.model)
         self.optimizers: dict[str, Optimizer] = {name: own.optimizer for name, own in self.minimizers.items()}
         self.rates = [Rates(one, self.cfg.schedule, self.max_iters) for one in self.optimizers.values()]
