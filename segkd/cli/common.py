@@ -76,11 +76,11 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads (default 2)")
 
 
-def load(args: argparse.Namespace) -> dict[str, Any]:
-    """The config that the arguments name, with their overrides."""
+def load(args: argparse.Namespace, words: Sequence[str] = ()) -> dict[str, Any]:
+    """The config that the arguments name, with their overrides and those arguments that are plain words for keys."""
     from segkd.workbench.runs import open_run
 
-    return open_run(args.config, args.data, args.overrides)
+    return open_run(args.config, args.data, args.overrides, **{word: getattr(args, word) for word in words})
 
 
 def default_run(config: str) -> Path:

@@ -18,7 +18,7 @@ from segkd.errors import UserError, first_line, nearest
 from segkd.files import replacing
 from segkd.registry import description
 from segkd.training.config import Config
-from segkd.training.overrides import KEYS, override
+from segkd.training.overrides import KEYS, override, set_words
 
 CONFIG = "config.py"
 
@@ -53,8 +53,8 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f"no config {str(name)!r}: neither a file nor a shipped name; {nearest(str(name), shipped())}")
 
 
-def load_config(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a config into plain dictionaries and apply ``key.sub=value`` overrides; what it holds is checked.
+def load_config(name: str | Path, overrides: Sequence[str] = (), **words: Any) -> dict[str, Any]:
+    """Read a config into plain dictionaries and apply plain words (``WORDS``), then ``key.sub=value`` overrides.
 
     A config file is Python and runs when it is read. Modules beside it, and those in the working directory, can be
     imported by it, and by those that go on with its run.
@@ -74,6 +74,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     for key in ("model", "data", "optim", "schedule"):
         if key not in cfg:
             raise UserError(f"config {path} has no {key!r}")
+    set_words(cfg, **words)
     for text in overrides:
         override(cfg, text)
     try:

@@ -20,14 +20,16 @@ from segkd.training.state import BEST, LAST, STATE
 UNTRAINED = "student, untrained"
 
 
-def open_run(source: str | Path, data: str | Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def open_run(
+    source: str | Path, data: str | Path | None = None, overrides: Sequence[str] = (), **words: Any
+) -> dict[str, Any]:
     """The config of a run folder, of a config file or of a shipped name, with ``key.sub=value`` overrides.
 
     Args:
         data: root folder of the data set, in place of the config's.
+        words: see ``segkd.training.overrides.WORDS``.
     """
-    root = [] if data is None else [f"data.dataset.root={str(data)!r}"]
-    return load_config(source, [*root, *overrides])
+    return load_config(source, overrides, root=None if data is None else str(data), **words)
 
 
 def default_folder(source: str | Path) -> Path:
