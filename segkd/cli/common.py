@@ -144,14 +144,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Progress]:
-    """A bar of ``total`` units on a terminal, nothing elsewhere; the task is number 0."""
-    with _bar() as bar:
-        bar.add_task(title, total=total)
-        yield bar
-
-
-@contextmanager
 def following() -> Iterator[Follow]:
     """A function that shows how far a workbench function is, in a bar that begins anew with each thing it does."""
     with _bar() as bar:

@@ -168,6 +168,9 @@ class Engine(Section):
     gradient_interval: int = key(
         "between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
     )
+    val_images: int = key(
+        "drawn at each validation beside truth and prediction; 0: none", 4, unit="images", check=integer(0)
+    )
     best: str = key("the score that chooses the best weights; the larger, the better", "mIoU")
 
 

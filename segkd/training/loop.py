@@ -27,6 +27,7 @@ from segkd.training.first_stage import Report, check_first_stages, run_first_sta
 from segkd.training.hooks import Hooks, build_hooks
 from segkd.training.log import LOG, Means, append, logger, trim_log
 from segkd.training.optim import STUDENT, build_minimizers
+from segkd.training.pictures import Curves, ValImages
 from segkd.training.precision import Precision, to_channels_last, training_device
 from segkd.training.rates import Rates
 from segkd.training.state import BEST, LAST, STATE, load_state, run_folder, save_atomically, save_student
@@ -99,6 +100,11 @@ class Training:
         if cfg.engine.threads:
             torch.set_num_threads(cfg.engine.threads)
         self.environment = environment(self.seed)
+        self.rank, self.world_size, self.device = (
+            processes.rank(),
+            processes.world_size(),
+            training_device(cfg.engine.device),
+        )
         self.model = model if model is not None else build_model(cfg)
         check_first_stages(self.model)
         self.data: SegmentationDataset = build_dataset(cfg, "train")
@@ -116,7 +122,7 @@ class Training:
         check_banks(self.model, len(self.data))
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
-        self.hooks = Hooks([*build_hooks(cfg.hooks), *hooks])
+        self.hooks = Hooks([*build_hooks(cfg.hooks), *self.own_hooks(), *hooks])
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
         self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
@@ -126,12 +132,18 @@ class Training:
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
         self.logger = logger(self.write, lambda: self.iter)
 
+    def own_hooks(self) -> list[Any]:
+        """What shows the training in its folder; one process does."""
+        count = self.cfg.engine.val_images
+        return [*([ValImages(count)] if count else []), Curves()] if processes.is_main() else []
+
     def open_folder(self) -> AbstractContextManager[None]:
         """The run folder, made and cleaned up by one process."""
         return run_folder(self.folder, self.resume) if processes.is_main() else nullcontext()
 
     def run_first_stages(self, report: Report | None) -> None:
         """Keep the config, then run the trainings that come before the main one."""
+        self.hooks.call("before_first_stages", self)
         if processes.is_main():
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
@@ -141,8 +153,8 @@ class Training:
 
     def make_ready(self) -> None:
         """Put the model on its device, make its optimisers, and take up what a resumed run has kept."""
-        self.precision = Precision(self.cfg.engine.precision, training_device(self.cfg.engine.device).type)
-        self.model.to(training_device(self.cfg.engine.device))
+        self.precision = Precision(self.cfg.engine.precision, self.device.type)
+        self.model.to(self.device)
         self.minimizers = build_minimizers(self.cfg, self.model)
         self.optimizers: dict[str, Optimizer] = {name: own.optimizer for name, own in self.minimizers.items()}
         self.rates = [Rates(one, self.cfg.schedule, self.max_iters) for one in self.optimizers.values()]

@@ -31,14 +31,17 @@ def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
     assert result.code == 0
     assert result.err == ""  # mmengine warns on the console unless it is kept from it
     lines = result.out.splitlines()
-    assert lines[0].startswith("  step 1: val mIoU ")
-    assert lines[1].startswith("  step 2: val mIoU ")
+    assert lines[0].startswith("on cpu (")
+    assert lines[0].endswith(f"2 steps of 2 images, into work/{CONFIG}")
+    starts = [line[:14] for line in lines if line.startswith("  step")]
+    assert starts == ["  step 1/2  lr", "  step 1: val ", "  step 2/2  lr", "  step 2: val "]
     assert lines[-1] == f"weights, best on val: work/{CONFIG}/student_best.pth"
     assert all(line.strip() for line in lines)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert f"{metrics['val_last']['mIoU']:.2f} at the last step" in result.out
     assert set(metrics["val_last"]) == {"mIoU", "mAcc", "aAcc"}
-    kept = {"config.py", "log.jsonl", "metrics.json", "state.pth", "student_best.pth", "student_last.pth"}
+    kept = {"config.py", "curves.png", "log.jsonl", "metrics.json", "state.pth", "student_best.pth", "student_last.pth"}
+    kept |= {"val_images"}
     assert {p.name for p in folder.iterdir()} == kept
 
 
