@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segkd.cli.streams import naming_output
 from segkd.errors import UserError
@@ -146,18 +145,7 @@ def read_json(path: Path) -> dict[str, Any]:
 @contextmanager
 def following() -> Iterator[Follow]:
     """A function that shows how far a workbench function is, in a bar that begins anew with each thing it does."""
-    with _bar() as bar:
+    from segkd.report.progress import following as shown
 
-        def follow(doing: str, done: int, total: int | None) -> None:
-            if not bar.tasks or bar.tasks[-1].description != doing:
-                for task in bar.task_ids:
-                    bar.remove_task(task)
-                bar.add_task(doing, total=total)
-            bar.update(bar.task_ids[-1], completed=done)
-
+    with shown(console) as follow:
         yield follow
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_interactive)
