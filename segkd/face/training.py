@@ -170,13 +170,16 @@ def _place(what: Any, data: Any, kind: str = "train") -> Path:
 
 
 def _fit(cfg: dict[str, Any], out: File, resume: bool, progress: bool) -> Run:
+    from torch import nn
+
     from segkd.files import writable_folder
     from segkd.training.configfile import objects_unwritten, textual
     from segkd.training.loop import train as run_training
     from segkd.workbench.making import for_training
 
     folder = writable_folder(out)
-    unwritten = list(objects_unwritten(textual(cfg)))
+    written = textual(cfg)
+    unwritten = list(objects_unwritten(written))
     if progress:
         from segkd.report.live import Live
 
@@ -188,6 +191,12 @@ def _fit(cfg: dict[str, Any], out: File, resume: bool, progress: bool) -> Run:
         warnings.warn(
             f"{folder} cannot hold {'; '.join(unwritten)}: the commands will not open this run, Python will, by "
             "segkd.load(run, network=...)",
+            stacklevel=4,
+        )
+    elif isinstance(cfg["model"].get("teacher"), nn.Module) and not written["model"]["teacher"].get("weights"):
+        warnings.warn(
+            f"{folder} does not hold the teacher's weights: to go on by the command line, save them and add "
+            "--set model.teacher.weights=FILE",
             stacklevel=4,
         )
     return Run(folder, cfg)

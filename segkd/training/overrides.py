@@ -36,6 +36,8 @@ WORDS = {
 
 def set_words(cfg: dict[str, Any], **words: Any) -> None:
     """Set the keys of ``WORDS`` in a config; None leaves one as it is. Of steps and epochs, one takes the other out."""
+    if words.get("steps") is not None and words.get("epochs") is not None:
+        raise UserError("steps and epochs: give one of them, they are the same length in two units")
     for word, value in words.items():
         if value is not None:
             for other in {"steps", "epochs"} - {word} if word in ("steps", "epochs") else ():
