@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from segkd.deploy.runtimes import Runtime, TorchRuntime, load_runtime
 from segkd.distiller import build_teacher
 from segkd.errors import UserError
 from segkd.files import existing_file, named
@@ -16,6 +15,9 @@ from segkd.models import Network, load_weights
 from segkd.training.build import build_student
 from segkd.training.configfile import config_root, find_config, load_config
 from segkd.training.state import BEST, LAST, STATE
+
+if TYPE_CHECKING:  # ONNX Runtime is imported where a model is opened: a training needs none
+    from segkd.deploy.runtimes import Runtime
 
 UNTRAINED = "student, untrained"
 
@@ -74,6 +76,8 @@ def open_model(cfg: Mapping[str, Any], file: str | Path, threads: int = 2, resiz
         threads: CPU threads.
         resize: let an ONNX file take images of other sizes, resized.
     """
+    from segkd.deploy.runtimes import TorchRuntime, load_runtime
+
     path = existing_file(file)
     if path.suffix == ".onnx":
         return load_runtime(path, threads=threads, resize=resize)
@@ -86,6 +90,8 @@ def open_models(
     cfg: Mapping[str, Any], files: Sequence[str | Path], threads: int = 2, resize: bool = False
 ) -> dict[str, Runtime]:
     """Each file by the shortest name that tells it from the others; without any, the config's student as it begins."""
+    from segkd.deploy.runtimes import TorchRuntime
+
     if not files:
         return {UNTRAINED: TorchRuntime(build_student(cfg).to(default_device()), threads=threads)}
     return {name: open_model(cfg, file, threads, resize) for name, file in named(files).items()}
@@ -93,6 +99,8 @@ def open_models(
 
 def open_teacher(cfg: Mapping[str, Any], threads: int = 2) -> Runtime:
     """The teacher of a distillation's config, with its weights."""
+    from segkd.deploy.runtimes import TorchRuntime
+
     teacher = cfg["model"].get("teacher")
     if teacher is None:
         raise UserError("the config has no teacher: it trains a network alone")
