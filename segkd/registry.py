@@ -139,13 +139,17 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def description(made: Any) -> dict[str, Any] | None:
-    """``dict(type=class, **arguments)`` that ``build`` makes such an object of; None for one that is not ``Described``.
+    """``dict(type=class, **arguments)`` that ``build`` makes such an object of; None where that is not known.
 
-    What was changed after the object was made (weights that were trained) is not in it.
+    It is of a ``Described`` object, and of one that takes no arguments and holds nothing. What was changed after the
+    object was made (weights that were trained) is not in it.
     """
+    if "_made_of" not in getattr(made, "__dict__", {"_made_of": None}):
+        bare = type(made).__init__ is object.__init__ and not vars(made)
+        return {"type": type(made)} if bare else None
     if not isinstance(made, Described):
         return None
-    args, kwargs = vars(made).get("_made_of", ((), {}))
+    args, kwargs = vars(made)["_made_of"]
     parameters = inspect.signature(type(made)).parameters.values()
     if len(args) > sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters):
         return None

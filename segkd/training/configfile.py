@@ -146,7 +146,7 @@ def textual(value: Any) -> Any:
         return value.tolist()
     made_of = description(value)
     written = textual(made_of) if made_of is not None else _unwritten(value)
-    return _unwritten(value) if any(_is_unwritten(inner) for inner in written.values()) else written
+    return _unwritten(value) if any(map(_is_unwritten, (written, *written.values()))) else written
 
 
 LITERAL = (bool, int, float, str, bytes, type(None), set, range)

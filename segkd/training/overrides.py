@@ -58,6 +58,7 @@ def optional_keys() -> dict[str, set[str]]:
         "model.binds.*": set(inspect.signature(Bind).parameters),
         "model.binds.*.first_stage": {"steps", "optimizer"},
         "model.binds.*.schedule": set(inspect.signature(WeightSchedule).parameters),
+        **{f"model.{name}": {"weights"} for name in ("network", "student", "teacher", "teachers.*")},
         "model.supervision.*": {"tap", "head", "loss", "weight", "stride", "gate"},
     }
 

@@ -153,7 +153,8 @@ def teacher_config(given: Any, count: int) -> Any:
     network = network_config(given, count)
     made_of = description(network)
     if made_of is not None and made_of.get("weights") and not _holds(network, made_of["weights"]):
-        vars(network).pop("_made_of")  # it was trained on since
+        made_of = {key: value for key, value in made_of.items() if key not in ("type", "weights")}
+        vars(network)["_made_of"] = ((), made_of)  # it was trained on since
     return network
 
 
@@ -163,10 +164,10 @@ def _holds(network: Network, weights: str | Path) -> bool:
 
 
 def trained(cfg: Mapping[str, Any], weights: Path) -> Any:
-    """The config of a run's student with the weights of a file; None for one that takes no ``weights``."""
+    """The config of a run's student with the weights of a file; None for one whose making is not known."""
     network = cfg["model"].get("student", cfg["model"].get("network"))
     made_of = network if isinstance(network, Mapping) else description(network)
-    if made_of is None or "weights" not in inspect.signature(NETWORKS.resolve(made_of["type"])).parameters:
+    if made_of is None:
         return None
     return {**{k: v for k, v in made_of.items() if k != "pretrained"}, "weights": str(weights.resolve())}
 

@@ -20,7 +20,7 @@ from segkd.errors import UserError
 from segkd.face.run import Run
 from segkd.losses import DistillationLoss
 from segkd.losses.cwd import ChannelWise
-from segkd.models import Network, create
+from segkd.models import NETWORKS, Network, create
 from segkd.training.configfile import load_config
 from segkd.training.loop import train as run_config
 
@@ -120,6 +120,30 @@ def test_words_config_and_overrides_reach_a_shipped_config(camvid_tree: Path) ->
     assert (cfg["data"]["batch_size"], cfg["data"]["augment"]["crop_size"], cfg["seed"]) == (2, (64, 96), 7)
     assert cfg["engine"] == dict(precision="fp32", channels_last=True, device="cpu")
     assert cfg["data"]["dataset"]["root"] == str(camvid_tree)
+
+
+class Quiet:
+    """A hook that takes no arguments."""
+
+    def before_run(self, training: Any) -> None:
+        assert training.max_iters
+
+
+def test_own_networks_teach_by_weights_though_they_take_none_and_hooks_without_arguments_are_written() -> None:
+    data, rest = (Stripes(4), Stripes(2)), dict(TINY, hooks=[Quiet()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        teacher = segkd.train(Small(2, width=8), data=data, out="teacher", **rest)
+        segkd.distill(Small(2), teacher, binds=Farness(), out="student", **rest)
+    cfg = load_config("student")
+    assert cfg["hooks"] == [dict(type=f"{__name__}.Quiet")]
+    assert cfg["model"]["teacher"] == dict(
+        type=f"{__name__}.Small", num_classes=2, width=8, weights=str(teacher.weights().resolve())
+    )
+    assert main(["train", "student", "--resume", "--steps", "3"]) == 0
+    assert main(["eval", "student", "student/student_last.pth", "--teacher", "--no-speed"]) == 0
+    with pytest.raises(UserError, match="weights file not found: none.pth"):
+        NETWORKS.build(dict(type=Small, num_classes=2, weights="none.pth"))
 
 
 @pytest.mark.parametrize("by", ["config", "name"])

@@ -182,7 +182,7 @@ def test_what_no_file_can_hold_is_refused_where_it_is_needed(tmp_path: Path) -> 
     class Local(Plain):
         pass
 
-    for given, what in ((Local(11), "Local of test_config"), (nn.Conv2d(3, 11, 1), "the Conv2d object")):
+    for given, what in ((Local(11), "the Local object"), (nn.Conv2d(3, 11, 1), "the Conv2d object")):
         cfg = {**config(), "model": dict(type=Segmentor, network=given)}
         assert [text.startswith("model.network: ") for text in objects_unwritten(textual(cfg))] == [True]
         dump_config(cfg, tmp_path / "config.py")
