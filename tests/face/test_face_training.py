@@ -142,7 +142,7 @@ def test_own_networks_teach_by_weights_though_they_take_none_and_hooks_without_a
     )
     assert main(["train", "student", "--resume", "--steps", "3"]) == 0
     assert main(["eval", "student", "student/student_last.pth", "--teacher", "--no-speed"]) == 0
-    with pytest.raises(UserError, match="weights file not found: none.pth"):
+    with pytest.raises(UserError, match=r"weights file not found: none.pth"):
         NETWORKS.build(dict(type=Small, num_classes=2, weights="none.pth"))
 
 
