@@ -90,6 +90,14 @@ def test_it_trains_what_the_config_in_its_folder_trains(teacher: Run, student: R
         assert equal(weights(run), weights(again))
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_only_progress_is_printed(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    segkd.train("fast_scnn", data=SCENES, out="out", **{**TINY, "progress": progress})
+    said = capsys.readouterr()
+    assert ("step 2/2" in said.out) is progress
+    assert (said.out + said.err == "") is not progress
+
+
 def test_arms_start_bit_equal(teacher: Run, tmp_path: Path) -> None:
     rest: dict[str, Any] = {**TINY, "lr": 0.0, "overrides": ["optim.optimizer.weight_decay=0.0"], "seed": 3}
     alone = segkd.train("contextnet", data=SCENES, out="alone", **rest)
