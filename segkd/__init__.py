@@ -1,3 +1,53 @@
 """segkd: light semantic-segmentation networks, taught by heavy ones and shipped as int8."""
 
+from __future__ import annotations
+
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # typing's own takes 10 ms to import
+if TYPE_CHECKING:
+    from segkd.binding import Bind
+    from segkd.distiller import Distiller
+    from segkd.face.shipping import bench, evaluate, export, load, predict, quantize
+    from segkd.face.training import distill, train
+    from segkd.segmentor import Segmentor
+    from segkd.taps import tap
+
+#: name -> the module that has it, imported when it is first used
+_HOMES = {
+    **dict.fromkeys(("train", "distill"), "segkd.face.training"),
+    **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize", "predict"), "segkd.face.shipping"),
+    "Distiller": "segkd.distiller",
+    "Segmentor": "segkd.segmentor",
+    "Bind": "segkd.binding",
+    "tap": "segkd.taps",
+}
+__all__ = [
+    "Bind",
+    "Distiller",
+    "Segmentor",
+    "bench",
+    "distill",
+    "evaluate",
+    "export",
+    "load",
+    "predict",
+    "quantize",
+    "tap",
+    "train",
+]
+
+
+if not TYPE_CHECKING:  # a type checker must see a misspelt name
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

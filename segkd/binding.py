@@ -17,7 +17,7 @@ from segkd.connectors import CONNECTORS, Connector
 from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.losses.base import WithCritic, WithFirstStage
-from segkd.registry import construct
+from segkd.registry import Described, construct
 from segkd.taps import TapPath, eval_mode, read_taps
 from segkd.weight_schedule import WeightSchedule
 
@@ -25,7 +25,7 @@ SIZES = ("smaller", "student", "teacher")
 IGNORE_INDEX = 255
 
 
-class Bind(nn.Module):
+class Bind(Described, nn.Module):
     """One term of a distillation.
 
     Args:

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from segkd.arguments import flag, integer
 from segkd.errors import UserError
-from segkd.registry import Registry
+from segkd.registry import Described, Registry
 
 
-class Connector(nn.Module):
+class Connector(Described, nn.Module):
     """Base of all connectors: ``connector(feature, like=teacher_feature) -> feature`` with the teacher's channels."""
 
     def prepare(self, student_shape: Sequence[int], teacher_shape: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ set is one new file that nothing else lists, and what no one asks for costs no t
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -117,6 +118,42 @@ def _texts(package: str) -> Iterator[tuple[str, str]]:
         for module in pkgutil.iter_modules([folder]):
             file = Path(folder, module.name, "__init__.py") if module.ispkg else Path(folder, f"{module.name}.py")
             yield f"{package}.{module.name}", file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+class Described:
+    """Remembers the arguments that it was made of, so that a config can hold it: see ``description``."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+
+
+def _remembering(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def remembered(self: Any, *args: Any, **kwargs: Any) -> None:
+        vars(self).setdefault("_made_of", (args, kwargs))  # the outermost class's, which is called first
+        init(self, *args, **kwargs)
+
+    return remembered
+
+
+def description(made: Any) -> dict[str, Any] | None:
+    """``dict(type=class, **arguments)`` that ``build`` makes such an object of; None where that is not known.
+
+    It is of a ``Described`` object, and of one that takes no arguments and holds nothing. What was changed after the
+    object was made (weights that were trained) is not in it.
+    """
+    if "_made_of" not in getattr(made, "__dict__", {"_made_of": None}):
+        bare = type(made).__init__ is object.__init__ and not vars(made)
+        return {"type": type(made)} if bare else None
+    if not isinstance(made, Described):
+        return None
+    args, kwargs = vars(made)["_made_of"]
+    parameters = inspect.signature(type(made)).parameters.values()
+    if len(args) > sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters):
+        return None
+    return {"type": type(made), **dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
 
 
 def resolve(target: Any, kind: str = "class") -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segkd.models import NETWORKS, Network
+from segkd.registry import Described
 from segkd.supervision import Supervision
 from segkd.taps import CompiledForward, tap
 
@@ -30,7 +31,7 @@ class GradientNorms(NamedTuple):
     shared: Mapping[str, float]
 
 
-class TrainingModel(nn.Module):
+class TrainingModel(Described, nn.Module):
     """What a training loop trains: its forward pass gives named loss terms, every one of which counts.
 
     Subclasses hold the trained network under ``student`` and define ``losses``.

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "segkd"
 # package segkd.models itself offers, "models.base" that file, "models.*" all its files, "*" everything.
 COMMON = {"", "errors", "arguments", "registry", "files"}  # "" is `import segkd`, for its version
 ROOMS: dict[str, set[str]] = {
-    "": set(),  # segkd/__init__.py
+    "": {"face.*", "binding", "distiller", "segmentor", "taps"},  # segkd/__init__.py
     "errors": set(),
     "arguments": set(),
     "registry": set(),
@@ -51,7 +51,10 @@ ROOMS: dict[str, set[str]] = {
         "segmentor",
         "inspection",
         "memory",
+        "binding",
+        "losses",
     },
+    "face": {"workbench.*", "training.*", "report.*", "deploy.*", "models.*", "datasets.*"},
     "cli": {"workbench.*", "training.*", "report.*"},
     "__main__": {"cli.*"},
 }

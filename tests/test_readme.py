@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from segkd.cli.main import parse
+import segkd
+from segkd.cli.main import main, parse
+from segkd.datasets.synthetic import SyntheticStreets
 from segkd.registry import build
 from segkd.training.configfile import find_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = "work/distill/camvid/fast_scnn_kd_cwd"
 LINES = re.sub(r"\\\n\s*", "", README).splitlines()
 COMMANDS = [line.partition("#")[0].strip() for line in LINES if line.startswith("    segkd ")]
@@ -38,10 +48,71 @@ def test_command_is_understood(command: str) -> None:
         assert config == RUN  # `segkd train` puts a shipped config's run there
 
 
-def test_recipe_builds() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def block(text: str) -> str:
+    """The one block of Python that holds a text."""
+    (found,) = [code for code in BLOCKS if text in code]
+    return found
+
+
+def run(code: str) -> dict[str, object]:
     names: dict[str, object] = {}
-    exec(code.replace('weights="teacher.pth"', "weights=None"), names)
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def shortly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder where each training takes two steps of two images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(SyntheticStreets, "__len__", lambda self: 4)
+    for name in ("train", "distill"):
+        monkeypatch.setattr(segkd, name, partial(_short, getattr(segkd, name)))
+
+
+def _short(function: Callable[..., object], *args: object, **words: object) -> object:
+    words = {key: value for key, value in words.items() if key != "epochs"}
+    return function(*args, **{**words, "steps": 2, "batch": 2, "progress": False})
+
+
+@pytest.mark.usefixtures("shortly")
+def test_the_pipeline_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    code = block('segkd.distill("fast_scnn", teacher')
+    assert len(code.splitlines()) <= 15
+    assert README.index(code) < README.index("## CamVid")
+    run(code)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[3:]] == ["teacher", "alone", "distilled", "ONNX", "int8"]
+    assert main(["eval", "work/student", "work/student/student_best.pth", "--no-speed"]) == 0
+
+
+@pytest.mark.usefixtures("shortly")
+def test_own_parts_work_from_python_and_by_a_config_beside_them(tmp_path: Path) -> None:
+    files = {text.partition(".py\n")[0].removeprefix("# "): text for text in BLOCKS if text.startswith("# my_")}
+    assert list(files) == ["my_loss", "my_network", "my_data", "my_hook", "my_config"]
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(block("segkd.train(Tiny"))
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    for folder, config in ((tmp_path, "my_config.py"), (other, "../my_config.py")):
+        command = [sys.executable, "-m", "segkd", "train", config, "--steps", "2", "--batch", "2", "--out", "work/own"]
+        command += ["--set", f"model.teacher.weights={tmp_path / 'work/teacher/student_best.pth'}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+        assert done.returncode == 0, done.stderr
+        logged = (folder / "work/own/log.jsonl").read_text()
+        assert "loss_bind_far" in logged
+    own = other / "work/own"  # opens from anywhere, by its folder alone
+    command = [sys.executable, "-m", "segkd", "eval", str(own), str(own / "student_last.pth"), "--no-speed"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_recipe_builds() -> None:
+    code = block("from segkd.models.smp import SmpModel")
+    names = run(code.replace('weights="teacher.pth"', "weights=None"))
     model = build(dict(names["model"], untrained_teacher=True), "model")  # type: ignore[call-overload]
     assert list(model.binds) == ["logits"]
 

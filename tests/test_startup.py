@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import segkd
 from segkd.models.catalogue import catalogue, counted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +60,49 @@ def test_what_only_prints_does_not_import_torch(arguments: str) -> None:
     assert not fresh(COMMAND, *arguments.split()) & (HEAVY | {"torch"})
 
 
+#: ends a training where it would begin to build things
+STOPPED = """import segkd.training.loop
+def stop(*args):
+    raise KeyboardInterrupt
+segkd.training.loop.Training.__init__ = stop
+"""
+SCENES = "dict(type='synthetic', size=(64, 96), length=2)"
+FUNCTIONS = [
+    "train",
+    "distill",
+    "evaluate",
+    "export",
+    "quantize",
+    "bench",
+    "predict",
+    "load",
+    "Distiller",
+    "Segmentor",
+    "Bind",
+    "tap",
+]
+
+
+def test_the_face_is_there_at_once_and_imports_nothing_until_it_is_used() -> None:
+    assert fresh("import segkd; dir(segkd)") <= fresh("") | {"segkd", "__future__"}
+    loaded = fresh("import segkd; [segkd.train, segkd.distill, segkd.evaluate, segkd.export, segkd.load]")
+    assert not loaded & (HEAVY | {"torch", "numpy", "cv2", "rich", "mmengine"})
+    assert set(FUNCTIONS) == set(segkd.__all__) <= set(dir(segkd))
+    assert all(callable(getattr(segkd, name)) for name in FUNCTIONS)
+    with pytest.raises(AttributeError, match="module 'segkd' has no attribute 'trian'"):
+        segkd.trian  # noqa: B018
+
+
+def test_a_training_has_imported_little_more_than_torch_when_it_begins() -> None:
+    by_name = f"""{STOPPED}
+import contextlib, segkd
+with contextlib.suppress(KeyboardInterrupt):
+    segkd.train('fast_scnn', data={SCENES}, steps=1, size=(64, 96), out='work/none', progress=False)"""
+    assert not fresh(by_name) & (HEAVY | {"mmengine", "triton"})  # no file is read
+    command = STOPPED + COMMAND
+    assert not fresh(command, "train", "students/synthetic/fast_scnn", "--out", "work/none") & (HEAVY | {"triton"})
+
+
 def test_the_check_itself_sees_an_import() -> None:
     assert "timm" in fresh("from segkd.models import create; create('light_fpn', num_classes=2)")
 
@@ -72,6 +116,14 @@ def seconds(code: str) -> float:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return min(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "code", ["import segkd.training.loop", "import segkd; segkd.train; import segkd.training.loop"]
+)
+def test_the_engine_costs_little_more_than_torch(code: str) -> None:
+    assert seconds(code) < 1.3 * seconds("import torch")
 
 
 @pytest.mark.slow

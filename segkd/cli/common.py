@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segkd.cli.streams import naming_output
 from segkd.errors import UserError
@@ -76,11 +75,11 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=thread_count, default=2, metavar="N", help="CPU threads (default 2)")
 
 
-def load(args: argparse.Namespace) -> dict[str, Any]:
-    """The config that the arguments name, with their overrides."""
+def load(args: argparse.Namespace, words: Sequence[str] = ()) -> dict[str, Any]:
+    """The config that the arguments name, with their overrides and those arguments that are plain words for keys."""
     from segkd.workbench.runs import open_run
 
-    return open_run(args.config, args.data, args.overrides)
+    return open_run(args.config, args.data, args.overrides, **{word: getattr(args, word) for word in words})
 
 
 def default_run(config: str) -> Path:
@@ -154,18 +153,7 @@ def read_json(path: Path) -> dict[str, Any]:
 @contextmanager
 def following() -> Iterator[Follow]:
     """A function that shows how far a workbench function is, in a bar that begins anew with each thing it does."""
-    with _bar() as bar:
+    from segkd.report.progress import following as shown
 
-        def follow(doing: str, done: int, total: int | None) -> None:
-            if not bar.tasks or bar.tasks[-1].description != doing:
-                for task in bar.task_ids:
-                    bar.remove_task(task)
-                bar.add_task(doing, total=total)
-            bar.update(bar.task_ids[-1], completed=done)
-
+    with shown(console) as follow:
         yield follow
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_interactive)

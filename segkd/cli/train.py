@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_config_arguments, console, default_run, load, say
+from segkd.cli.common import add_config_arguments, console, default_run, load, positive, say
 from segkd.files import writable_folder
 from segkd.training.config import LOGGERS
+
+WORDS = ("lr", "batch", "steps", "epochs", "device")
 
 
 def add(subparsers: Any) -> None:
@@ -22,6 +24,12 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=writable_folder, metavar="RUN", help="run folder (default: work/ and the config's name)"
     )
+    parser.add_argument("--lr", type=float, metavar="X", help="learning rate (optim.optimizer.lr)")
+    parser.add_argument("--batch", type=positive, metavar="N", help="images per step (data.batch_size)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=positive, metavar="N", help="length of the training (schedule.steps)")
+    length.add_argument("--epochs", type=positive, metavar="N", help="the same in passes over the training split")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last state")
     parser.add_argument("--logger", choices=LOGGERS, help="log there, too (engine.logger): losses, scores, val images")
     parser.set_defaults(run=run)
@@ -32,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     from segkd.training.processes import is_main
 
     args.overrides += [f"engine.logger={args.logger}"] if args.logger else []
-    cfg = load(args)
+    cfg = load(args, WORDS)
     folder = args.out or writable_folder(default_run(args.config))
     if args.resume and is_main():
         _tell_changes(cfg, folder)

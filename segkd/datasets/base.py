@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segkd.registry import Registry
+from segkd.registry import Described, Registry
 
 IGNORE = 255
 Array = NDArray[np.uint8]
@@ -22,7 +22,7 @@ class Sample(NamedTuple):
     label: Array
 
 
-class SegmentationDataset(ABC):
+class SegmentationDataset(Described, ABC):
     """Base of all data sets.
 
     Attributes:

@@ -10,13 +10,14 @@ import numpy as np
 
 from segkd.datasets.base import IGNORE, Array
 from segkd.errors import UserError
+from segkd.registry import Described
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before its import: it would ask the network for its newest version
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, RGB: zero after the usual preprocessing
 
 
-class TrainTransform:
+class TrainTransform(Described):
     """Random scale (aspect kept), padding where the crop is larger, random crop, mirror, colours (albumentations).
 
     The result depends on the arguments and the ``seed`` of the call alone, not on worker, global generators or order.

@@ -17,7 +17,6 @@ from pathlib import Path
 import psutil
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 Run = Callable[[], object]
 MIB = 1024 * 1024
@@ -97,6 +96,8 @@ def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
     Half of torch's FLOP count: convolutions, matrix products and attention; element-wise work, pooling and resizing
     are not counted. The network is left as it was, and ``preprocess`` is not part of the count.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # with triton, which takes as long as a fifth of torch
+
     anything = next((t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()), torch.zeros(()))
     modes = {module: module.training for module in network.modules()}
     network.eval()

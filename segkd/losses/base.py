@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError
-from segkd.registry import Registry
+from segkd.registry import Described, Registry
 
 Tensors = Tensor | tuple[Tensor, ...]
 
@@ -20,7 +20,7 @@ COMPARED = (0.1, 10.0)
 SOFTMAX = (0.1, float("inf"))
 
 
-class DistillationLoss(nn.Module):
+class DistillationLoss(Described, nn.Module):
     """Base of all losses: ``loss(student, teacher, label=None, *, image=None, draw=None) -> scalar``.
 
     ``student`` and ``teacher`` are a tensor, or a tuple in the order in which the bind lists its taps. The teacher

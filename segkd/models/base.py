@@ -14,6 +14,7 @@ from segkd.errors import UserError, nearest
 from segkd.models.info import NETWORKS as NETWORKS
 from segkd.models.info import FeatureInfo as FeatureInfo
 from segkd.models.info import Result as Result
+from segkd.registry import Described
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,7 +63,7 @@ class Preprocess(nn.Module):
         return image.index_select(1, self.order).to(self.mean.dtype) * gain - shift
 
 
-class Network(nn.Module):
+class Network(Described, nn.Module):
     """Base of all segkd networks.
 
     A subclass calls ``super().__init__(num_classes, preprocess)``, sets ``feature_info`` and defines

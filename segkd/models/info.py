@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segkd.registry import Registry
 
@@ -34,4 +36,20 @@ class Result(NamedTuple):
     source: str = "paper"
 
 
-NETWORKS: Registry[Network] = Registry("network", "segkd.models")
+class Networks(Registry["Network"]):
+    """Networks, each of which can be built with ``weights``, a local file of its state dict."""
+
+    def build(self, cfg: Any) -> Network:
+        """A network from ``dict(type=..., **arguments)``; a built one passes through."""
+        if not isinstance(cfg, Mapping) or cfg.get("weights") is None or "type" not in cfg:
+            return super().build(cfg)
+        if "weights" in inspect.signature(self.resolve(cfg["type"])).parameters:
+            return super().build(cfg)
+        from segkd.models.base import load_weights
+
+        network = super().build({key: value for key, value in cfg.items() if key != "weights"})
+        load_weights(network, cfg["weights"])
+        return network
+
+
+NETWORKS = Networks("network", "segkd.models")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def build_dataset(cfg: Mapping[str, Any] | Config, split: str) -> SegmentationDa
     own = getattr(data, split)
     if own is None:
         raise UserError(f"the config has no data.{split}, so there is nothing to read for that split")
-    return DATASETS.build({**data.dataset, **own})
+    return DATASETS.build({**data.dataset, **own} if isinstance(own, Mapping) else own)
 
 
 def build_model(cfg: Mapping[str, Any] | Config) -> TrainingModel:
@@ -67,12 +68,13 @@ def build_student(cfg: Mapping[str, Any] | Config) -> Network:
     network = model.get("student", model.get("network"))
     if network is None:
         raise UserError("the config's model has neither `network` nor `student`")
-    return NETWORKS.build(network).eval()
+    return copy.deepcopy(NETWORKS.build(network)).eval()  # the object itself, if it was given as one, is the caller's
 
 
 def class_names(cfg: Mapping[str, Any] | Config) -> tuple[list[str], list[list[int]]]:
     """Class names and palette of the config's data set, from its class alone (no files are read)."""
-    dataset = DATASETS.resolve(Config.of(cfg).data.dataset["type"])
+    kind = Config.of(cfg).data.dataset.get("type")
+    dataset = None if kind is None else DATASETS.resolve(kind)
     names, palette = getattr(dataset, "class_names", None), getattr(dataset, "palette", None)
     if names is None or palette is None:  # a data set whose classes are given by the config, such as `folder`
         built = build_dataset(cfg, "val")

@@ -44,6 +44,11 @@ def dictionary(value: Any, name: str) -> Any:
     return value
 
 
+def split(value: Any, name: str) -> Any:
+    """A check for arguments, or for a data set that was given from Python."""
+    return value if hasattr(value, "class_names") else dictionary(value, name)
+
+
 def decay(value: Any, name: str) -> float:
     """A check for the decay of a moving average."""
     return arguments.number(value, name, "config", above=0, below=1)
@@ -113,11 +118,9 @@ class Data(Section):
     augment: Mapping[str, Any] = key(
         "dict(type=..., crop_size=(H, W)): what a training image and its label go through", check=dictionary
     )
-    train: Mapping[str, Any] | None = key(
-        "arguments of the training split, over those of `dataset`", None, check=dictionary
-    )
-    val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=dictionary)
-    test: Mapping[str, Any] | None = key("arguments of the test split", None, check=dictionary)
+    train: Mapping[str, Any] | None = key("arguments of the training split, over those of `dataset`", None, check=split)
+    val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=split)
+    test: Mapping[str, Any] | None = key("arguments of the test split", None, check=split)
     batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
     workers: int = key("processes that load images; 0: the training loads them itself", 0, check=integer(0, MANY))
 
@@ -172,6 +175,7 @@ class Engine(Section):
 
     name = "engine"
     precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32", check=PRECISION)
+    device: str = key("auto (a GPU where there is one), cpu, cuda, or cuda:1", "auto")
     teacher_precision: str | None = key("precision of the teachers; by default the student's", None, check=PRECISION)
     shard_teacher: bool = key(
         "share each teacher's weights out over the processes (FSDP2), for one too large for each", False, check=boolean

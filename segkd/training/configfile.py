@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import pprint
 import sys
@@ -12,13 +13,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config as File
-
 import segkd
 from segkd.errors import UserError, first_line, nearest
 from segkd.files import replacing
+from segkd.registry import description
 from segkd.training.config import Config
-from segkd.training.overrides import KEYS, override
+from segkd.training.overrides import KEYS, override, set_words
 
 CONFIG = "config.py"
 
@@ -53,8 +53,8 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f"no config {str(name)!r}: neither a file nor a shipped name; {nearest(str(name), shipped())}")
 
 
-def load_config(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a config into plain dictionaries and apply ``key.sub=value`` overrides; what it holds is checked.
+def load_config(name: str | Path, overrides: Sequence[str] = (), **words: Any) -> dict[str, Any]:
+    """Read a config into plain dictionaries and apply plain words (``WORDS``), then ``key.sub=value`` overrides.
 
     A config file is Python and runs when it is read. Modules beside it, and those in the working directory, can be
     imported by it, and by those that go on with its run.
@@ -74,6 +74,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     for key in ("model", "data", "optim", "schedule"):
         if key not in cfg:
             raise UserError(f"config {path} has no {key!r}")
+    set_words(cfg, **words)
     for text in overrides:
         override(cfg, text)
     try:
@@ -85,6 +86,8 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
 
 def _read(path: Path) -> dict[str, Any]:
     """All variables of a config file."""
+    from mmengine.config import Config as File  # here: a run from Python reads no file
+
     try:
         found: dict[str, Any] = plain(File.fromfile(str(path)))
     except UserError:
@@ -114,7 +117,7 @@ def _check_names(cfg: Mapping[str, Any], path: Path) -> None:
 
 def plain(value: Any) -> Any:
     """mmengine's config objects as plain dictionaries, lists and classes."""
-    if isinstance(value, (Mapping, File)):
+    if isinstance(value, Mapping) or hasattr(value, "_cfg_dict"):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(plain(v) for v in value)
@@ -122,12 +125,72 @@ def plain(value: Any) -> Any:
 
 
 def textual(value: Any) -> Any:
-    """Classes as dotted paths, so that a config can be written to a file and read back."""
-    if isinstance(value, dict):
+    """A config's values as a file can hold them: classes by their dotted paths, objects by what they were made of.
+
+    What no file can hold, an object of unknown making or a class that no module has, becomes ``dict(type=unwritten,
+    what=...)``, which is refused where it would be built.
+    """
+    if isinstance(value, Mapping):
+        if value.get("type") is not None and not _can_write(value["type"]):
+            return _unwritten(value["type"])
         return {k: textual(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(textual(v) for v in value)
-    return f"{value.__module__}.{value.__qualname__}" if inspect.isclass(value) or inspect.isfunction(value) else value
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return f"{value.__module__}.{value.__qualname__}" if _can_write(value) else _unwritten(value)
+    if type(value) in LITERAL:
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # arrays, tensors, and numbers of theirs
+        return value.tolist()
+    made_of = description(value)
+    written = textual(made_of) if made_of is not None else _unwritten(value)
+    return _unwritten(value) if any(map(_is_unwritten, (written, *written.values()))) else written
+
+
+LITERAL = (bool, int, float, str, bytes, type(None), set, range)
+UNWRITTEN = f"{__name__}.unwritten"
+
+
+def unwritten(what: str) -> None:
+    """What stands in a run's config for an object that no file can hold.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        f"{what} was given from Python and is in no file: give it again there (segkd.load(run, network=...), or "
+        "segkd.train with resume=True), or let the config name a class of a module"
+    )
+
+
+def objects_unwritten(written: Any, at: str = "") -> Iterator[str]:
+    """What a config that went through ``textual`` could not hold: ``model.network: the ToyNet object``."""
+    if _is_unwritten(written):
+        yield f"{at}: {written['what']}"
+    elif isinstance(written, Mapping | list | tuple):
+        items = written.items() if isinstance(written, Mapping) else enumerate(written)
+        for key, value in items:
+            yield from objects_unwritten(value, f"{at}.{key}".removeprefix("."))
+
+
+def _can_write(kind: Any) -> bool:
+    """Whether another process can import a class or function by its dotted path; a name is taken as it is."""
+    if isinstance(kind, str):
+        return True
+    module, name = getattr(kind, "__module__", "__main__"), getattr(kind, "__qualname__", "")
+    return module != "__main__" and getattr(sys.modules.get(module), name, None) is kind
+
+
+def _unwritten(value: Any) -> dict[str, str]:
+    named = inspect.isclass(value) or inspect.isfunction(value)
+    what = f"{value.__qualname__} of {value.__module__}" if named else f"the {type(value).__name__} object"
+    return {"type": UNWRITTEN, "what": what}
+
+
+def _is_unwritten(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("type") == UNWRITTEN
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -142,6 +205,24 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "")
 
 def dump_config(cfg: Mapping[str, Any], path: Path) -> None:
     """Write a config as a Python file that ``load_config`` reads back to the same values."""
-    lines = [f"{key} = {pprint.pformat(textual(value), width=110, sort_dicts=False)}\n" for key, value in cfg.items()]
+    lines = [
+        f"{key} = {pprint.pformat(_finite(textual(value)), width=110, sort_dicts=False)}\n"
+        for key, value in cfg.items()
+    ]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
+
+
+class _Float(float):
+    """A number that is not finite, as Python reads it."""
+
+    def __repr__(self) -> str:
+        return f"float('{float.__repr__(self)}')"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_finite(v) for v in value)
+    return _Float(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -166,7 +166,7 @@ def run_first_stages(
         if result is not None:
             own.load_state_dict(result)
         elif not done and stage["steps"]:
-            model.to(training_device())
+            model.to(training_device(cfg.engine.device))
             _train(cfg, run, name, model, dataset, report)
             processes.share_buffers(own)
             if processes.is_main():

@@ -106,7 +106,11 @@ class Training(MMEngineNames):
         if cfg.engine.threads:
             torch.set_num_threads(cfg.engine.threads)
         self.environment = environment(self.seed)
-        self.rank, self.world_size, self.device = processes.rank(), processes.world_size(), training_device()
+        self.rank, self.world_size, self.device = (
+            processes.rank(),
+            processes.world_size(),
+            training_device(cfg.engine.device),
+        )
         self.model = model if model is not None else build_model(cfg)
         set_teacher_precision(self.model, cfg.engine.teacher_precision)
         check_first_stages(self.model)
@@ -157,8 +161,8 @@ class Training(MMEngineNames):
 
     def make_ready(self) -> None:
         """Put the model on its device, make its optimisers, and take up what a resumed run has kept."""
-        self.precision = Precision(self.cfg.engine.precision, training_device().type)
-        self.model.to(training_device())
+        self.precision = Precision(self.cfg.engine.precision, self.device.type)
+        self.model.to(self.device)
         self.minimizers = build_minimizers(self.cfg, self.model)
         self.optimizers: dict[str, Optimizer] = {name: own.optimizer for name, own in self.minimizers.items()}
         self.rates = [Rates(one, self.cfg.schedule, self.max_iters) for one in self.optimizers.values()]

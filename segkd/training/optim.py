@@ -98,7 +98,7 @@ def build_minimizers(cfg: Config, model: TrainingModel) -> dict[str, Minimizer]:
     optim, critics = cfg.optim, model.critic_parameters()
     if optim.critic and not critics:
         raise UserError("optim.critic is given, but no loss of this config has a critic")
-    precision = Precision(cfg.engine.precision, training_device().type)
+    precision = Precision(cfg.engine.precision, training_device(cfg.engine.device).type)
     factors = _paramwise(optim.paramwise, model.parameter_options())
     groups = parameter_groups(model, factors, apart=critics)
     found = {STUDENT: build_minimizer(cfg, groups, optim.optimizer, clip_grad(cfg), precision=precision)}
@@ -134,7 +134,7 @@ def build_minimizer(
         built = kind(groups, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{key}: {kind.__name__}: {first_line(error)}") from error
-    precision = precision or Precision(cfg.engine.precision, training_device().type)
+    precision = precision or Precision(cfg.engine.precision, training_device(cfg.engine.device).type)
     return Minimizer(built, precision, cfg.optim.accumulate, clip)
 
 

@@ -1,4 +1,4 @@
-"""Overriding any value of a config from the command line: ``schedule.steps=500``."""
+"""Overriding any value of a config: ``schedule.steps=500`` from the command line, plain words for the usual ones."""
 
 from __future__ import annotations
 
@@ -20,13 +20,40 @@ SPLITS = ("data.train", "data.val", "data.test")
 NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config chooses the names
 
 
+#: words of the command line and of Python -> key
+WORDS = {
+    "root": "data.dataset.root",
+    "lr": "optim.optimizer.lr",
+    "batch": "data.batch_size",
+    "workers": "data.workers",
+    "size": "data.augment.crop_size",
+    "steps": "schedule.steps",
+    "epochs": "schedule.epochs",
+    "device": "engine.device",
+    "precision": "engine.precision",
+    "seed": "seed",
+}
+
+
+def set_words(cfg: dict[str, Any], **words: Any) -> None:
+    """Set the keys of ``WORDS`` in a config; None leaves one as it is. Of steps and epochs, one takes the other out."""
+    if words.get("steps") is not None and words.get("epochs") is not None:
+        raise UserError("steps and epochs: give one of them, they are the same length in two units")
+    for word, value in words.items():
+        if value is not None:
+            for other in {"steps", "epochs"} - {word} if word in ("steps", "epochs") else ():
+                cfg.setdefault("schedule", {}).pop(other, None)
+            set_value(cfg, WORDS[word], value, f"{word}={value!r}")
+
+
 @cache
 def optional_keys() -> dict[str, set[str]]:
     """The keys that a section may have beyond those a config spells out; * stands for a name that the config chose.
 
-    Those of a class that the config chooses are not among them: that class knows them.
+    Those of a class that the config chooses are not among them, but for the weights of networks: that class knows them.
     """
-    return {one.name: {key.name for key in one.keys} for one in key_sections() if not one.type}
+    found = {one.name: {key.name for key in one.keys} for one in key_sections() if not one.type}
+    return found | {f"model.{name}": {"weights"} for name in ("network", "student", "teacher", "teachers.*")}
 
 
 def override(cfg: dict[str, Any], text: str) -> None:
@@ -34,11 +61,16 @@ def override(cfg: dict[str, Any], text: str) -> None:
     key, sign, raw = text.partition("=")
     if not sign or not key:
         raise UserError(f"override {text!r} is not of the form key.sub=value")
+    set_value(cfg, key, _value(raw), f"override {text!r}")
+
+
+def set_value(cfg: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set ``a.b.c`` of a config, as ``override`` does; ``source`` is named where the value is of a wrong kind."""
     *parents, leaf = key.split(".")
     node: Any = cfg
     for depth, part in enumerate(parents):
         node = _step(cfg, node, part, ".".join(parents[:depth]))
-    here, value = ".".join(parents), _value(raw)
+    here = ".".join(parents)
     place: Any = leaf
     if isinstance(node, list):
         place = _position(node, leaf, here)
@@ -46,7 +78,7 @@ def override(cfg: dict[str, Any], text: str) -> None:
         _check_name(cfg, node, leaf, here)
     old = node[place] if isinstance(node, list) else node.get(leaf)
     if not _fits(old, value):
-        raise UserError(f"override {text!r}: {key} is {_show(old)}, and {value!r} is no value of that kind")
+        raise UserError(f"{source}: {key} is {_show(old)}, and {value!r} is no value of that kind")
     node[place] = value
 
 

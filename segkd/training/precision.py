@@ -12,13 +12,24 @@ from torch.optim import Optimizer
 from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
+from segkd.training import processes
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def training_device() -> torch.device:
-    """The GPU where there is one (of several processes, each its own), else the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+def training_device(name: str = "auto") -> torch.device:
+    """A device by its name; "auto" is the GPU where there is one (of several processes, each its own), else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    elif processes.started_together():
+        raise UserError(f"engine.device={name!r}: each of several processes finds its own device; leave it out")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"engine.device {name!r} is no device; give auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"engine.device {name!r}: torch sees {torch.cuda.device_count()} GPUs here")
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
 
 
 def set_teacher_precision(model: TrainingModel, name: str | None) -> None:

@@ -52,11 +52,13 @@ class Prediction:
         return sorted(found, key=lambda share: share.percent, reverse=True)
 
 
-def predict_images(model: Runtime, images: Iterable[str | Path]) -> Iterator[Prediction]:
-    """What ``model`` (see `open_onnx`) sees in each image file, one after the other as they are asked for."""
+def predict_images(model: Runtime, images: Iterable[str | Path | NDArray[np.uint8]]) -> Iterator[Prediction]:
+    """What ``model`` (see `open_onnx`) sees in each image, a file or (H, W, 3) uint8 RGB, as they are asked for."""
     names, palette = _classes(model)
-    for file in images:
-        image = read_image(existing_file(file, "image file"))
+    for given in images:
+        image = read_image(existing_file(given, "image file")) if isinstance(given, str | Path) else np.asarray(given)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise UserError(f"an image is (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
         logits = model.predict(torch.from_numpy(image).permute(2, 0, 1)[None].contiguous())
         yield Prediction(image, logits[0].argmax(0).cpu().numpy(), names, palette)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from segkd.deploy.runtimes import Runtime, TorchRuntime, load_runtime
 from segkd.distiller import build_teacher
 from segkd.errors import UserError
 from segkd.files import existing_file, named
@@ -17,17 +16,22 @@ from segkd.training.build import build_student
 from segkd.training.configfile import config_root, find_config, load_config
 from segkd.training.state import BEST, LAST, STATE
 
+if TYPE_CHECKING:  # ONNX Runtime is imported where a model is opened: a training needs none
+    from segkd.deploy.runtimes import Runtime
+
 UNTRAINED = "student, untrained"
 
 
-def open_run(source: str | Path, data: str | Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def open_run(
+    source: str | Path, data: str | Path | None = None, overrides: Sequence[str] = (), **words: Any
+) -> dict[str, Any]:
     """The config of a run folder, of a config file or of a shipped name, with ``key.sub=value`` overrides.
 
     Args:
         data: root folder of the data set, in place of the config's.
+        words: see ``segkd.training.overrides.WORDS``.
     """
-    root = [] if data is None else [f"data.dataset.root={str(data)!r}"]
-    return load_config(source, [*root, *overrides])
+    return load_config(source, overrides, root=None if data is None else str(data), **words)
 
 
 def default_folder(source: str | Path) -> Path:
@@ -72,6 +76,8 @@ def open_model(cfg: Mapping[str, Any], file: str | Path, threads: int = 2, resiz
         threads: CPU threads.
         resize: let an ONNX file take images of other sizes, resized.
     """
+    from segkd.deploy.runtimes import TorchRuntime, load_runtime
+
     path = existing_file(file)
     if path.suffix == ".onnx":
         return load_runtime(path, threads=threads, resize=resize)
@@ -84,6 +90,8 @@ def open_models(
     cfg: Mapping[str, Any], files: Sequence[str | Path], threads: int = 2, resize: bool = False
 ) -> dict[str, Runtime]:
     """Each file by the shortest name that tells it from the others; without any, the config's student as it begins."""
+    from segkd.deploy.runtimes import TorchRuntime
+
     if not files:
         return {UNTRAINED: TorchRuntime(build_student(cfg).to(default_device()), threads=threads)}
     return {name: open_model(cfg, file, threads, resize) for name, file in named(files).items()}
@@ -91,6 +99,8 @@ def open_models(
 
 def open_teacher(cfg: Mapping[str, Any], threads: int = 2) -> Runtime:
     """The teacher of a distillation's config, with its weights."""
+    from segkd.deploy.runtimes import TorchRuntime
+
     teacher = cfg["model"].get("teacher")
     if teacher is None:
         raise UserError("the config has no teacher: it trains a network alone")

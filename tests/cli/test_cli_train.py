@@ -180,3 +180,23 @@ def test_overrides_add_a_bind_and_a_clip(segkd: Run, tree: Path, trained: Path, 
     terms = {"loss_bind_pixel", "loss_bind_channel", "loss_bind_deep", "loss_aux_detail"}
     assert terms <= loss_records(run)[0].keys()
     assert load_config(str(run / "config.py"))["optim"]["clip_grad"] == {"max_norm": 1}
+
+
+def test_plain_flags_set_their_keys(segkd: Run, tree: Path, tmp_path: Path) -> None:
+    flags = ["--lr", "0.002", "--batch", "3", "--epochs", "2", "--device", "cpu"]
+    small = ["--set", "data.augment.crop_size=64,96", "--set", "schedule.warmup=0"]
+    result = segkd("train", CONFIG, "--data", tree, "--out", tmp_path / "run", *small, *flags)
+    assert result.code == 0, result.err
+    cfg = load_config(tmp_path / "run")
+    assert cfg["optim"]["optimizer"]["lr"] == 0.002
+    assert (cfg["data"]["batch_size"], cfg["engine"]["device"]) == (3, "cpu")
+    assert cfg["schedule"]["epochs"] == 2
+    assert "steps" not in cfg["schedule"]
+    assert torch.load(tmp_path / "run" / "state.pth", weights_only=True)["step"] == 4  # 6 images
+
+
+def test_steps_and_epochs_exclude_one_another(segkd: Run, refused: Refused, tree: Path) -> None:
+    assert "engine.device 'gpu' is no device" in refused("train", CONFIG, "--data", tree, *TINY, "--device", "gpu")
+    result = segkd("train", CONFIG, "--data", tree, "--steps", 1, "--epochs", 1)
+    assert result.code == 2
+    assert "not allowed with" in result.err

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_training import config
+from torch import nn
 
+from segkd.datasets.synthetic import SyntheticStreets
 from segkd.errors import UserError
+from segkd.models import Network
+from segkd.segmentor import Segmentor
+from segkd.training.build import build_dataset, build_student
 from segkd.training.config import Config
-from segkd.training.configfile import dump_config, load_config, textual
+from segkd.training.configfile import dump_config, load_config, objects_unwritten, textual
 from segkd.training.loop import train
 
 
@@ -28,6 +36,8 @@ from segkd.training.loop import train
         (dict(data=None), "the config has no data"),
         (dict(optim=dict(accumulate=2)), "no optim.optimizer: dict"),
         (dict(calibration=dict()), "calibration, which means nothing"),
+        (dict(engine=dict(device="gpu")), "engine.device 'gpu' is no device; give auto, cpu, cuda or cuda:1"),
+        (dict(engine=dict(device="cuda:99")), r"engine.device 'cuda:99': torch sees [0-9]+ GPUs here"),
         (dict(metrics=5), "metrics must be a list"),
         (dict(metrics=[dict(type="builtins.dict")]), "is no metric: it needs the methods reset, update, compute"),
     ],
@@ -134,3 +144,43 @@ def test_own_metrics_are_computed_and_may_choose_the_best(tmp_path: Path) -> Non
     other = config(engine=dict(best="mIou"))
     with pytest.raises(UserError, match=r"engine.best='mIou' is none of the scores; did you mean 'mIoU'"):
         train(other, tmp_path / "other")
+
+
+class Plain(Network):
+    """A network of a user's."""
+
+    def __init__(self, num_classes: int, *, width: int = 4) -> None:
+        super().__init__(num_classes)
+        self.layer = nn.Conv2d(3, width, 1)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(self.layer(x))
+        return logits
+
+
+def test_objects_are_written_by_what_they_were_made_of(tmp_path: Path) -> None:
+    given = copy.deepcopy(Plain(11, width=5))
+    cfg = {**config(), "model": dict(type=Segmentor, network=given), "extra": Path("a"), "low": -math.inf}
+    cfg["data"]["train"] = SyntheticStreets(4, size=(48, 64))
+    dump_config(cfg, tmp_path / "config.py")
+    found = load_config(tmp_path, [])
+    assert found["model"]["network"] == dict(type=f"{__name__}.Plain", num_classes=11, width=5)
+    assert build_student(found).classifier.weight.shape == (11, 5, 1, 1)
+    assert len(build_dataset(found, "train")) == 4
+    assert textual(cfg)["extra"] == "a"
+    assert "low = float('-inf')" in (tmp_path / "config.py").read_text()
+
+
+def test_what_no_file_can_hold_is_refused_where_it_is_needed(tmp_path: Path) -> None:
+    class Local(Plain):
+        pass
+
+    for given, what in ((Local(11), "the Local object"), (nn.Conv2d(3, 11, 1), "the Conv2d object")):
+        cfg = {**config(), "model": dict(type=Segmentor, network=given)}
+        assert [text.startswith("model.network: ") for text in objects_unwritten(textual(cfg))] == [True]
+        dump_config(cfg, tmp_path / "config.py")
+        found = load_config(tmp_path)
+        assert len(build_dataset(found, "val")) > 0
+        with pytest.raises(UserError, match=rf"{what}.* was given from Python and is in no file: give it again"):
+            build_student(found)

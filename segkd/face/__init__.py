@@ -1,0 +1,1 @@
+"""What ``import segkd`` offers: functions, and what they give back."""

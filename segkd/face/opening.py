@@ -1,0 +1,155 @@
+"""Whatever Python gives for a model: runs, networks, reports of exports, files; and the data that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from segkd.datasets import DATASETS, SegmentationDataset
+from segkd.deploy.onnx import ExportReport, export_onnx
+from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
+from segkd.errors import UserError
+from segkd.face.run import Run
+from segkd.files import existing_file, existing_onnx, writable_onnx
+from segkd.models import NETWORKS, Network, load_weights
+from segkd.training.build import build_dataset, class_names
+from segkd.training.configfile import CONFIG, load_config
+from segkd.workbench.deployment import export_run
+from segkd.workbench.making import SPLITS, data_section, network_config
+from segkd.workbench.runs import crop_size, default_device, load_student
+
+
+def load_file(path: Path, network: Any = None) -> Run | Network | OnnxRuntime:
+    """See ``segkd.load``."""
+    if path.is_dir():
+        return Run(path, _config(path, network))
+    if existing_file(path).suffix == ".onnx":
+        return OnnxRuntime(path)
+    if (path.parent / CONFIG).is_file():
+        return load_student(_config(path.parent, network), path)
+    if not isinstance(network, nn.Module | Mapping):
+        raise UserError(
+            f"{path} is in no run folder: say whose weights these are, network=dict(type=..., num_classes=...) or a "
+            "network"
+        )
+    built = NETWORKS.build(network)
+    load_weights(built, path)
+    return built.eval()
+
+
+def _config(folder: Path, network: Any) -> dict[str, Any]:
+    """The config of a run folder, with a network in the place of the one that it could not hold."""
+    cfg = load_config(folder)
+    if network is not None:
+        key = "student" if "student" in cfg["model"] else "network"
+        given = network_config(network, len(class_names(cfg)[0]))
+        cfg["model"] = {**cfg["model"], key: given}
+    return cfg
+
+
+def runtimes(models: Any, threads: int, resize: bool = False) -> dict[str, Runtime]:
+    """Each of one model, a list, or {name: model}, by a name of its own."""
+    return {name: runtime(model, threads, resize) for name, model in _named(models)}
+
+
+def _named(models: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(models, Mapping):
+        yield from models.items()
+        return
+    taken: list[str] = []
+    for model in models if isinstance(models, list | tuple) else [models]:
+        name = _name(model)
+        taken.append(name)
+        yield name if taken.count(name) == 1 else f"{name} {taken.count(name)}", model
+
+
+def _name(model: Any) -> str:
+    if isinstance(model, Run):
+        return model.folder.name
+    file = getattr(model, "path", model)
+    return Path(file).name if isinstance(file, str | Path) else type(model).__name__
+
+
+def runtime(model: Any, threads: int = 2, resize: bool = False) -> Runtime:
+    """Something that predicts, of a Run, a network, a file, or the report on one."""
+    if isinstance(model, Runtime):
+        return model
+    if isinstance(model, nn.Module):
+        return TorchRuntime(model.to(default_device()), threads)
+    path = getattr(model, "path", model)
+    if isinstance(path, str | Path) and Path(path).suffix == ".onnx":
+        return OnnxRuntime(existing_onnx(path), threads, resize)
+    run = load_file(Path(path)) if isinstance(path, str | Path) else model
+    if isinstance(run, Run):
+        found = TorchRuntime(run.student.to(default_device()), threads)
+        names, palette = class_names(run.config)
+        found.metadata = {"class_names": names, "palette": palette}
+        return found
+    if isinstance(run, nn.Module):
+        return runtime(run, threads)
+    raise UserError(f"a model is a run, a network, or a file (.onnx, .pth, run folder), got {model!r}")
+
+
+def _run_of(models: Any) -> Run | None:
+    """The first run among models."""
+    for _, model in _named(models):
+        if isinstance(model, Run):
+            return model
+        path = Path(model) if isinstance(model, str | Path) else None
+        folder = path if path is None or path.is_dir() else path.parent
+        if folder is not None and (folder / CONFIG).is_file():
+            return Run(folder, load_config(folder))
+    return None
+
+
+def dataset_of(models: Any, data: Any, root: str | Path | None, split: str) -> tuple[SegmentationDataset, int]:
+    """The data set of one split, as given or of the first run, and how many processes read it."""
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    if isinstance(data, SegmentationDataset):
+        return data, 0
+    run = _run_of(data if isinstance(data, Run) else models)
+    if (data is None or isinstance(data, Run)) and run is not None:
+        cfg = run.config
+        if root is not None:
+            cfg = {**cfg, "data": {**cfg["data"], "dataset": {**cfg["data"]["dataset"], "root": str(root)}}}
+        return build_dataset(cfg, split), cfg["data"].get("workers", 0)
+    section = data_section(data, root, size=(32, 32))
+    own = section.get(split)
+    if own is None:
+        raise UserError(f"there is no {split} data set: give data={{{split!r}: ...}}")
+    return DATASETS.build({**section["dataset"], **own} if isinstance(own, Mapping) else own), 0
+
+
+def crop_of(models: Any) -> tuple[int, int]:
+    """The size (H, W) of the first run's training crops."""
+    run = _run_of(models)
+    if run is None:
+        raise UserError("say for images of which size: size=(H, W)")
+    return crop_size(run.config)
+
+
+def export_any(model: Any, size: tuple[int, int] | None, out: str | Path | None, preprocess: bool) -> ExportReport:
+    """See ``segkd.export``."""
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        model = load_file(Path(model))
+    size = size or crop_of(model)
+    if isinstance(model, nn.Module):
+        if out is None:
+            raise UserError("say which file to write the network to: out=FILE.onnx")
+        return export_onnx(model, writable_onnx(out), size, include_preprocess=preprocess)
+    run, weights = _run_of(model), model.weights() if isinstance(model, Run) else model
+    if run is None or not isinstance(weights, str | Path):
+        raise UserError(f"what is exported is a run, weights in a run folder, or a network, got {model!r}")
+    return export_run(run.config, weights, size, out, include_preprocess=preprocess)
+
+
+def onnx_file(model: Any) -> Path:
+    """A float32 ONNX file: itself, that of a report, or a run's, exported now."""
+    path = getattr(model, "path", model)
+    if isinstance(path, str | Path) and Path(path).suffix == ".onnx":
+        return existing_onnx(path)
+    return Path(export_any(model, None, None, True).path)

@@ -1,0 +1,177 @@
+"""What follows a training, as functions: load, evaluate, bench, export, quantize, predict; only progress is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segkd.face.run import Comparison, Run
+from segkd.face.spelling import spelled
+
+if TYPE_CHECKING:
+    from segkd.deploy.onnx import ExportReport
+    from segkd.deploy.quantize import QuantizeReport
+    from segkd.deploy.runtimes import OnnxRuntime
+    from segkd.models import Network
+    from segkd.workbench.prediction import Prediction
+
+Size = tuple[int, int]
+File = str | Path
+
+
+@spelled
+def load(source: Any, *, network: Any = None) -> Run | Network | OnnxRuntime:
+    """What lies in a file: a run folder's Run, the network of student weights (.pth), an ONNX file that predicts.
+
+    Args:
+        source: run folder, weights file or ONNX file.
+        network: a network as in ``train``, where the file is in no run folder, or the run's config could not hold it.
+    """
+    from segkd.face.opening import load_file
+
+    return load_file(Path(source), network)
+
+
+@spelled
+def evaluate(
+    models: Any,
+    *,
+    data: Any = None,
+    root: File | None = None,
+    split: str = "val",
+    size: Size | None = None,
+    speed: bool = True,
+    resize: bool = False,
+    count_void: bool = False,
+    void_output: bool = False,
+    threads: int = 2,
+    progress: bool = True,
+) -> Comparison:
+    """Scores of models on a split, and their speed, side by side.
+
+    Args:
+        models: one, a list, or {name: model}: Runs, networks, what ``export`` and ``quantize`` gave, or files.
+        data, root: data set, as in ``train``; by default that of the first Run.
+        split: "train", "val" or "test".
+        size: (H, W) to time at (default: the first image's).
+        speed: measure it, too.
+        resize: let ONNX files take images of other sizes, resized.
+        count_void: count predictions on void pixels as false positives.
+        void_output: the last output is void, and may win.
+        threads: CPU threads.
+    """
+    from segkd.face import opening
+    from segkd.report.progress import following
+    from segkd.workbench.comparison import evaluate_models, image_size
+
+    named = opening.runtimes(models, threads, resize)
+    dataset, workers = opening.dataset_of(models, data, root, split)
+    with following(shown=progress) as follow:
+        rows = evaluate_models(
+            named, dataset, (size or image_size(dataset)) if speed else None, count_void=count_void,
+            void_output=void_output, workers=workers, progress=follow,
+        )  # fmt: skip
+    return Comparison(rows)
+
+
+@spelled
+def bench(
+    models: Any, *, size: Size | None = None, batch: int = 1, repeats: int = 50, threads: int = 2, progress: bool = True
+) -> Comparison:
+    """Latency, frames per second, parameters, MACs and memory of models, timed in turns.
+
+    Args:
+        models: as in ``evaluate``.
+        size: (H, W) of the images; by default the ONNX files', else the first Run's training crops.
+        batch: images per call.
+        repeats: timed calls of each.
+        threads: CPU threads.
+    """
+    from segkd.face import opening
+    from segkd.report.progress import following
+    from segkd.workbench.comparison import common_size, time_models
+
+    named = opening.runtimes(models, threads)
+    found = common_size(named, size) or opening.crop_of(models)
+    with following(shown=progress) as follow:
+        return Comparison(time_models(named, found, batch, max(repeats, 2), follow))
+
+
+@spelled
+def export(
+    model: Any, *, size: Size | None = None, out: File | None = None, preprocess: bool = True, progress: bool = True
+) -> ExportReport:
+    """Write a network as one ONNX file for one image size, refused unless it computes what torch does.
+
+    Args:
+        model: a Run, a run folder or weights file in it, or a network.
+        size: (H, W) of the images; by default the run's training crops.
+        out: the file; by default in the run folder, named by the size.
+        preprocess: the file takes uint8 RGB images; else images already preprocessed.
+
+    Returns:
+        A report whose ``path`` is the file.
+    """
+    from segkd.face import opening
+    from segkd.report.progress import following
+
+    with following(shown=progress) as follow:
+        follow("exporting", 0, None)
+        return opening.export_any(model, size, out, preprocess)
+
+
+@spelled
+def quantize(
+    model: Any,
+    *,
+    data: Any = None,
+    root: File | None = None,
+    out: File | None = None,
+    images: int = 16,
+    ops: str = "all",
+    method: str = "percentile",
+    threads: int = 2,
+    progress: bool = True,
+) -> QuantizeReport:
+    """Make an int8 file, calibrated on images spread over the training split.
+
+    Args:
+        model: a float32 ONNX file, or what ``export`` gave; or a Run, which is exported first.
+        data, root: data set, as in ``train``; by default that of the Run.
+        out: the file; by default beside the float32 file, ..._int8.onnx.
+        images: calibration images.
+        ops: "all" or "conv": what to quantise.
+        method: "percentile", "minmax", "moving_average" or "entropy".
+        threads: CPU threads.
+
+    Returns:
+        A report whose ``path`` is the file.
+    """
+    from segkd.face import opening
+    from segkd.report.progress import following
+    from segkd.workbench.deployment import quantize_file
+
+    dataset, _ = opening.dataset_of(model, data, root, "train")
+    with following(shown=progress) as follow:
+        follow("quantising", 0, None)
+        source = opening.onnx_file(model)
+        return quantize_file(source, dataset, out, images=images, op_types=ops, method=method, threads=threads)
+
+
+@spelled
+def predict(images: Any, *, model: Any = None, threads: int = 2) -> Any:
+    """What a model sees in an image: a Prediction (``label``, ``shares()``); a list of them for a list of images.
+
+    Args:
+        images: an image file of any size, or an array (H, W, 3) uint8 RGB; or a list of them.
+        model: a Run, network, ONNX file or what ``export`` and ``quantize`` gave; the released CamVid student, int8, if
+            none is named.
+        threads: CPU threads.
+    """
+    from segkd.face import opening
+    from segkd.workbench.prediction import open_onnx, predict_images
+
+    runtime = open_onnx(None, threads) if model is None else opening.runtime(model, threads, resize=True)
+    several = isinstance(images, list | tuple)
+    found: list[Prediction] = list(predict_images(runtime, images if several else [images]))
+    return found if several else found[0]
