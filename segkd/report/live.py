@@ -92,12 +92,15 @@ class Live:
 
     def after_val_epoch(self, training: Any, metrics: Mapping[str, float]) -> None:
         """Tell the scores."""
-        per_class = next((m.per_class for m in training.metrics if hasattr(m, "per_class")), None)
-        if per_class is not None:
-            self.iou[training.iter] = per_class()
-        if not self.silent:
-            shown = [f"{TITLES.get(name, name)} {score(name, metrics[name])}" for name in metrics if name not in LOGGED]
-            tell(self.console, commas([f"  step {training.iter}: val {shown[0]}", *shown[1:]]))
+        if self.silent:
+            return
+        if training.class_scores["val"] is not None:
+            self.iou[training.iter] = training.class_scores["val"]
+        for key, called in (("val", "val"), ("val_ema", "averaged student, val")):
+            scores = training.history[-1].get(key, {})
+            shown = [f"{TITLES.get(name, name)} {score(name, scores[name])}" for name in scores if name not in LOGGED]
+            if shown:
+                tell(self.console, commas([f"  step {training.iter}: {called} {shown[0]}", *shown[1:]]))
 
     def after_val(self, training: Any) -> None:
         """Let the clock of the steps go on."""
@@ -108,10 +111,13 @@ class Live:
         self.screen.close()
         if self.silent or not self.iou:
             return
-        last, top = max(self.iou), training.best.get("step")
-        steps = {f"step {last}": last} if top in (last, None) or top not in self.iou else {}
-        steps = steps or {f"best, step {top}": top, f"last, step {last}": last}
+        last, top = max(self.iou), training.best["step"]
+        steps = {f"step {last}": last}
+        if top != last and top in self.iou:
+            steps = {f"best, step {top}": top, f"last, step {last}": last}
         columns = {name: self.iou[step] for name, step in steps.items()}
+        if (average := training.class_scores.get("val_ema")) is not None:
+            columns[f"averaged, step {last}"] = average
         tell(self.console, ["val IoU per class (%)"])
         self.console.print(class_table(columns, training.data.class_names, title=None))
 

@@ -147,6 +147,7 @@ def test_an_unknown_logger_is_refused(tmp_path: Path) -> None:
 
 def test_lines_of_the_log_become_named_numbers() -> None:
     assert scalars({"step": 3, "lr": 0.1, "loss": 2.0}) == {"train/lr": 0.1, "train/loss": 2.0}
-    assert scalars({"step": 3, "val": {"mIoU": 12.0}}) == {"val/mIoU": 12.0}
+    both = {"step": 3, "val": {"mIoU": 12.0}, "val_ema": {"mIoU": 13.0}}
+    assert scalars(both) == {"val/mIoU": 12.0, "val_ema/mIoU": 13.0}
     assert scalars({"step": 3, "gradients": {"a": 1.0}, "shared_layer": "x"}) == {"gradients/a": 1.0}
     assert scalars({"step": 3, "warning": "x"}) == {}
