@@ -96,11 +96,11 @@ class Live:
             return
         if training.class_scores["val"] is not None:
             self.iou[training.iter] = training.class_scores["val"]
-        for key, called in (("val", "val"), ("val_ema", "averaged student, val")):
+        for key, called in (("val", []), ("val_ema", ["averaged student:"])):
             scores = training.history[-1].get(key, {})
             shown = [f"{TITLES.get(name, name)} {score(name, scores[name])}" for name in scores if name not in LOGGED]
             if shown:
-                tell(self.console, commas([f"  step {training.iter}: {called} {shown[0]}", *shown[1:]]))
+                tell(self.console, [f"  step {training.iter}:", *called, *commas([f"val {shown[0]}", *shown[1:]])])
 
     def after_val(self, training: Any) -> None:
         """Let the clock of the steps go on."""
@@ -198,7 +198,7 @@ def _terms(model: Any) -> list[str]:
     weights = {f"loss_{name}": weight for name, weight in (supervision.weights if supervision else {}).items()}
     weights |= {f"loss_bind_{name}": bind.weight for name, bind in model.terms().items()}
     names = short(weights)
-    sums = [f"{weight:g} {names[name]}" for name, weight in weights.items()]
+    sums = [("" if weight == 1 else f"{weight:g}*") + names[name] for name, weight in weights.items()]
     return [f"loss {' + '.join(sums)}"] if sums else []
 
 

@@ -107,7 +107,7 @@ def test_without_a_terminal_a_training_is_told_in_lines() -> None:
     lines = told(out)
     assert lines[0] == (
         "my run: on cpu (2 threads), bf16, 367 training images, 101 validation images, 3 classes, student FastSCNN of "
-        "1.14 M parameters, teacher ESPNet of 0.35 M parameters, loss 1 main + 0.4 aux_context + 3 logits, 100 steps "
+        "1.14 M parameters, teacher ESPNet of 0.35 M parameters, loss main + 0.4*aux_context + 3*logits, 100 steps "
         "of 8 images, into work/students/camvid/fast_scnn"
     )
     steps = [line for line in lines if "/100" in line]
@@ -133,7 +133,7 @@ def test_an_averaged_student_is_told_beside_the_other() -> None:
     live.after_val_epoch(state, metrics={"mIoU": 45.0})
     live.after_run(state)
     lines = told(out)
-    assert lines[:2] == ["  step 50: val mIoU 45.00", "  step 50: averaged student, val mIoU 46.00"]
+    assert lines[:2] == ["  step 50: val mIoU 45.00", "  step 50: averaged student: val mIoU 46.00"]
     assert "averaged, step 50" in lines[3]
     assert lines[5].split() == ["sky", "80.0", "81.5"]
 
