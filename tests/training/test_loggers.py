@@ -84,6 +84,8 @@ def test_a_new_run_in_the_same_folder_is_a_new_one_for_wandb(tmp_path: Path, mon
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):  # before there is a state
             train(config(engine=dict(logger="wandb")), tmp_path, hooks=[Watch(crash_at=1)])
+        assert not (tmp_path / "vis" / "of_the_first").exists()
+        (tmp_path / "vis" / "of_the_first").touch()
     first, second = (kwargs["id"] for _, kwargs in fake.of("init"))
     assert first != second
 
