@@ -32,11 +32,13 @@ class Live:
     Args:
         title: what is trained, in front of the first line.
         console: rich's; standard output by default.
+        per_class: show the IoU of every class at the end.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, title: str = "", console: Console | None = None) -> None:
+    def __init__(self, title: str = "", console: Console | None = None, per_class: bool = True) -> None:
+        self.per_class = per_class
         self.title, self.console = title, console or Console()
         self.screen: Screen = screen(self.console)
         self.begun = self.silent = False
@@ -109,7 +111,7 @@ class Live:
     def after_run(self, training: Any) -> None:
         """Show the IoU of every class, at the last step and at the best."""
         self.screen.close()
-        if self.silent or not self.iou:
+        if self.silent or not self.iou or not self.per_class:
             return
         last, top = max(self.iou), training.best["step"]
         steps = {f"step {last}": last}

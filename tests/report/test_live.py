@@ -124,6 +124,12 @@ def test_without_a_terminal_a_training_is_told_in_lines() -> None:
     assert "best, step 50" in " ".join(lines[-6:])
 
 
+def test_the_classes_are_left_out_where_they_are_not_wanted() -> None:
+    out = console(80)
+    run(Live("", out, per_class=False), training(), 100)
+    assert told(out)[-1].startswith("  step 100: val mIoU")
+
+
 def test_an_averaged_student_is_told_beside_the_other() -> None:
     out, state = console(80), training(steps=50)
     state.class_scores["val_ema"] = (81.5, 12.5, 0.0)
