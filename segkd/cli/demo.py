@@ -117,7 +117,7 @@ def _train(arm: str, cfg: Mapping[str, Any], out: Path) -> None:
 
     say(f"{arm}: {cfg['schedule']['steps']} steps of {ARMS[arm]}", style="bold")
     began = time.perf_counter()
-    train_with_progress(cfg, out / _slug(arm), title=arm)
+    train_with_progress(cfg, out / _slug(arm), title=arm, per_class=False)
     say(f"  took {time.perf_counter() - began:.0f} s")
 
 

@@ -80,13 +80,13 @@ def _tell_way_on(cfg: Mapping[str, Any], folder: Path) -> None:
 
 
 def train_with_progress(
-    cfg: Mapping[str, Any], folder: Path, resume: bool = False, title: str = "training"
+    cfg: Mapping[str, Any], folder: Path, resume: bool = False, title: str = "training", per_class: bool = True
 ) -> dict[str, Any]:
     """``segkd.training.loop.train``, shown as it goes (see ``segkd.report.live.Live``)."""
     from segkd.report.live import Live
     from segkd.training.loop import train
 
-    with Live(title, console) as live, _term_warnings_as_lines():
+    with Live(title, console, per_class) as live, _term_warnings_as_lines():
         return train(cfg, folder, resume=resume, hooks=[live], on_first_stage=live.first_stage)
 
 

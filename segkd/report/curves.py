@@ -82,23 +82,25 @@ def draw_curves(records: Iterable[Mapping[str, Any]], score: str) -> Image:
     """The lines of a run's log -> (H, W, 3) uint8 RGB: a chart of the losses, and one of ``score`` on validation.
 
     Args:
-        records: {"step": ..., "loss": ..., names of terms: ...} and {"step": ..., "val": {score: ...}}; others are
-            passed over.
+        records: {"step": ..., "loss": ..., names of terms: ...} and {"step": ..., "val": {score: ...}}, with "val_ema"
+            for the averaged student; others are passed over.
         score: the score that chooses the best weights.
     """
     losses: dict[str, Curve] = {}
-    scores = Curve(score, [])
+    scores = {"val": Curve(score, []), "val_ema": Curve(f"{score} of the average", [])}
     for record in records:
         if "loss" in record and "first_stage" not in record:
             for name in record:
                 if name not in NO_LOSS:
                     losses.setdefault(name, Curve(name, [])).points.append((record["step"], record[name]))
-        elif score in record.get("val", {}):
-            scores.points.append((record["step"], record["val"][score]))
-    steps = [step for curve in (*losses.values(), scores) for step, _ in curve.points]
+        for key, curve in scores.items():
+            if score in record.get(key, {}):
+                curve.points.append((record["step"], record[key][score]))
+    scored = [curve for curve in scores.values() if curve.points]
+    steps = [step for curve in (*losses.values(), *scored) for step, _ in curve.points]
     along = Axis([0.0, *map(float, steps)])
     charts = [_losses(list(losses.values()), along)] if losses else []
-    charts += [_score(scores, along)] if scores.points else []
+    charts += [_scores(scored, along)] if scored else []
     if not charts:
         raise ValueError("the log holds neither losses nor scores")
     return np.concatenate(charts)
@@ -112,13 +114,13 @@ def _losses(curves: Sequence[Curve], along: Axis) -> Image:
     return _chart(title, curves, along, Axis(found, logarithmic))
 
 
-def _score(curve: Curve, along: Axis) -> Image:
-    known = [(value, step) for step, value in curve.points if value is not None and math.isfinite(value)]
-    title = f"validation {curve.name}"
+def _scores(curves: Sequence[Curve], along: Axis) -> Image:
+    known = [(value, step) for step, value in curves[0].points if value is not None and math.isfinite(value)]
+    title = f"validation {curves[0].name}"
     if known:
         top, step = max(known, key=lambda pair: pair[0])
         title += f", best {top:.4g} at step {step}"
-    return _chart(title, [curve], along, Axis(_values([curve])))
+    return _chart(title, curves, along, Axis(_values(curves)))
 
 
 def _values(curves: Sequence[Curve]) -> list[float]:

@@ -32,11 +32,13 @@ class Live:
     Args:
         title: what is trained, in front of the first line.
         console: rich's; standard output by default.
+        per_class: show the IoU of every class at the end.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, title: str = "", console: Console | None = None) -> None:
+    def __init__(self, title: str = "", console: Console | None = None, per_class: bool = True) -> None:
+        self.per_class = per_class
         self.title, self.console = title, console or Console()
         self.screen: Screen = screen(self.console)
         self.begun = self.silent = False
@@ -92,12 +94,15 @@ class Live:
 
     def after_val_epoch(self, training: Any, metrics: Mapping[str, float]) -> None:
         """Tell the scores."""
-        per_class = next((m.per_class for m in training.metrics if hasattr(m, "per_class")), None)
-        if per_class is not None:
-            self.iou[training.iter] = per_class()
-        if not self.silent:
-            shown = [f"{TITLES.get(name, name)} {score(name, metrics[name])}" for name in metrics if name not in LOGGED]
-            tell(self.console, commas([f"  step {training.iter}: val {shown[0]}", *shown[1:]]))
+        if self.silent:
+            return
+        if training.class_scores["val"] is not None:
+            self.iou[training.iter] = training.class_scores["val"]
+        for key, called in (("val", []), ("val_ema", ["averaged student:"])):
+            scores = training.history[-1].get(key, {})
+            shown = [f"{TITLES.get(name, name)} {score(name, scores[name])}" for name in scores if name not in LOGGED]
+            if shown:
+                tell(self.console, [f"  step {training.iter}:", *called, *commas([f"val {shown[0]}", *shown[1:]])])
 
     def after_val(self, training: Any) -> None:
         """Let the clock of the steps go on."""
@@ -106,12 +111,15 @@ class Live:
     def after_run(self, training: Any) -> None:
         """Show the IoU of every class, at the last step and at the best."""
         self.screen.close()
-        if self.silent or not self.iou:
+        if self.silent or not self.iou or not self.per_class:
             return
-        last, top = max(self.iou), training.best.get("step")
-        steps = {f"step {last}": last} if top in (last, None) or top not in self.iou else {}
-        steps = steps or {f"best, step {top}": top, f"last, step {last}": last}
+        last, top = max(self.iou), training.best["step"]
+        steps = {f"step {last}": last}
+        if top != last and top in self.iou:
+            steps = {f"best, step {top}": top, f"last, step {last}": last}
         columns = {name: self.iou[step] for name, step in steps.items()}
+        if (average := training.class_scores.get("val_ema")) is not None:
+            columns[f"averaged, step {last}"] = average
         tell(self.console, ["val IoU per class (%)"])
         self.console.print(class_table(columns, training.data.class_names, title=None))
 
@@ -192,7 +200,7 @@ def _terms(model: Any) -> list[str]:
     weights = {f"loss_{name}": weight for name, weight in (supervision.weights if supervision else {}).items()}
     weights |= {f"loss_bind_{name}": bind.weight for name, bind in model.terms().items()}
     names = short(weights)
-    sums = [f"{weight:g} {names[name]}" for name, weight in weights.items()]
+    sums = [("" if weight == 1 else f"{weight:g}*") + names[name] for name, weight in weights.items()]
     return [f"loss {' + '.join(sums)}"] if sums else []
 
 

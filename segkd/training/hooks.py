@@ -22,7 +22,9 @@ class Hooks:
     """Hooks in the order of their priorities; those of equal priority in the order in which they were given.
 
     A hook is an object with any of the methods in ``POINTS``; mmengine's hooks are such objects. Each gets the training
-    as its first argument (see ``segkd.training.loop.Training``).
+    as its first argument (see ``segkd.training.loop.Training``). Two are not mmengine's: ``before_first_stages``, with
+    the run folder there and the model not yet on its device; ``after_log`` with ``record``, a line of the log, in
+    the first process. ``close()`` is called at the end, however the training ended.
     """
 
     def __init__(self, hooks: Sequence[Any]) -> None:

@@ -84,8 +84,8 @@ def scalars(record: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of the log by kind and name: train/loss, val/mIoU, gradients/loss_main; else none."""
     if "loss" in record:
         return {f"train/{name}": value for name, value in record.items() if name != "step"}
-    kind = next((kind for kind in ("val", "gradients") if kind in record), None)
-    return {f"{kind}/{name}": value for name, value in record[kind].items()} if kind else {}
+    kinds = [kind for kind in ("val", "val_ema", "gradients") if kind in record]
+    return {f"{kind}/{name}": value for kind in kinds for name, value in record[kind].items()}
 
 
 class RunLog(Protocol):

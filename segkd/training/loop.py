@@ -37,7 +37,7 @@ from segkd.training.precision import Precision, set_teacher_precision, to_channe
 from segkd.training.rates import Rates
 from segkd.training.state import BEST, EMA, LAST, STATE, load_state, run_folder, save_atomically, save_student
 from segkd.training.steps import Batch, Stretch, Values, take_steps
-from segkd.training.validation import build_metrics, main_score, score
+from segkd.training.validation import build_metrics, class_scores, main_score, score
 from segkd.training.watch import FiniteLoss, GradientWatch, TermWarning
 
 State = Mapping[str, Any]
@@ -88,6 +88,7 @@ class Training(MMEngineNames):
         logger: what is logged by it goes to the run's log.
         stop_training: set it to True to end the run after the step in progress.
         history: the scores of each validation.
+        class_scores: the IoU of each class at the last validation, by what was scored ("val", "val_ema").
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Training(MMEngineNames):
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
         self.bests: dict[str, Any] = dict(self.state["best"]) if self.state else {}
         self.history: list[dict[str, Any]] = validations(folder, self.iter) if self.state else []
+        self.class_scores: dict[str, Sequence[float] | None] = {}
         self.average: Average | None = None
         self.stop_training, self.state_due = False, False
         self.finite, self.means = FiniteLoss(), Means()
@@ -250,6 +252,7 @@ class Training(MMEngineNames):
         record: dict[str, Any] = {"step": self.iter}
         for name, network, _ in self.networks():
             record[name] = score(network, self.loaders["val"], self.metrics, self.after_val_batch)
+            self.class_scores[name] = class_scores(self.metrics)
             found, best = main_score(record[name], self.chosen_by), self.bests.get(name, {}).get(self.chosen_by)
             if best is None or found > best or math.isnan(best):
                 self.bests[name] = {self.chosen_by: found, "step": self.iter}

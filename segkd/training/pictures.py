@@ -35,7 +35,7 @@ class ValImages:
     """A hook that draws validation images beside truth and prediction: ``val_images/step_000100.png``.
 
     They are spread over the first process's part of the split, the same ones each time; the prediction is the one that
-    was scored.
+    was scored, followed by that of the averaged student where there is one.
 
     Args:
         count: how many.
@@ -45,7 +45,7 @@ class ValImages:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.rows: list[list[Image]] = []
+        self.rows: dict[int, list[Image]] = {}  # by the number of the batch
         self.sheet: Image | None = None  # of the last validation, (H, W, 3) uint8 RGB
 
     def before_val_epoch(self, training: Any) -> None:
@@ -53,19 +53,23 @@ class ValImages:
         batches = len(training.val_dataloader)
         count = min(self.count, batches)
         self.chosen = {(2 * k + 1) * batches // (2 * count) for k in range(count)}
-        self.rows = []
+        self.rows = {}
 
     def after_val_iter(self, training: Any, batch_idx: int, data_batch: Mapping[str, Tensor], outputs: Tensor) -> None:
-        """Keep a chosen batch's first image, small, with its label and prediction (N, H, W)."""
+        """Keep a chosen batch's first image, small, with its label and predictions (N, H, W)."""
         if batch_idx in self.chosen:
-            image = data_batch["image"][0].permute(1, 2, 0).cpu().numpy()
-            maps = [classes[0].cpu().numpy() for classes in (data_batch["label"], outputs)]
-            coloured = [colourise(shrunk(one), training.data.palette) for one in maps]
-            self.rows.append([shrunk(image), *coloured])
+            if batch_idx not in self.rows:
+                image = data_batch["image"][0].permute(1, 2, 0).cpu().numpy()
+                self.rows[batch_idx] = [shrunk(image), self._coloured(training, data_batch["label"])]
+            self.rows[batch_idx].append(self._coloured(training, outputs))
+
+    def _coloured(self, training: Any, classes: Tensor) -> Image:
+        return colourise(shrunk(classes[0].cpu().numpy()), training.data.palette)
 
     def after_val_epoch(self, training: Any, metrics: Mapping[str, float]) -> None:
         """Write the picture."""
-        self.sheet = grid(self.rows, ["image", "truth", "prediction"])
+        rows = list(self.rows.values())
+        self.sheet = grid(rows, ["image", "truth", "prediction", "averaged student"][: len(rows[0])])
         write_png(training.folder / file_of(training.iter), self.sheet)
 
 

@@ -64,6 +64,11 @@ def score(
     return scores
 
 
+def class_scores(metrics: Sequence[Metric]) -> tuple[float, ...] | None:
+    """The IoU (percent) of each class at the last validation; None if no metric is a ``MeanIoU``."""
+    return next((metric.per_class() for metric in metrics if isinstance(metric, MeanIoU)), None)
+
+
 def main_score(scores: Mapping[str, float], name: str) -> float:
     """The score that chooses the best weights: the larger, the better."""
     if name not in scores:

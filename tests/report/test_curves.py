@@ -80,9 +80,9 @@ def test_terms_far_apart_are_drawn_on_a_logarithmic_scale() -> None:
     records = [record(10, loss_a=0.1, loss_b=0.01)]
     rows = [centre(plot(draw_curves(records, "mIoU")), number)[0] for number in range(3)]
     assert rows[1] - rows[0] == pytest.approx(rows[2] - rows[1], abs=0.02)
-    records = [record(10, loss_a=0.1, loss_b=-1.0)]
+    records = [record(10, loss_a=0.01, loss_b=-1.0)]
     rows = [centre(plot(draw_curves(records, "mIoU")), number)[0] for number in range(3)]
-    assert rows[1] == pytest.approx(0.03 + 0.94 * 0.45, abs=0.02)
+    assert rows[1] == pytest.approx(0.03 + 0.94 * 0.495, abs=0.02)
 
 
 @pytest.mark.parametrize(

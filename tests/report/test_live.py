@@ -34,11 +34,6 @@ class ESPNet(Parameters):
     pass
 
 
-class Scores:
-    def per_class(self) -> tuple[float, ...]:
-        return (80.0, 12.5, float("nan"))
-
-
 def training(steps: int = 100, **changes: Any) -> Any:
     """What a training shows of itself to its hooks."""
     model = Some(
@@ -49,7 +44,8 @@ def training(steps: int = 100, **changes: Any) -> Any:
     made = dict(
         cfg=Some(data=Some(batch_size=8), engine=Some(precision="bf16")), model=model, rank=0, world_size=1,
         data=Data(), loaders={"val": val}, val_dataloader=range(4), folder=Path("work/students/camvid/fast_scnn"),
-        device=Some(type="cpu"), environment={"hardware": {"threads": 2, "gpu": None}}, metrics=[Scores()],
+        device=Some(type="cpu"), environment={"hardware": {"threads": 2, "gpu": None}}, history=[],
+        class_scores={"val": (80.0, 12.5, float("nan"))},
         iter=0, max_iters=steps, interval=50, rate=0.00385, best={}, chosen_by="mIoU",
     )  # fmt: skip
     return Some(**made | changes)
@@ -90,6 +86,7 @@ def run(live: Live, state: Any, steps: int) -> None:
                     live.after_val_iter(state, batch_idx=number, data_batch={}, outputs=None)
                 scores = {"mIoU": 50 - state.iter / 10, "mAcc": 1.0, "aAcc": 98.7654}
                 state.best = state.best or {"mIoU": scores["mIoU"], "step": state.iter}
+                state.history.append({"step": state.iter, "val": scores})
                 live.after_val_epoch(state, metrics=scores)
                 live.after_val(state)
         live.after_run(state)
@@ -110,7 +107,7 @@ def test_without_a_terminal_a_training_is_told_in_lines() -> None:
     lines = told(out)
     assert lines[0] == (
         "my run: on cpu (2 threads), bf16, 367 training images, 101 validation images, 3 classes, student FastSCNN of "
-        "1.14 M parameters, teacher ESPNet of 0.35 M parameters, loss 1 main + 0.4 aux_context + 3 logits, 100 steps "
+        "1.14 M parameters, teacher ESPNet of 0.35 M parameters, loss main + 0.4*aux_context + 3*logits, 100 steps "
         "of 8 images, into work/students/camvid/fast_scnn"
     )
     steps = [line for line in lines if "/100" in line]
@@ -125,6 +122,26 @@ def test_without_a_terminal_a_training_is_told_in_lines() -> None:
     ]
     assert lines[-3].split() == ["sky", "80.0", "80.0"]
     assert "best, step 50" in " ".join(lines[-6:])
+
+
+def test_the_classes_are_left_out_where_they_are_not_wanted() -> None:
+    out = console(80)
+    run(Live("", out, per_class=False), training(), 100)
+    assert told(out)[-1].startswith("  step 100: val mIoU")
+
+
+def test_an_averaged_student_is_told_beside_the_other() -> None:
+    out, state = console(80), training(steps=50)
+    state.class_scores["val_ema"] = (81.5, 12.5, 0.0)
+    live = Live("", out)
+    state.iter, state.best = 50, {"mIoU": 45.0, "step": 50}
+    state.history.append({"step": 50, "val": {"mIoU": 45.0}, "val_ema": {"mIoU": 46.0}})
+    live.after_val_epoch(state, metrics={"mIoU": 45.0})
+    live.after_run(state)
+    lines = told(out)
+    assert lines[:2] == ["  step 50: val mIoU 45.00", "  step 50: averaged student: val mIoU 46.00"]
+    assert "averaged, step 50" in lines[3]
+    assert lines[5].split() == ["sky", "80.0", "81.5"]
 
 
 def test_losses_are_read_only_for_a_line() -> None:

@@ -84,6 +84,8 @@ def test_a_new_run_in_the_same_folder_is_a_new_one_for_wandb(tmp_path: Path, mon
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):  # before there is a state
             train(config(engine=dict(logger="wandb")), tmp_path, hooks=[Watch(crash_at=1)])
+        assert not (tmp_path / "vis" / "of_the_first").exists()
+        (tmp_path / "vis" / "of_the_first").touch()
     first, second = (kwargs["id"] for _, kwargs in fake.of("init"))
     assert first != second
 
@@ -147,6 +149,7 @@ def test_an_unknown_logger_is_refused(tmp_path: Path) -> None:
 
 def test_lines_of_the_log_become_named_numbers() -> None:
     assert scalars({"step": 3, "lr": 0.1, "loss": 2.0}) == {"train/lr": 0.1, "train/loss": 2.0}
-    assert scalars({"step": 3, "val": {"mIoU": 12.0}}) == {"val/mIoU": 12.0}
+    both = {"step": 3, "val": {"mIoU": 12.0}, "val_ema": {"mIoU": 13.0}}
+    assert scalars(both) == {"val/mIoU": 12.0, "val_ema/mIoU": 13.0}
     assert scalars({"step": 3, "gradients": {"a": 1.0}, "shared_layer": "x"}) == {"gradients/a": 1.0}
     assert scalars({"step": 3, "warning": "x"}) == {}

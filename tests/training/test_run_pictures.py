@@ -54,6 +54,23 @@ def test_a_run_draws_its_curves_and_validation_images(tmp_path: Path) -> None:
         assert np.array_equal(cells[2], colourise(seen.predictions[3 + index], data.palette))
 
 
+def test_an_averaged_student_has_a_column_and_a_curve_of_its_own(tmp_path: Path) -> None:
+    seen = Seen()
+    cfg = config(engine=dict(val_images=1, ema=0.5), schedule=dict(steps=2, val_interval=2))
+    train(cfg, tmp_path, hooks=[seen])
+    sheet, palette = read(tmp_path / "val_images" / "step_000002.png"), build_dataset(cfg, "val").palette
+    assert len(seen.predictions) == 6
+    assert sheet.shape[1] == 4 * 68 + 4
+    for column, prediction in ((2, seen.predictions[1]), (3, seen.predictions[4])):  # the second of 3 images
+        cell = sheet[-52:-4, 4 + column * 68 : 68 + column * 68]
+        assert np.array_equal(cell, colourise(prediction, palette))
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    without = [{key: value for key, value in record.items() if key != "val_ema"} for record in records]
+    assert "val_ema" in records[-1]
+    assert np.array_equal(read(tmp_path / "curves.png"), draw_curves(records, "mIoU"))
+    assert not np.array_equal(draw_curves(records, "mIoU"), draw_curves(without, "mIoU"))
+
+
 def test_none_are_drawn_where_none_are_wanted(tmp_path: Path) -> None:
     train(config(engine=dict(val_images=0)), tmp_path)
     assert not (tmp_path / "val_images").exists()
