@@ -91,7 +91,6 @@ def test_it_trains_what_the_config_in_its_folder_trains(teacher: Run, student: R
         assert equal(weights(run), weights(again))
 
 
-@pytest.mark.parametrize("progress", [True, False])
 def test_losses_alone_compare_the_logits_without_void_where_they_take_a_mask(student: Run) -> None:
     logits = dict(student="", teacher="")
     assert student.config["model"]["binds"] == dict(kd=dict(**logits, loss=dict(type="kd"), masked=True))
@@ -101,6 +100,7 @@ def test_losses_alone_compare_the_logits_without_void_where_they_take_a_mask(stu
     assert binds["channelwise"]["loss"] == dict(type=ChannelWise, temperature=2.0)
 
 
+@pytest.mark.parametrize("progress", [True, False])
 def test_only_progress_is_printed(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
     segkd.train("fast_scnn", data=SCENES, out="out", **{**TINY, "progress": progress})
     said = capsys.readouterr()
