@@ -23,6 +23,7 @@ from segkd.losses.cwd import ChannelWise
 from segkd.models import NETWORKS, Network, create
 from segkd.training.configfile import load_config
 from segkd.training.loop import train as run_config
+from segkd.workbench.making import bind_configs
 
 
 class Small(Network):
@@ -88,6 +89,15 @@ def test_it_trains_what_the_config_in_its_folder_trains(teacher: Run, student: R
         run_config(load_config(run.folder), tmp_path / run.folder.name)
         again = Run(tmp_path / run.folder.name, {})
         assert equal(weights(run), weights(again))
+
+
+def test_losses_alone_compare_the_logits_without_void_where_they_take_a_mask(student: Run) -> None:
+    logits = dict(student="", teacher="")
+    assert student.config["model"]["binds"] == dict(kd=dict(**logits, loss=dict(type="kd"), masked=True))
+    binds = bind_configs(["cwd", dict(type="skd_holistic"), ChannelWise(2.0)])
+    assert [bind["masked"] for bind in binds.values()] == [True, False, True]
+    assert list(binds) == ["cwd", "skd_holistic", "channelwise"]
+    assert binds["channelwise"]["loss"] == dict(type=ChannelWise, temperature=2.0)
 
 
 @pytest.mark.parametrize("progress", [True, False])
@@ -193,8 +203,11 @@ def test_any_module_is_a_network_and_one_that_no_file_can_hold_is_given_again(ca
     assert "error: the OwnNetwork object was given from Python and is in no file: give it again" in (
         capsys.readouterr().err
     )
+    before = {key: value.clone() for key, value in plain.state_dict().items()}
     again = segkd.load("out", network=plain)
     assert isinstance(again, Run)
+    assert not equal(again.student.module.state_dict(), before)  # type: ignore[arg-type, operator, union-attr]
+    assert equal(plain.state_dict(), before)
     assert equal(again.student.state_dict(), run.student.state_dict())
     with pytest.raises(UserError, match=r"Sequential must give logits \(N, 2, h, w\), one channel a class"):
         segkd.train(plain, data=(Stripes(2), Stripes(2)), out="other", **TINY)
