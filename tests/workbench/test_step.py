@@ -213,6 +213,11 @@ def stretch(training: Training) -> Stretch:
     )  # fmt: skip
 
 
+def test_a_step_is_timed_that_would_diverge() -> None:
+    cfg = config(optim=dict(optimizer=dict(type=torch.optim.SGD, lr=1e9)))
+    assert time_step(cfg, 2).ratio > 0
+
+
 def test_nothing_stays_patched_and_threads_are_as_before() -> None:
     before = (torch.Tensor.backward, steps.on_device, segmentor.gradient_norms, torch.get_num_threads())
     time_step(config(engine=dict(threads=1)), 2, random_images=True)
