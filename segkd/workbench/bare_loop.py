@@ -21,7 +21,7 @@ class BareLoop:
     """
 
     def __init__(self, training: Training) -> None:
-        self.model, self.precision, self.device = training.model, training.precision, training_device()
+        self.model, self.precision, self.device = training.model.train(), training.precision, training_device()
         self.parallel: Any = training.parallel or training.model
         self.clip = training.minimizers[STUDENT].clip_grad
         minimizers = build_minimizers(training.cfg, training.model)
@@ -32,7 +32,6 @@ class BareLoop:
 
     def step(self, batches: list[Batch]) -> None:
         """One optimiser step."""
-        self.model.train()
         for batch in batches:
             moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
             with resting(self.critics):
