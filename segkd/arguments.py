@@ -45,12 +45,12 @@ def positive(value: Any, argument: str, owner: str) -> float:
     return number(value, argument, owner, above=0)
 
 
-def whole(value: Any, argument: str, owner: str, least: int | None = 1) -> int:
-    """``value`` as an int; a UserError unless it is a whole number (4e4 is one) of ``least`` or more."""
+def integer(value: Any, argument: str, owner: str, least: int | None = 1) -> int:
+    """``value`` as an int; a UserError unless it is an integer (4e4 is one) of ``least`` or more."""
     is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value != int(value) or (least is not None and value < least):
         bound = "" if least is None else f" from {least}"
-        raise UserError(f"{owner}: {argument} must be a whole number{bound}, got {value!r}")
+        raise UserError(f"{owner}: {argument} must be an integer{bound}, got {value!r}")
     return int(value)
 
 

@@ -18,7 +18,7 @@ from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.losses.base import WithCritic, WithFirstStage
 from segkd.registry import construct
-from segkd.taps import TapPath, evaluating, read_taps
+from segkd.taps import TapPath, eval_mode, read_taps
 from segkd.weight_schedule import WeightSchedule
 
 SIZES = ("smaller", "student", "teacher")
@@ -39,8 +39,8 @@ class Bind(nn.Module):
         teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values or
             softmaxes: a teacher trained with a strong weight decay may give features with an rms of 0.05, whose squares
             are lost beside the other terms. A training warns of features out of the loss's ``usual_rms``, with the
-            factor that brings them to 1; a factor of 1 says that they are meant as they are. With another than 1 the
-            loss gets no ``teacher_modules``, as no layer gives what it compares: OFD estimates margins.
+            factor that brings them to 1; 1 means them as they are. With another the loss gets no ``teacher_modules``,
+            as no layer gives what it compares: OFD estimates margins.
         of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
             tap, each resized to the first one's height and width.
         size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), or at the
@@ -94,7 +94,7 @@ class Bind(nn.Module):
             )
         self.connectors = nn.ModuleList()
         for number in range(len(self.student_paths)):
-            with drawn_apart(f"connector {number}"):
+            with own_rng(f"connector {number}"):
                 self.connectors.append(nn.Identity() if connector is None else CONNECTORS.build(connector))
         self.shapes: list[Meeting] = []
         #: root mean square of the teacher's features as they first entered the loss, where their scale matters
@@ -121,9 +121,9 @@ class Bind(nn.Module):
         pairs = [(at_student[s], at_teacher[t]) for s, t in zip(self.student_paths, self.teacher_paths, strict=True)]
         for number, (connector, (s, t)) in enumerate(zip(self.connectors, pairs, strict=True)):
             if isinstance(connector, Connector):
-                with drawn_apart(f"connector {number}"):
+                with own_rng(f"connector {number}"):
                     connector.prepare(tuple(s.shape), tuple(t.shape))
-        with evaluating(self.connectors), refusing("the connector cannot take the student's feature"):
+        with eval_mode(self.connectors), as_user_error("the connector cannot take the student's feature"):
             met = [self._meet(c(s), t) for c, (s, t) in zip(self.connectors, pairs, strict=True)]
         self.shapes = [
             Meeting(*paths, tuple(raw[0].shape), tuple(raw[1].shape), tuple(m[0].shape), tuple(m[1].shape))
@@ -132,7 +132,7 @@ class Bind(nn.Module):
         self._check_channels()
         made = averaged or self.teacher_scale != 1
         modules = [] if made else [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
-        with refusing(f"{type(self.loss).__name__} cannot be made for these features"):
+        with as_user_error(f"{type(self.loss).__name__} cannot be made for these features"):
             self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
 
     def forward(
@@ -186,11 +186,11 @@ class Bind(nn.Module):
         return self.loss if isinstance(self.loss, WithFirstStage) else None
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """Those of the loss's adversary, if it has one."""
+        """The parameters of the loss's adversary, if it has one."""
         return self.loss.critic_parameters() if isinstance(self.loss, WithCritic) else []
 
     def critic_loss(self) -> Tensor | None:
-        """What the critic lowers, on the features of the last ``forward``; None without one, and where it was off."""
+        """The loss of the critic on the features of the last ``forward``; None without one, and where it was off."""
         given, self._for_critic = self._for_critic, None
         if given is None or not isinstance(self.loss, WithCritic):
             return None
@@ -232,7 +232,7 @@ class Bind(nn.Module):
         return options
 
     def is_on(self, step: int) -> bool:
-        """Whether the schedule lets the term count at ``step``."""
+        """True if the schedule lets the term count at ``step``."""
         return self.weight * self.schedule(step) != 0
 
     def _meet(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,8 +275,8 @@ class Meeting:
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
-    """Inside, what torch cannot compute or allocate is a UserError."""
+def as_user_error(what: str) -> Iterator[None]:
+    """A context in which what torch cannot compute or allocate is a UserError."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -284,8 +284,8 @@ def refusing(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def drawn_apart(name: str) -> Iterator[None]:
-    """Inside, torch draws other numbers (on the CPU) for every name, and the same ones again from the same state.
+def own_rng(name: str) -> Iterator[None]:
+    """A context in which torch draws numbers (on the CPU) of its own for each name, the same from the same state.
 
     The state itself is left as it was, so that what is made afterwards does not depend on what is made here.
     """
@@ -301,7 +301,7 @@ def one_or_all(features: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
 
 
 def root_mean_square(features: Sequence[Tensor]) -> Tensor:
-    """Of all numbers of several tensors together, in float64."""
+    """The root mean square of all numbers of several tensors together, in float64."""
     norms = [torch.linalg.vector_norm(x.detach(), dtype=torch.float64) for x in features]
     return torch.stack(norms).square().sum().div(sum(x.numel() for x in features)).sqrt()
 

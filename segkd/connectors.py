@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import flag, whole
+from segkd.arguments import flag, integer
 from segkd.errors import UserError
 from segkd.registry import Registry
 
@@ -44,7 +44,7 @@ class Conv1x1(Connector):
     ) -> None:
         super().__init__()
         given = (("in_channels", in_channels), ("out_channels", out_channels))
-        self.in_channels, self.out_channels = (None if n is None else whole(n, name, "Conv1x1") for name, n in given)
+        self.in_channels, self.out_channels = (None if n is None else integer(n, name, "Conv1x1") for name, n in given)
         self.bias, self.norm = flag(bias, "bias", "Conv1x1"), flag(norm, "norm", "Conv1x1")
         self.layers: nn.Sequential | None = None
         if self.in_channels is not None and self.out_channels is not None:

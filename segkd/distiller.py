@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from segkd.arguments import flag, part_name
-from segkd.binding import Bind, drawn_apart, one_or_all, resize_feature
+from segkd.binding import Bind, one_or_all, own_rng, resize_feature
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import construct
 from segkd.segmentor import PROBE_SIZE, TrainingModel, probe_input
 from segkd.supervision import Supervision
-from segkd.taps import evaluating, read_taps, tap
+from segkd.taps import eval_mode, read_taps, tap
 
 AVERAGE = "average"
 
@@ -30,11 +30,13 @@ class Distiller(TrainingModel):
     ``parameters()`` nor ``state_dict()``. A teacher whose binds are all off at a step does not run.
 
     Args:
-        student, teacher: configs of networks, or Networks. A teacher from a config needs ``weights``, a local
-            file, unless ``untrained_teacher`` says that noise is wanted.
+        student: config of a network, or a Network.
+        teacher: the same; from a config it needs ``weights``, a local file, unless ``untrained_teacher`` says that
+            noise is wanted.
         teachers: instead of ``teacher``, ``{name: config}``; each bind then says ``of=name`` or ``of="average"``.
         binds: ``{name: dict(student=path, teacher=path, loss=..., connector=..., weight=...)}``, see ``Bind``.
-        supervision: see ``segkd.supervision.Supervision``.
+        supervision: ``{name: dict(tap=..., head=..., loss=..., weight=...)}``, see ``segkd.supervision.Supervision``;
+            default cross entropy on the logits.
         probe_size: (H, W) of the probe that finds the shapes at the taps.
         untrained_teacher: accept a teacher without weights (tests only).
     """
@@ -67,7 +69,7 @@ class Distiller(TrainingModel):
         probes = {name: probe_input(network, probe_size) for name, network in self.teachers.items()}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
-            with drawn_apart(f"bind {name}"):
+            with own_rng(f"bind {name}"):
                 self.binds[name] = self._make_bind(name, cfg, student_probe, probes)
 
     @property
@@ -153,7 +155,7 @@ class Distiller(TrainingModel):
 
     @torch.no_grad()
     def teach(self, image: Tensor, step: int = 0) -> dict[str, dict[str, Tensor]]:
-        """For each bind that is on at ``step``, its teacher's features by tap, for an image (N, 3, H, W) uint8."""
+        """The teachers' features by bind (those on at ``step``) and tap, for images (N, 3, H, W) uint8."""
         return self._teach({name: bind for name, bind in self.terms().items() if bind.is_on(step)}, image)
 
     @torch.no_grad()
@@ -185,7 +187,7 @@ class Distiller(TrainingModel):
         return [*self.student.parameters(), *bind.parameters()]
 
     def first_stage_groups(self, name: str) -> list[dict[str, Any]]:
-        """The same in groups: {"params", and "lr_mult" and "decay_mult" where the bind or its loss sets them}."""
+        """What the first stage of a bind trains, in groups {"params": [...]}, with their factors."""
         bind, trained = self.terms()[name], self.first_stage_parameters(name)
         factors = bind.parameter_options()
         own = {id(p): factors.get(key, factors.get("", {})) for key, p in bind.named_parameters()}
@@ -203,7 +205,7 @@ class Distiller(TrainingModel):
             with tap(self.student, bind.student_paths) as features:
                 self.student.predict(image)
             return bind.value(features, teacher, label, image, self.seed * 1_000_003 + step, index)
-        with torch.no_grad(), evaluating(self), tap(self.student, bind.student_paths) as features:
+        with torch.no_grad(), eval_mode(self), tap(self.student, bind.student_paths) as features:
             self.student.predict(image)
             teachers = bind.meet(features, teacher)[1]  # at the size at which the loss will get them
         return learner.first_stage_loss(one_or_all(teachers))

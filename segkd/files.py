@@ -94,7 +94,7 @@ def writable_file(path: str | Path) -> Path:
 
 
 def writable_onnx(path: str | Path) -> Path:
-    """The same for an ONNX file."""
+    """An ONNX file that can be written, checked as by `writable_file`."""
     if Path(path).suffix != ".onnx":
         raise UserError(f"cannot write {path}: an ONNX file's name ends in .onnx")
     return writable_file(path)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from segkd.taps import Shapes, TapPath, evaluating, tensors_in
+from segkd.taps import Shapes, TapPath, eval_mode, tensors_in
 
 
 class LayerInfo(NamedTuple):
@@ -18,7 +18,7 @@ class LayerInfo(NamedTuple):
         type: class name of the layer.
         calls: how often the layer runs in one forward pass.
         channels: channels of the output; None for a tensor without any (fewer than 2 axes).
-        stride: input height / output height, a whole number (below 1, its inverse); None unless (N, C, H, W).
+        stride: input height / output height, an integer (below 1, its inverse); None unless (N, C, H, W).
         shape: shape of the output.
     """
 
@@ -41,7 +41,7 @@ def describe_layers(model: nn.Module, x: Tensor) -> list[LayerInfo]:
     try:
         for path, module in model.named_modules():
             handles.append(module.register_forward_hook(_recorder(calls.setdefault(path, []))))
-        with evaluating(model):
+        with eval_mode(model):
             model(x)
     finally:
         for handle in handles:

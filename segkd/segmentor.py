@@ -37,10 +37,10 @@ class TrainingModel(nn.Module):
     """
 
     student: Network
-    #: number of the current training step and the run's seed; set by the engine, they seed the draws of sampling losses
+    #: number of the current training step, and the run's seed; both set by the training loop, for losses that draw
     step: int = 0
     seed: int = 0
-    #: set by the engine for a step: fill ``gradient_norms``, at the price of one more backward pass per term
+    #: set by the training loop for a step: fill ``gradient_norms``, at the price of one more backward pass per term
     watch_gradients: bool = False
     #: run networks through ``torch.compile``; the losses stay as they are
     compiled: bool = False
@@ -88,7 +88,7 @@ class TrainingModel(nn.Module):
         return {}
 
     def forward(self, image: Tensor, label: Tensor | None = None, index: Tensor | None = None) -> Any:
-        """With a label, the terms of a training step, whose sum is minimised; without, the logits (N, K, H, W)."""
+        """The terms of a training step, whose sum is minimised; without a label, the logits (N, K, H, W)."""
         if label is None:
             return self.student.predict(image)
         if not self.watch_gradients:
@@ -157,7 +157,8 @@ class Segmentor(TrainingModel):
 
     Args:
         network: config of a network, or a Network.
-        supervision: see ``segkd.supervision.Supervision``; default cross entropy on the logits.
+        supervision: ``{name: dict(tap=..., head=..., loss=..., weight=...)}``, see ``segkd.supervision.Supervision``;
+            default cross entropy on the logits.
         probe_size: (H, W) of the probe that finds the channels at the taps.
     """
 

@@ -165,14 +165,14 @@ class CompiledForward:
 
 def read_taps(model: nn.Module, taps: Sequence[str], x: Tensor) -> dict[str, Tensor]:
     """What ``taps`` give for the input ``x``, in eval mode and without gradient; ``model`` is left as it was."""
-    with evaluating(model), tap(model, taps) as features:
+    with eval_mode(model), tap(model, taps) as features:
         model(x)
         return dict(features)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradient inside; after it every module has its own train flag back."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """A context of eval mode without gradient; after it every module has its own train flag back."""
     flags = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

@@ -1,10 +1,10 @@
-"""How the weight of a distillation term changes over the training."""
+"""The change of a distillation term's weight over the training."""
 
 from __future__ import annotations
 
 import math
 
-from segkd.arguments import whole
+from segkd.arguments import integer
 from segkd.errors import UserError
 
 DECAYS = ("constant", "linear", "cosine")
@@ -22,8 +22,8 @@ class WeightSchedule:
     def __init__(self, warmup: int = 0, decay: str = "constant", stop: int | None = None) -> None:
         if decay not in DECAYS:
             raise UserError(f"schedule: decay {decay!r} is not one of {', '.join(DECAYS)}")
-        warmup = whole(warmup, "warmup", "schedule", least=0)
-        stop = None if stop is None else whole(stop, "stop", "schedule")
+        warmup = integer(warmup, "warmup", "schedule", least=0)
+        stop = None if stop is None else integer(stop, "stop", "schedule")
         if decay != "constant" and stop is None:
             raise UserError(f"schedule: a {decay} decay needs the step at which it ends, stop=...")
         if stop is not None and stop <= warmup:

@@ -321,7 +321,7 @@ def test_supervision_refuses_what_it_cannot_use() -> None:
         (dict(a=dict(tap="sten", head=dict(type=AuxHead))), "sten.*stem"),
         (dict(a=dict(tap=3, head=dict(type=AuxHead))), "tap must be the path of a layer, got 3"),
         (dict(a=dict(weight=float("nan"))), "weight must be a number from 0, got nan"),
-        (dict(a=dict(stride=1.5)), "stride must be a whole number from 1, got 1.5"),
+        (dict(a=dict(stride=1.5)), "stride must be an integer from 1, got 1.5"),
         (dict(a=3), "supervision 'a' must be a dict"),
         ({"a.b": {}}, "supervision 'a.b': choose another name"),
         ([dict()], "supervision must be a dict"),

@@ -55,3 +55,14 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"make ([a-z-]+)", README)):
         assert f"\n{target}:" in makefile, target
+
+
+def test_the_map_names_the_folders_and_rooms_that_there_are() -> None:
+    table = README.partition("## Map\n")[2]
+    named = {
+        name.rstrip("/") for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE) for name in row.split("`")[1::2]
+    }
+    found = {path.parent.relative_to(ROOT) for path in (ROOT / "segkd").glob("[!_]*/__init__.py")}
+    assert {str(folder) for folder in found} <= named
+    for name in named:
+        assert (ROOT / name).exists() or (ROOT / "segkd" / name).exists(), name

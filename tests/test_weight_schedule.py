@@ -46,13 +46,13 @@ def test_whole_numbers_may_be_written_as_floats():
         (dict(decay="cosin"), "'cosin'"),
         (dict(decay="cosine"), "stop="),
         (dict(warmup=5, stop=5), "before its warm-up"),
-        (dict(warmup=-1), "warmup .* whole number from 0, got -1"),
-        (dict(warmup="a"), "warmup must be a whole number from 0, got 'a'"),
+        (dict(warmup=-1), "warmup .* integer from 0, got -1"),
+        (dict(warmup="a"), "warmup must be an integer from 0, got 'a'"),
         (dict(warmup=None), "warmup .* got None"),
         (dict(warmup=True), "warmup .* got True"),
-        (dict(stop=2.5), "stop must be a whole number from 1, got 2.5"),
+        (dict(stop=2.5), "stop must be an integer from 1, got 2.5"),
         (dict(stop=float("inf")), "stop .* got inf"),
-        (dict(stop=0), "stop .* whole number from 1, got 0"),
+        (dict(stop=0), "stop .* integer from 1, got 0"),
     ],
 )
 def test_mistakes_are_named(arguments, words):

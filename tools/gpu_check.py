@@ -326,11 +326,12 @@ def option(name: str, tiny: bool, seen: dict[str, list[float]]) -> dict[str, Any
     """Losses of a training with an option, beside those of fp32."""
     import math
     import statistics
+    from dataclasses import fields
 
     from segkd.training.config import Engine
 
     engine, judged = OPTIONS[name]
-    unknown = set(engine) - {full.rpartition(".")[2] for full, _ in Engine.all_keys()}
+    unknown = set(engine) - {one.name for one in fields(Engine)}
     if unknown:
         raise LeftOutError(f"not in this version: engine.{', '.join(sorted(unknown))}")
     recorder, _ = short_training(engine, tiny)

@@ -51,7 +51,7 @@ def say_columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, --data and --set."""
+    """Add CONFIG, --data and --set."""
     parser.add_argument(
         "config", metavar="CONFIG", help="a config file, a shipped name (see `segkd configs`), or a run folder"
     )
@@ -67,12 +67,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """--json FILE."""
+    """Add --json FILE."""
     parser.add_argument("--json", type=writable_file, metavar="FILE", help=f"write {what} as JSON")
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
-    """--threads N."""
+    """Add --threads N."""
     parser.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads (default 2)")
 
 
@@ -84,14 +84,14 @@ def load(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def default_run(config: str) -> Path:
-    """Where a run goes unless --out says otherwise: ``work/<config name>``, or the run folder that gave the config."""
+    """The folder of a run unless --out names one: ``work/<config name>``, or the run folder that gave the config."""
     from segkd.workbench.runs import default_folder
 
     return default_folder(config)
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """``HxW`` in pixels, at least 32 each."""
+    """A size ``HxW`` in pixels, at least 32 each, as (H, W)."""
     height, sign, width = text.lower().partition("x")
     if not sign or not height.isdecimal() or not width.isdecimal() or min(int(height), int(width)) < 32:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write HxW in pixels, 32 or more each, e.g. 360x480")
@@ -99,9 +99,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 up."""
+    """An integer from 1 up."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer from 1 up")
     return int(text)
 
 
@@ -141,14 +141,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     return content
-
-
-@contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Progress]:
-    """A bar of ``total`` units on a terminal, nothing elsewhere; the task is number 0."""
-    with _bar() as bar:
-        bar.add_task(title, total=total)
-        yield bar
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """All of it, then one table, metrics.json and comparison.png."""
+    """Run all of it, then show one table, and write metrics.json and comparison.png."""
     from segkd.report.tables import comparison_table
     from segkd.training.build import build_dataset
     from segkd.training.processes import started_together

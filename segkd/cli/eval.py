@@ -31,9 +31,23 @@ def add(subparsers: Any) -> None:
         "--count-void", action="store_true", help="count predictions on void pixels as false positives (default: not)"
     )
     parser.add_argument("--void-output", action="store_true", help="the last output is void, and may win")
+    parser.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
+    parser.add_argument("--scales", type=factors, default=(1.0,), metavar="S,S", help="average over sizes: 0.5,1,1.5")
+    parser.add_argument("--window", type=parse_size, metavar="HxW", help="average over windows of this size")
     add_threads_argument(parser)
     add_json_argument(parser, "scores, speed and environment")
     parser.set_defaults(run=run)
+
+
+def factors(text: str) -> tuple[float, ...]:
+    """Numbers above 0, with commas between them."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (0.0,)
+    if not all(0 < value < 100 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} are no factors of the image's size; write e.g. 0.5,1,1.5")
+    return values
 
 
 def run(args: argparse.Namespace) -> None:
@@ -50,10 +64,11 @@ def run(args: argparse.Namespace) -> None:
         models = {"teacher": open_teacher(cfg, args.threads)} | models
     timed_at = None if args.no_speed else args.size or image_size(dataset)
     void = {"count_void": args.count_void, "void_output": args.void_output}
+    views = {"flip": args.flip, "scales": args.scales, "window": args.window}
     with following() as progress:
         rows = evaluate_models(
-            models, dataset, timed_at, **void, workers=cfg["data"].get("workers", 0), progress=progress
+            models, dataset, timed_at, **void, views=views, workers=cfg["data"].get("workers", 0), progress=progress
         )
     say_comparison(rows, f"{type(dataset).__name__} {args.split}, {len(dataset)} images:")
-    scored = {"split": args.split, "images": len(dataset), **void}
+    scored = {"split": args.split, "images": len(dataset), **void, **views}
     save_json(args.json, {**scored, "rows": rows, **environment(cfg.get("seed"))})

@@ -39,7 +39,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """The table of all, or the stages of one."""
+    """Print the table of all networks, or the stages of one."""
     if args.name and args.markdown:
         raise UserError("--markdown writes the list of all networks: leave NAME out")
     if args.size and not args.name:

@@ -23,7 +23,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class Signals:
-    """Inside, SIGINT raises KeyboardInterrupt and SIGTERM raises Terminated; after `ending`, both exit at once.
+    """A context in which SIGINT raises KeyboardInterrupt, SIGTERM Terminated; after `ending`, both exit at once.
 
     An exception in the middle of an import is lost or wrapped by whoever tries imports, and leaves half a module
     behind. So while a command imports what it needs, and has done nothing yet, a signal ends the process there and

@@ -26,7 +26,7 @@ def check() -> None:
 
 @contextmanager
 def naming_output() -> Iterator[None]:
-    """Inside, an error of the system is one of standard output, and says so; a reader that has gone is none."""
+    """A context in which the system's errors are told as standard output's; a reader that has gone is none."""
     try:
         yield
     except BrokenPipeError:

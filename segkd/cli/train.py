@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_config_arguments, default_run, load, progress_bar, say
-from segkd.cli.paths import writable_folder
+from segkd.cli.common import add_config_arguments, console, default_run, load, say
+from segkd.files import writable_folder
+from segkd.training.config import LOGGERS
 
 
 def add(subparsers: Any) -> None:
@@ -21,6 +22,7 @@ def add(subparsers: Any) -> None:
         "--out", type=writable_folder, metavar="RUN", help="run folder (default: work/ and the config's name)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last state")
+    parser.add_argument("--logger", choices=LOGGERS, help="log there, too (engine.logger): losses, scores, val images")
     parser.set_defaults(run=run)
 
 
@@ -28,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     """Train, and print the validation scores."""
     from segkd.training.processes import is_main
 
+    args.overrides += [f"engine.logger={args.logger}"] if args.logger else []
     cfg = load(args)
     folder = args.out or writable_folder(default_run(args.config))
     if args.resume and is_main():
@@ -67,31 +70,12 @@ def _can_go_on(cfg: Mapping[str, Any], folder: Path) -> bool:
 def train_with_progress(
     cfg: Mapping[str, Any], folder: Path, resume: bool = False, title: str = "training"
 ) -> dict[str, Any]:
-    """``segkd.training.loop.train`` with a progress bar and a line per validation."""
-    from segkd.training.hooks import Callback
+    """``segkd.training.loop.train``, shown as it goes (see ``segkd.report.live.Live``)."""
+    from segkd.report.live import Live
     from segkd.training.loop import train
-    from segkd.training.processes import is_main
 
-    if not is_main():
-        return train(cfg, folder, resume=resume)
-    with progress_bar(title, int(cfg["schedule"]["steps"])) as bar:
-
-        def on_step(step: int, total: int, loss: float) -> None:
-            bar.update(bar.tasks[0].id, completed=step, description=f"{title}  loss {loss:.3f}")
-
-        def on_val_step(done: int, total: int) -> None:
-            bar.update(bar.tasks[0].id, description=f"{title}  validating {done}/{total}")
-
-        def on_val(step: int, scores: Mapping[str, float]) -> None:
-            say(f"  step {step}: val mIoU {scores['mIoU']:.2f}, pixel accuracy {scores['aAcc']:.2f}")
-
-        def on_first_stage(record: Mapping[str, Any]) -> None:
-            done, text = f"{record['step']}/{record['steps']}", f"loss {record['loss']:.3f}"
-            bar.update(bar.tasks[0].id, description=f"{title}  first stage of {record['first_stage']} {done}  {text}")
-
-        hooks = [Callback(on_step, on_val, on_val_step=on_val_step)]
-        with _term_warnings_as_lines():
-            return train(cfg, folder, resume=resume, hooks=hooks, on_first_stage=on_first_stage)
+    with Live(title, console) as live, _term_warnings_as_lines():
+        return train(cfg, folder, resume=resume, hooks=[live], on_first_stage=live.first_stage)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ class SegmentationDataset(ABC):
 
     @property
     def num_classes(self) -> int:
+        """The number of classes, K."""
         return len(self.class_names)
 
     @abstractmethod

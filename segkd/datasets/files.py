@@ -45,7 +45,7 @@ class LabelTable:
             self.lut[stored] = target
 
     def __call__(self, stored: Array) -> Array:
-        """(H, W) stored ids -> (H, W) classes, in which 254 marks the unknown ids."""
+        """The classes (H, W) of stored ids (H, W); in them 254 marks the unknown ids."""
         return np.asarray(cv2.LUT(stored, self.lut), dtype=np.uint8)
 
     def unknown(self, stored: Array) -> list[int]:
@@ -102,11 +102,13 @@ class FilePairs(SegmentationDataset):
 
 
 def size_problem(pair: Pair, image: Array, stored: Array) -> str:
+    """The message for a label (h, w) that is not of the size of its image (H, W, 3)."""
     (h, w), (k, m) = image.shape[:2], stored.shape
     return f"{pair.label}: label is {m} x {k} (width x height), its image {pair.image} is {w} x {h}; they must be equal"
 
 
 def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
+    """The message for stored ids (H, W) some of which the table does not know."""
     values = table.unknown(stored)
     shown = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
     count = int(np.isin(stored, values).sum())
@@ -115,17 +117,17 @@ def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
 
 
 def read_image(path: Path) -> Array:
-    """A file as (H, W, 3) uint8 RGB. Orientation tags are not applied: labels have none."""
+    """The image of a file as (H, W, 3) uint8 RGB. Orientation tags are not applied: labels have none."""
     data = _read_bytes(path, "image")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if bgr is None:
-        raise UserError(damage(path, "image"))
+        raise UserError(describe_damage(path, "image"))
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def read_label(path: Path) -> Array:
-    """A file as (H, W) uint8 ids as stored: 8-bit single-channel, or the indices of a palette PNG."""
+    """The label map of a file as (H, W) uint8 ids as stored: 8-bit single-channel, or the indices of a palette PNG."""
     data = _read_bytes(path, "label")
     depth, palette = _png_kind(data)
     if depth < 8 and not palette:
@@ -133,7 +135,7 @@ def read_label(path: Path) -> Array:
         raise UserError(f"{path}: label has {depth}-bit pixels; {RIGHT_LABEL}")
     label = _palette_indices(data) if palette else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if label is None:
-        raise UserError(damage(path, "label"))
+        raise UserError(describe_damage(path, "label"))
     if label.ndim != 2:
         raise UserError(f"{path}: label has {label.shape[2]} channels (a colour picture?); {RIGHT_LABEL}")
     if label.dtype != np.uint8:
@@ -142,7 +144,7 @@ def read_label(path: Path) -> Array:
 
 
 def list_files(folder: Path, suffixes: Sequence[str], ending: str = "") -> dict[str, Path]:
-    """Name -> file for the files of ``folder`` that end in ``ending`` + one of ``suffixes``; hidden files are left out.
+    """The files of ``folder`` that end in ``ending`` + one of ``suffixes``, by name; hidden files are left out.
 
     The name is the file's without both. A missing folder, or two files of one name, is a UserError.
     """
@@ -182,7 +184,7 @@ def _expected(name: str, others: Mapping[str, Path]) -> str:
     return repr(model.name.replace(Path(model_name).name, Path(name).name))
 
 
-def damage(path: Path, role: str) -> str:
+def describe_damage(path: Path, role: str) -> str:
     """The message for a file that cannot be decoded."""
     return f"{path}: cannot be read as {role} file; it is damaged or cut short, fetch it again"
 
@@ -194,7 +196,7 @@ def _read_bytes(path: Path, role: str) -> bytes:
     except OSError as error:
         raise UserError(f"{path}: the {role} cannot be read ({error.strerror})") from error
     if not data or _truncated(data):  # checked before decoding: the decoders would print warnings of their own
-        raise UserError(damage(path, role))
+        raise UserError(describe_damage(path, role))
     return data
 
 

@@ -39,7 +39,7 @@ class Failure(NamedTuple):
     message: str
 
 
-def mix(*values: int) -> int:
+def mix_seed(*values: int) -> int:
     """A seed in 0..2^63-1 from integers, unrelated for any change (splitmix64 steps, Steele et al., 2014)."""
     state = 0
     for value in values:
@@ -103,15 +103,15 @@ class StepSampler(Sampler[list[Draw]]):
         return (self.batch(step) for step in range(self.start, self.steps))
 
     def batch(self, step: int) -> list[Draw]:
-        """This process's draws at ``step``."""
+        """The draws of this process at ``step``."""
         begin = step * self.batch_size + self.first
         indices = [self._index(position) for position in range(begin, begin + self.share)]
-        return [Draw(index, mix(self.seed, step, index)) for index in indices]
+        return [Draw(index, mix_seed(self.seed, step, index)) for index in indices]
 
     def _index(self, position: int) -> int:
         epoch, offset = divmod(position, self.num_samples)
         if self._order[0] != epoch:
-            generator = np.random.Generator(np.random.PCG64(mix(self.seed, epoch)))
+            generator = np.random.Generator(np.random.PCG64(mix_seed(self.seed, epoch)))
             self._order = (epoch, generator.permutation(self.num_samples).tolist())
         return self._order[1][offset]
 

@@ -41,7 +41,7 @@ class TrainTransform:
         self._compose = _pipeline(self.crop_size, scale, flip, photometric)
 
     def __call__(self, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
-        """(h, w, 3) uint8 and (h, w) uint8 -> (H, W, 3) and (H, W), drawn from ``seed``."""
+        """A pair (h, w, 3) uint8 and (h, w) uint8 as one of (H, W, 3) and (H, W), drawn from ``seed``."""
         # A seed for each step: Compose.set_random_seed gives all of them one, and large scales would mean low crops.
         steps = self._compose.transforms
         for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):

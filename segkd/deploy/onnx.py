@@ -38,7 +38,7 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class Parity:
-    """How a file compares with the network it came from.
+    """The comparison of a file with the network it came from.
 
     Attributes:
         batch: number of images.
@@ -213,7 +213,7 @@ def _clean(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
 
 
 def random_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """(count, 3, H, W) uint8: random blocks plus noise, so that coarse and fine structure both occur."""
+    """Images (count, 3, H, W) uint8: random blocks plus noise, so that coarse and fine structure both occur."""
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.randint(0, 256, (count, 3, -(-size[0] // 16), -(-size[1] // 16)), generator=generator).float()
     noise = torch.randint(0, 64, (count, 3, *size), generator=generator)

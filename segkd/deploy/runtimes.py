@@ -22,7 +22,7 @@ METADATA_KEY = "segkd"
 
 
 class Runtime(ABC):
-    """Something that predicts.
+    """What predicts, by whatever library: the face of `TorchRuntime` and `OnnxRuntime`.
 
     Attributes:
         name: what runs ("torch", "onnxruntime").
@@ -96,7 +96,7 @@ class TorchRuntime(Runtime):
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Inside, torch computes on that many CPU threads."""
+    """A context in which torch computes on that many CPU threads."""
     before = torch.get_num_threads()
     if before == threads:
         yield
@@ -148,7 +148,7 @@ def preprocess(image: Tensor, constants: Mapping[str, Any]) -> NDArray[np.float3
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """``threads`` CPU threads that sleep while they wait (spinning ones slow everything else down), errors only."""
+    """Options of a session: ``threads`` CPU threads that sleep while they wait, as spinning ones slow all else down."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

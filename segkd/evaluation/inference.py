@@ -1,4 +1,4 @@
-"""From images to label maps, whole, mirrored, in windows or at several scales; and from batches to scores.
+"""Label maps of images, seen whole, mirrored, in windows or at several scales; and scores of batches.
 
 Everything works on a ``Predict``: a function from images (N, 3, H, W) uint8 RGB to logits (N, K, H, W). A network's
 ``predict``, an ONNX file and an int8 file are all such functions, and so is each of them wrapped by ``with_flip``,
@@ -94,16 +94,15 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def predict_labels(
+def with_views(
     predict: Predict,
-    image: Tensor,
     *,
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     window: tuple[int, int] | None = None,
     stride: tuple[int, int] | None = None,
-) -> Tensor:
-    """Classes (N, H, W) int64 of images (N, 3, H, W) uint8, without gradient.
+) -> Predict:
+    """``predict`` as papers score it: in windows, at each of the scales, and on the mirror image too.
 
     Args:
         predict: images -> logits.
@@ -115,10 +114,7 @@ def predict_labels(
         predict = with_windows(predict, window, stride or (-(-window[0] * 2 // 3), -(-window[1] * 2 // 3)))
     if tuple(scales) != (1.0,):
         predict = with_scales(predict, scales)
-    if flip:
-        predict = with_flip(predict)
-    with torch.no_grad():
-        return _classes(predict(image))
+    return with_flip(predict) if flip else predict
 
 
 def evaluate(

@@ -48,3 +48,7 @@ class MeanIoU:
         self.matrix.all_reduce()
         scores = self.matrix.result()
         return dict(zip(self.names, (scores.miou, scores.mean_accuracy, scores.pixel_accuracy), strict=True))
+
+    def per_class(self) -> tuple[float, ...]:
+        """IoU (percent) of each class, once computed; NaN for one that occurs neither in truth nor in prediction."""
+        return self.matrix.result().iou

@@ -25,8 +25,10 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Latency:
-    """Wall time of one call in milliseconds: median, quartile distance, 90 % quantile, best; and calls (batch 1:
-    frames) per second at the median."""
+    """Wall time of one call in milliseconds: median, quartile distance, 90 % quantile, best.
+
+    fps: images per second at the median.
+    """
 
     median_ms: float
     iqr_ms: float

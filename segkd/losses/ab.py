@@ -17,9 +17,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     resized_mask,
     same_shape,
+    upcast,
     valid_mask,
 )
 
@@ -50,7 +50,7 @@ def activation_boundaries(student: Tensor, teacher: Tensor, margin: float = 1.0,
     n, c, h, w = student.shape
     valid = valid_mask(valid, (n, h, w), NAME)
     with no_autocast(student):
-        s = raise_precision(student)
+        s = upcast(student)
         side = (teacher.detach() > 0).to(s.dtype).mul_(2).sub_(1)
         # the nearest response that costs nothing. Where it moves with the student the difference is 0, so the gradient
         # is that of the hinge, and the graph keeps this one map

@@ -10,23 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import number, positive, whole
+from segkd.arguments import integer, number, positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
+    one_map_a_side,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.mgd import generation_block
-from segkd.losses.sampling import generator as random_generator
+from segkd.losses.sampling import uniform
 
 NAME = "DenseContrastive"
 
@@ -44,7 +45,10 @@ class Cut(NamedTuple):
     def check(self) -> Cut:
         """The same as ints; a UserError unless they are whole, from 2 for the groups and from 1 for the sides."""
         return Cut(
-            *(whole(value, name, NAME, least) for name, value, least in zip(self._fields, self, (2, 1, 1), strict=True))
+            *(
+                integer(value, name, NAME, least)
+                for name, value, least in zip(self._fields, self, (2, 1, 1), strict=True)
+            )
         )
 
 
@@ -104,7 +108,7 @@ def check_features(student: Tensor, teacher: Tensor, groups: int) -> None:
 
 def _cells(x: Tensor, sides: tuple[int, int], mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """(N, C, H, W) -> max-pooled cells (N, C, h, w), 0 where no pixel is valid; and which have one (N, h, w)."""
-    x = raise_precision(x)
+    x = upcast(x)
     if mask is None:
         mask = x.new_ones(x.shape[0], *x.shape[2:], dtype=torch.bool)
     else:
@@ -139,7 +143,7 @@ class DenseContrastive(DistillationLoss):
 
     What differs from the published code: it fails for equal channels of both networks, and where cells and patches do
     not divide the map, and crops CamVid's to 44 x 44; here borders have smaller cells and patches. Its gradient is
-    clipped at norm 15, apart from the student's: an engine's matter. The projector of two branches is not built.
+    clipped at norm 15, apart from the student's: the optimiser's matter. The projector of two branches is not built.
 
     The value is not 0 for student = teacher. A batch repeated twice gives the same value where samples bear the same
     numbers; a map tiled 2 x 2 does not, for the block's borders and the draw (``omni_contrast`` alone does, where
@@ -185,8 +189,7 @@ class DenseContrastive(DistillationLoss):
         teacher_modules: Sequence[nn.Module],
     ) -> None:
         """Make the generation block, of the teacher's channels, without moving torch's random state."""
-        if len(teacher_shapes) != 1 or len(teacher_shapes[0]) != 4:
-            raise UserError(f"{NAME} takes one tap (N, C, H, W) a side, got {[tuple(x) for x in teacher_shapes]}")
+        one_map_a_side(student_shapes, teacher_shapes, NAME)
         channels = teacher_shapes[0][1]
         if channels % self.cut.groups:
             raise UserError(f"{NAME}: {channels} channels do not fall into {self.cut.groups} equal groups; set groups=")
@@ -195,8 +198,7 @@ class DenseContrastive(DistillationLoss):
     def sample(self, *shapes: tuple[int, ...], seed: int, index: Sequence[int] | None = None) -> Tensor:
         """(N, 1, H, W), uniform in [0, 1); a position above 1 - mask_ratio is hidden."""
         n, _, h, w = shapes[0]
-        numbers = range(n) if index is None else [int(i) for i in index]
-        return torch.stack([torch.rand(1, h, w, generator=random_generator(seed, number)) for number in numbers])
+        return uniform((1, h, w), n, seed, index)
 
     def forward(
         self,
@@ -219,7 +221,7 @@ class DenseContrastive(DistillationLoss):
         hidden = draw.to(s.device) > 1 - self.mask_ratio
         valid = valid_mask(valid, (n, h, w), NAME)
         with no_autocast(s):
-            s, t = (for_part(self.generation, x) for x in (s, t))
+            s, t = (cast_to_part(self.generation, x) for x in (s, t))
             made = self.generation(s.masked_fill(hidden if valid is None else hidden | ~valid[:, None], 0))
             error = (made - t).square()
             if valid is None:

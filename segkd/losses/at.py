@@ -16,8 +16,8 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     resized_mask,
+    upcast,
 )
 
 NAME = "AttentionTransfer"
@@ -62,7 +62,7 @@ def common_size(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) 
 
 def attention(feature: Tensor, size: tuple[int, int], p: float = 2.0, mask: Tensor | None = None) -> Tensor:
     """(N, C, H, W) -> attention (N, h * w) of unit norm; a map without energy gives zeros, faint ones fade out."""
-    energy = _energy(raise_precision(feature), p)
+    energy = _energy(upcast(feature), p)
     if tuple(energy.shape[-2:]) != size:
         energy = F.adaptive_avg_pool2d(energy, size)
     energy = energy.flatten(1)

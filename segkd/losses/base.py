@@ -112,14 +112,14 @@ def single(features: Tensors, name: str) -> Tensor:
     return features[0]
 
 
-def raise_precision(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """``x`` in at least float32: half and bfloat16 are raised, float64 stays (the design's precision rule)."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def for_part(part: nn.Module, x: Tensor) -> Tensor:
+def cast_to_part(part: nn.Module, x: Tensor) -> Tensor:
     """``x`` in the precision of the part's parameters: of a loss's own network, which float64 inputs may meet too."""
-    return raise_precision(x).to(next(part.parameters()).dtype)
+    return upcast(x).to(next(part.parameters()).dtype)
 
 
 def no_autocast(x: Tensor) -> torch.autocast:
@@ -136,6 +136,19 @@ def same_shape(student: Tensor, teacher: Tensor, name: str) -> None:
     else:
         cure = "resize one to the other first (a bind does)"
     raise UserError(f"{name}: student is {tuple(student.shape)}, teacher {tuple(teacher.shape)}; {cure}")
+
+
+def check_logits(student: Tensor, teacher: Tensor, name: str) -> None:
+    """A UserError unless both are logits (N, K, H, W) or (N, K) of one shape."""
+    if student.dim() < 2:
+        raise UserError(f"{name} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(student.shape)}")
+    same_shape(student, teacher, name)
+
+
+def one_map_a_side(student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]], name: str) -> None:
+    """A UserError unless the shapes at the taps of each side are one (N, C, H, W)."""
+    if any(len(shapes) != 1 or len(shapes[0]) != 4 for shapes in (student, teacher)):
+        raise UserError(f"{name} takes one tap (N, C, H, W) a side, got {[tuple(x) for x in (*student, *teacher)]}")
 
 
 def valid_mask(valid: Tensor | None, shape: tuple[int, ...], name: str) -> Tensor | None:

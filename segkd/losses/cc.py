@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from segkd.arguments import positive, whole
+from segkd.arguments import integer, positive
 from segkd.errors import UserError, nearest
-from segkd.losses.base import LOSSES, no_autocast, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, upcast
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -53,7 +53,7 @@ def correlation_congruence(
         raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
     coefficients = _coefficients(kernel, gamma, max_p)
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         if normalize:
             s, t = unit(s), unit(t)
         difference = _polynomial(gram(s[None])[0], coefficients) - _polynomial(gram(t[None])[0], coefficients)
@@ -67,7 +67,7 @@ def _coefficients(kernel: str, gamma: float, max_p: int) -> list[float]:
     if kernel == "bilinear":
         return [1.0]
     positive(gamma, "gamma", NAME)
-    orders = range(1, whole(max_p, "max_p", NAME) + 1)
+    orders = range(1, integer(max_p, "max_p", NAME) + 1)
     return [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in orders]
 
 

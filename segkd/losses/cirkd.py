@@ -1,5 +1,18 @@
 """Cross-image relational knowledge distillation (Yang et al., CVPR 2022, arXiv 2204.06986): its mini-batch-based
-pixel-to-pixel, memory-based pixel-to-pixel and memory-based pixel-to-region distillation."""
+pixel-to-pixel, memory-based pixel-to-pixel and memory-based pixel-to-region distillation.
+
+Different from the published code, with reason:
+
+- the pixel queue gets pixels of the class (published: whatever lies at the map's beginning), and wraps around
+  without overwriting its newest slots and leaving others stale;
+- only filled slots are compared with (published: random vectors at first); while a queue is empty its term is 0;
+- the queues take a batch after the optimiser's step, not before the loss, and from all processes only the selected
+  vectors travel; their drawing depends on the images, not on the process;
+- pairs are formed over the images of all processes (published: of each one); the paper's batch is one process's;
+- pixels labelled ``ignore_index`` take no part in the memory terms, nor in the head's BatchNorm (published: they
+  count there, and do here with ``ignored_in_norm``); the mini-batch term uses no labels: give ``masked=True`` to
+  the bind to leave them out there too.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +23,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import flag, positive, weights, whole
+from segkd.arguments import flag, integer, positive, weights
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.cirkd_head import ProjectionHead
@@ -57,7 +70,7 @@ def minibatch_pixel(
     valid = valid_mask(valid, (n, h, w), NAME)
     cell = pool or (AUTOMATIC_POOL[0] if min(h, w) >= AUTOMATIC_POOL[1] else 1)
     with no_autocast(student):
-        (s, counted), (t, _) = (_pooled(raise_precision(x), valid, cell) for x in (student, teacher.detach()))
+        (s, counted), (t, _) = (_pooled(upcast(x), valid, cell) for x in (student, teacher.detach()))
         sizes = gather_rows(counted.flatten(1).sum(1))
         total = relation_kl(unit(s[counted]), unit(t[counted]), None, sizes.tolist(), temperature)
         return mean_over(total, counted.sum()) / (sizes > 0).sum().clamp_min(1)
@@ -78,7 +91,7 @@ def memory_contrast(
         A scalar; the pixels of all processes count alike.
     """
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         scaled = contrast_temperature * kd_temperature
         total = relation_kl(s, t, memory.to(s.dtype), [memory.shape[0]], scaled)
         return kd_temperature**2 * mean_over(total, torch.tensor(s.shape[0], device=s.device))
@@ -120,28 +133,18 @@ class Memory(NamedTuple):
 class CrossImageRelational(DistillationLoss):
     """``lambda_minibatch_pixel * minibatch_pixel + lambda_memory_pixel * (...) + lambda_memory_region * (...)``.
 
-    The last two are ``memory_contrast`` of every labelled pixel with a memory of teacher pixels, and with one of class
-    regions' means, both of them queues for each class; a term of weight 0 is left out, with its parts. Taps: the head's
-    last feature before the classifier of both networks, any widths. The memory terms bring the student to the teacher's
-    width by a head of their own, which trains with the student; the teacher is not projected.
+    Use: the last two are ``memory_contrast`` of every labelled pixel with a memory of teacher pixels, and with one of
+    class regions' means, both of them queues for each class; a term of weight 0 is left out, with its parts. Taps: the
+    head's last feature before the classifier of both networks, any widths. The memory terms bring the student to the
+    teacher's width by a head of their own, which trains with the student; the teacher is not projected.
 
     Published for Cityscapes, beside pixel-wise KD of weight 1, and all of it the defaults: weights 1, 0.1 and 0.1 (VOC
     1, 0.01, 0.01); temperatures 0.1 (mini-batch), 0.1 and 1 (memories); a memory of 20000 pixels (SegFormer 2000) and
     2000 regions a class; from each class ``contrast_size // num_classes + 1`` entries, drawn anew each step, of sizes
     4096 (pixels) and 1024 (regions). All weights carry over.
 
-    A batch repeated twice and a map tiled 2 x 2 give the same value, up to which pixels the queues then take.
-    Different from the published code, with reason:
-
-    - the pixel queue gets pixels of the class (published: whatever lies at the map's beginning), and wraps around
-      without overwriting its newest slots and leaving others stale;
-    - only filled slots are compared with (published: random vectors at first); while a queue is empty its term is 0;
-    - the queues take a batch after the optimiser's step, not before the loss, and from all processes only the selected
-      vectors travel; their drawing depends on the images, not on the process;
-    - pairs are formed over the images of all processes (published: of each one); the paper's batch is one process's;
-    - pixels labelled ``ignore_index`` take no part in the memory terms, nor in the head's BatchNorm (published: they
-      count there, and do here with ``ignored_in_norm``); the mini-batch term uses no labels: give ``masked=True`` to
-      the bind to leave them out there too.
+    A batch repeated twice and a map tiled 2 x 2 give the same value, up to which pixels the queues then take. The
+    module says what differs from the published code.
 
     >>> import torch
     >>> feature = torch.randn(2, 8, 6, 10)
@@ -180,9 +183,9 @@ class CrossImageRelational(DistillationLoss):
             lambda_memory_pixel=lambda_memory_pixel,
             lambda_memory_region=lambda_memory_region,
         )
-        self.num_classes = whole(num_classes, "num_classes", NAME)
-        self.pool = None if pool is None else whole(pool, "pool", NAME)
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.num_classes = integer(num_classes, "num_classes", NAME)
+        self.pool = None if pool is None else integer(pool, "pool", NAME)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
         self.ignored_in_norm = flag(ignored_in_norm, "ignored_in_norm", NAME)
         self.temperature = positive(temperature, "temperature", NAME)
         self.contrast_temperature = positive(contrast_temperature, "contrast_temperature", NAME)
@@ -190,13 +193,13 @@ class CrossImageRelational(DistillationLoss):
         self.memories = {
             "pixel": Memory(
                 pixel_weight,
-                whole(pixel_memory_size, "pixel_memory_size", NAME),
-                whole(pixel_contrast_size, "pixel_contrast_size", NAME) // self.num_classes + 1,
+                integer(pixel_memory_size, "pixel_memory_size", NAME),
+                integer(pixel_contrast_size, "pixel_contrast_size", NAME) // self.num_classes + 1,
             ),
             "region": Memory(
                 region_weight,
-                whole(region_memory_size, "region_memory_size", NAME),
-                whole(region_contrast_size, "region_contrast_size", NAME) // self.num_classes + 1,
+                integer(region_memory_size, "region_memory_size", NAME),
+                integer(region_contrast_size, "region_contrast_size", NAME) // self.num_classes + 1,
             ),
         }
         self.memories = {name: memory for name, memory in self.memories.items() if memory.weight > 0}
@@ -265,8 +268,8 @@ class CrossImageRelational(DistillationLoss):
         assert counted is not None
         if valid is not None:
             counted = counted & valid.bool()
-        s = unit(self.head.rows(for_part(self.head, student), counted, self.ignored_in_norm), NOISE)
-        t = unit(for_part(self.head, teacher).permute(0, 2, 3, 1)[counted])
+        s = unit(self.head.rows(cast_to_part(self.head, student), counted, self.ignored_in_norm), NOISE)
+        t = unit(cast_to_part(self.head, teacher).permute(0, 2, 3, 1)[counted])
         terms = []
         for name, memory in self.memories.items():
             entries = self._queue(name).pick(draw.slots[name], memory.entries)

@@ -1,4 +1,10 @@
-"""Contrastive representation distillation (Tian et al., ICLR 2020, arXiv 1910.10699)."""
+"""Contrastive representation distillation (Tian et al., ICLR 2020, arXiv 1910.10699).
+
+Different from the published code: its alias table for uniform draws is left out; a zero vector gives zero instead
+of NaN; float32 logarithms of quotients near 1 are exact; a negative is never the sample itself; "regions", whose
+negatives come from slots written so far (an image lacks most classes, their slots would stay random), as soon as
+there are any; banks are updated after the step.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +17,17 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from segkd.arguments import number, positive, whole
+from segkd.arguments import integer, number, positive
 from segkd.errors import UserError, nearest
 from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.gram import gram
@@ -125,26 +131,23 @@ def log_normaliser(anchors: Tensor, bank: Tensor, choice: Choice, temperature: f
 class ContrastiveRepresentation(DistillationLoss):
     """``mean over samples of contrast(student's embedding, teacher's bank) + contrast(teacher's, student's bank)``.
 
-    A sample is the mean feature of a class in an image ("regions", needs labels) or of a whole image ("batch"). A
+    Use: a sample is the mean feature of a class in an image ("regions", needs labels) or of a whole image ("batch"). A
     linear embedding for each side brings it to ``feat_dim`` and unit length; both train with the student. Two banks
-    hold every sample's embeddings, in the slot that the image's number in the data set (``index=``) and the class
-    give, and move towards the new ones after each optimiser step: ``unit(momentum * old + (1 - momentum) * new)``, the
-    same on every process; embeddings of one slot in one step are averaged. Each image draws ``nce_k`` slots as
-    negatives; its own one ("batch"), or those of the sample's class ("regions"), do not count. Z is estimated for each
-    side from the first batch and stays.
+    hold every sample's embeddings, in the slot that the image's number in the data set (``index=``) and the class give,
+    and move towards the new ones after each optimiser step: ``unit(momentum * old + (1 - momentum) * new)``, the same
+    on every process; embeddings of one slot in one step are averaged. Each image draws ``nce_k`` slots as negatives;
+    its own one ("batch"), or those of the sample's class ("regions"), do not count. Z is estimated for each side from
+    the first batch and stays.
 
-    Taps: a deep feature (N, C, H, W), or a pooled one (N, C) with "batch"; any widths. Published (CIFAR, pooled
-    feature): weight 0.8 beside 1 of the labels, 16384 negatives, temperature 0.07, momentum 0.5, 128 dimensions; the
-    weight carries over. There is no publication for segmentation. A batch repeated twice and a map tiled 2 x 2 give the
-    same value. The value is not 0 where student equals teacher; it has no closed minimum.
+    Taps: a deep feature (N, C, H, W), or a pooled one (N, C) with "batch"; any widths.
+
+    Published for CIFAR (pooled feature): weight 0.8 beside 1 of the labels, 16384 negatives, temperature 0.07, momentum
+    0.5, 128 dimensions; the weight carries over. There is no publication for segmentation. A batch repeated twice and a
+    map tiled 2 x 2 give the same value. The value is not 0 where student equals teacher; it has no closed minimum. The
+    module says what differs from the published code.
 
     Memory: 8 * n_data * num_classes * feat_dim bytes with "regions" (58 MB for Cityscapes; mind ADE20K: 3 GB), and for
     a batch's M samples 4 * M * n_data * num_classes bytes for a while.
-
-    Different from the published code: its alias table for uniform draws is left out; a zero vector gives zero instead
-    of NaN; float32 logarithms of quotients near 1 are exact; a negative is never the sample itself; "regions", whose
-    negatives come from slots written so far (an image lacks most classes, their slots would stay random), as soon as
-    there are any; banks are updated after the step.
 
     Args:
         n_data: images in the training data set, augmented copies not counted (2975: Cityscapes).
@@ -184,13 +187,13 @@ class ContrastiveRepresentation(DistillationLoss):
         if samples not in MODES:
             raise UserError(f"{NAME}: unknown samples {samples!r}; {nearest(samples, MODES)}")
         self.regions = samples == "regions"
-        self.n_data = whole(n_data, "n_data", NAME, least=1 if self.regions else 2)
-        self.num_classes = whole(num_classes, "num_classes", NAME, least=2 if self.regions else 1)
-        self.feat_dim, self.nce_k = whole(feat_dim, "feat_dim", NAME), whole(nce_k, "nce_k", NAME)
+        self.n_data = integer(n_data, "n_data", NAME, least=1 if self.regions else 2)
+        self.num_classes = integer(num_classes, "num_classes", NAME, least=2 if self.regions else 1)
+        self.feat_dim, self.nce_k = integer(feat_dim, "feat_dim", NAME), integer(nce_k, "nce_k", NAME)
         self.temperature = positive(temperature, "temperature", NAME)
         self.momentum = number(momentum, "momentum", NAME, least=0, below=1)
         self.slots = self.n_data * self.num_classes if self.regions else self.n_data
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
         self.student_embedding: nn.Linear | None = None
         self.teacher_embedding: nn.Linear | None = None
         self._sampler = Sampler("regions", num_classes=num_classes, ignore_index=ignore_index)
@@ -249,7 +252,7 @@ class ContrastiveRepresentation(DistillationLoss):
         with no_autocast(s):
             rows_s, rows_t, place, classes = self._samples(s, t, label, valid)
             pairs = (self.student_embedding, rows_s), (self.teacher_embedding, rows_t)
-            v_s, v_t = (_embed(layer, for_part(layer, rows)) for layer, rows in pairs)
+            v_s, v_t = (_embed(layer, cast_to_part(layer, rows)) for layer, rows in pairs)
             own = index[place] * self.num_classes + classes if self.regions else index[place]
             choice = Choice(own, place, draw, self.num_classes if self.regions else None)
             sides = [(v, bank.to(v.dtype)) for v, bank in ((v_s, self.teacher_bank), (v_t, self.student_bank))]
@@ -270,7 +273,7 @@ class ContrastiveRepresentation(DistillationLoss):
         if not self.regions:
             counted = student.new_ones(student.shape[0], 1) if valid is None else valid.reshape(valid.shape[0], -1)
             place = counted.any(1).nonzero()[:, 0]
-            rows = [_mean(raise_precision(x), valid)[place] for x in (student, teacher)]
+            rows = [_mean(upcast(x), valid)[place] for x in (student, teacher)]
             return rows[0], rows[1], place, torch.zeros_like(place)
         if label is None:
             raise UserError(f"{NAME} of class regions needs the labels; or take samples='batch'")

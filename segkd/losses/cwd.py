@@ -18,9 +18,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -59,7 +59,7 @@ def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 4.0, val
 
 def _log_density(x: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
     """(N, C, H, W) -> log softmax over the valid positions of x / T, (N, C, H * W)."""
-    scaled = raise_precision(x).flatten(2) / temperature
+    scaled = upcast(x).flatten(2) / temperature
     if valid is not None:
         # a huge finite number, not -inf: probability exactly 0, and 0 * (log p - log q) stays 0 instead of NaN
         scaled = scaled.masked_fill(~valid.flatten(1)[:, None], torch.finfo(scaled.dtype).min / 2)

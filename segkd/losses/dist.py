@@ -10,16 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segkd.arguments import positive, weights
-from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    check_logits,
     mean_over,
     no_autocast,
-    raise_precision,
-    same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.sampling import gather_rows
@@ -60,9 +59,7 @@ def stronger_teacher(
         UserError: fewer than two dimensions, unequal shapes, a mask of another shape, or a temperature not above 0.
     """
     positive(temperature, "temperature", NAME)
-    if student.dim() < 2:
-        raise UserError(f"{NAME} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(student.shape)}")
-    same_shape(student, teacher, NAME)
+    check_logits(student, teacher, NAME)
     n = student.shape[0]
     valid = valid_mask(valid, (n, *student.shape[2:]), NAME)
     mask = None if valid is None else valid.reshape(n, 1, -1)
@@ -78,7 +75,7 @@ def stronger_teacher(
 
 def _log_softmax(logits: Tensor, temperature: float, mask: Tensor | None) -> Tensor:
     """(N, K, ...) -> (N, K, P) over the classes; uniform at pixels that do not count, even for inf or NaN."""
-    x = raise_precision(logits).reshape(*logits.shape[:2], -1)
+    x = upcast(logits).reshape(*logits.shape[:2], -1)
     return F.log_softmax((x if mask is None else x.masked_fill(~mask, 0)) / temperature, dim=1)
 
 

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segkd.arguments import positive, weights, whole
+from segkd.arguments import integer, positive, weights
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
     SOFTMAX,
     DistillationLoss,
     Tensors,
+    check_logits,
     mean_over,
     no_autocast,
-    raise_precision,
-    same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.sampling import IGNORE_INDEX, labelled
@@ -59,13 +59,11 @@ def decoupled_kd(
             class, or a temperature not above 0.
     """
     positive(temperature, "temperature", NAME)
-    if student.dim() < 2:
-        raise UserError(f"{NAME} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(student.shape)}")
-    same_shape(student, teacher, NAME)
+    check_logits(student, teacher, NAME)
     counted = counted_pixels(student, label, ignore_index, valid)
     with no_autocast(student):
         # equal logits at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
-        s, t = (raise_precision(x).masked_fill(~counted[:, None], 0) for x in (student, teacher.detach()))
+        s, t = (upcast(x).masked_fill(~counted[:, None], 0) for x in (student, teacher.detach()))
         target = label.masked_fill(~counted, 0)[:, None]
         binary_s, others_s = _decoupled(s / temperature, target)
         binary_t, others_t = _decoupled(t / temperature, target)
@@ -124,7 +122,7 @@ class DecoupledKD(DistillationLoss):
     ) -> None:
         super().__init__()
         self.alpha, self.beta = weights(NAME, alpha=alpha, beta=beta)
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
         self.temperature = positive(temperature, "temperature", NAME)
 
     def forward(

@@ -15,9 +15,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -43,7 +43,7 @@ def hint(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tenso
     n, c, h, w = student.shape
     valid = valid_mask(valid, (n, h, w), NAME)
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         if valid is None:
             return F.mse_loss(s, t)
         # selected before the square: a position left out is exactly 0 in value and gradient, even for inf or NaN

@@ -16,9 +16,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     resized_mask,
     same_shape,
+    upcast,
 )
 from segkd.losses.gram import gram
 
@@ -52,7 +52,7 @@ def flow_of_solution(student: Pair, teacher: Pair, valid: Tensor | None = None) 
     mask = None if valid is None else resized_mask(valid, n, _size(*student), NAME).flatten(1)
     with no_autocast(student[0]):
         g_s = fsp_matrix(_finite_gradient(student[0]), _finite_gradient(student[1]), mask)
-        g_t = fsp_matrix(raise_precision(teacher[0].detach()), raise_precision(teacher[1].detach()), mask)
+        g_t = fsp_matrix(upcast(teacher[0].detach()), upcast(teacher[1].detach()), mask)
         total = (g_s - g_t).square().mean((1, 2)).sum()
         return total / n if mask is None else mean_over(total, mask.any(1).sum())
 
@@ -75,7 +75,7 @@ def _size(first: Tensor, second: Tensor) -> tuple[int, int]:
 
 def _finite_gradient(x: Tensor) -> Tensor:
     """``x`` raised; a gradient that float16 cannot hold is scaled down as a whole before it returns to ``x``."""
-    raised = raise_precision(x)
+    raised = upcast(x)
     if x.dtype == torch.float16 and raised.requires_grad:
         largest = torch.finfo(torch.float16).max
         raised.register_hook(lambda g: g * (largest / g.abs().amax().clamp_min(largest)))  # type: ignore[no-untyped-call]

@@ -14,12 +14,13 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
+    one_map_a_side,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -65,7 +66,7 @@ def factor_transfer(student: Tensor, teacher: Tensor, p: float = 1.0, valid: Ten
 
 def _unit_size(factor: Tensor, size: Tensor, mask: Tensor | None) -> Tensor:
     """(N, C, H, W) -> (N, C * H * W) of root mean square 1 over the valid positions, 0 at the others."""
-    x = raise_precision(factor)
+    x = upcast(factor)
     x = (x if mask is None else x.masked_fill(~mask[:, None], 0)).flatten(1)
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / (length / size.to(x.dtype).sqrt()).clamp_min(EPS)
@@ -148,9 +149,7 @@ class FactorTransfer(DistillationLoss):
         teacher_modules: Sequence[nn.Module],
     ) -> None:
         """Make the paraphraser and the translator, without moving torch's random state."""
-        shapes = [*student_shapes, *teacher_shapes]
-        if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes):
-            raise UserError(f"{NAME} takes one tap (N, C, H, W) a side, got {[tuple(shape) for shape in shapes]}")
+        one_map_a_side(student_shapes, teacher_shapes, NAME)
         student, teacher = student_shapes[0][1], teacher_shapes[0][1]
         factors = max(1, round(self.k * teacher))
         with torch.random.fork_rng(devices=[]):
@@ -165,7 +164,7 @@ class FactorTransfer(DistillationLoss):
         paraphraser, _ = self._parts()
         feature = single(teacher, NAME).detach()
         with no_autocast(feature):
-            x = for_part(paraphraser, feature)
+            x = cast_to_part(paraphraser, feature)
             loss: Tensor = (paraphraser(x) - x).square().mean()
             return loss
 
@@ -187,7 +186,7 @@ class FactorTransfer(DistillationLoss):
             raise UserError(f"{NAME} takes features (N, C, H, W) of one N, H and W, got {shapes} (a bind resizes)")
         mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
         with no_autocast(s):
-            s, t = for_part(translator, s), for_part(paraphraser, t)
+            s, t = cast_to_part(translator, s), cast_to_part(paraphraser, t)
             if mask is not None:
                 s, t = s.masked_fill(~mask[:, None], 0), t.masked_fill(~mask[:, None], 0)
             with torch.no_grad():

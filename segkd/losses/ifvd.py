@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from segkd.arguments import whole
+from segkd.arguments import integer
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -17,8 +17,8 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.sampling import IGNORE_INDEX, labelled
@@ -98,7 +98,7 @@ class _SquaredDifference(torch.autograd.Function):
         student, own, inside, size, length, prototype, *values = ctx.saved_tensors  # type: ignore[attr-defined]
         with no_autocast(student):
             cosine, difference = values
-            feature = _finite(raise_precision(student).flatten(2), length, inside)
+            feature = _finite(upcast(student).flatten(2), length, inside)
             member = _membership(own, inside, size.shape[1], feature)
             length = length.masked_fill(~inside, 0)
             out = _gradient(feature, member, size, length, prototype, cosine, 2 * grad * difference)
@@ -107,7 +107,7 @@ class _SquaredDifference(torch.autograd.Function):
 
 def _membership(own: Tensor, inside: Tensor, classes: int, like: Tensor) -> Tensor:
     """Class and whether it counts (N, P) -> membership (N, K, P) of 0 and 1, of at least float32."""
-    counts = raise_precision(inside.to(like.dtype))[:, None]
+    counts = upcast(inside.to(like.dtype))[:, None]
     return counts.new_zeros(len(own), classes, own.shape[1]).scatter_(1, own[:, None], counts)
 
 
@@ -128,7 +128,7 @@ def _cosine_to_prototype(
 
     Lengths go sample by sample: the squares of the whole batch would be as large as the student's gradient.
     """
-    feature = raise_precision(feature).flatten(2)
+    feature = upcast(feature).flatten(2)
     squares = feature.new_empty(feature.shape[1:])
     length = torch.stack([torch.mul(x, x, out=squares).sum(0) for x in feature]).sqrt_()
     feature, member, size = _finite(feature, length, inside), member.to(feature.dtype), size.to(feature.dtype)
@@ -176,8 +176,8 @@ class IntraClassVariation(DistillationLoss):
 
     def __init__(self, num_classes: int = 19, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
-        self.num_classes = whole(num_classes, "num_classes", NAME)
-        self.ignore_index = whole(ignore_index, "ignore_index", NAME, least=None)
+        self.num_classes = integer(num_classes, "num_classes", NAME)
+        self.ignore_index = integer(ignore_index, "ignore_index", NAME, least=None)
 
     def forward(
         self,

@@ -9,17 +9,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segkd.arguments import positive
-from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
     SOFTMAX,
     DistillationLoss,
     Tensors,
+    check_logits,
     mean_over,
     no_autocast,
-    raise_precision,
-    same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -41,13 +40,11 @@ def pixelwise_kd(student: Tensor, teacher: Tensor, temperature: float = 1.0, val
         UserError: fewer than two dimensions, unequal shapes, a mask of another shape, or a temperature not above 0.
     """
     positive(temperature, "temperature", NAME)
-    if student.dim() < 2:
-        raise UserError(f"{NAME} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(student.shape)}")
-    same_shape(student, teacher, NAME)
+    check_logits(student, teacher, NAME)
     positions = (student.shape[0], *student.shape[2:])
     valid = valid_mask(valid, positions, NAME)
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         if valid is not None:
             # equal (uniform) distributions at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
             s, t = s.masked_fill(~valid[:, None], 0), t.masked_fill(~valid[:, None], 0)

@@ -1,5 +1,13 @@
 """Knowledge adaptation for efficient semantic segmentation (He et al., CVPR 2019, arXiv 1903.04688): the losses of the
-parts "Knowledge Translation and Adaptation" (autoencoder, adapted features) and "Affinity Distillation Module"."""
+parts "Knowledge Translation and Adaptation" (autoencoder, adapted features) and "Affinity Distillation Module".
+
+What differs from published code: torchdistill's affinity compares, channel by channel, the products of positions of
+maps normalised over space, and takes the Frobenius norm without its square; the paper's, built here, is of cosines
+of the positions' vectors. Its codes divided by bare norms are NaN for zeros; here small ones fade out.
+Its adapters keep the student's size (stride 1), and behind the convolution of C_f stand BatchNorm and ReLU (C_a has
+none, as here): the code, and so what C_f has to give, has both signs, and BatchNorm would mix in the positions that
+``valid`` leaves out, and fail for a single position.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import number, positive, weights, whole
+from segkd.arguments import integer, number, positive, weights
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     no_autocast,
+    one_map_a_side,
     single,
     valid_mask,
 )
@@ -68,8 +77,8 @@ class Autoencoder(nn.Module):
 class KnowledgeAdaptation(DistillationLoss):
     """``lambda_adapt * factor_transfer(C_f(s), E(t)) + lambda_affinity * affinity(C_a(s), E(t))``.
 
-    E is the encoder of an autoencoder of the teacher's feature, C_f and C_a are two adapters of the student's: 3 x 3
-    convolutions with the encoder's stride to its channels. All are the loss's own, made for any channels on either
+    Use: E is the encoder of an autoencoder of the teacher's feature, C_f and C_a are two adapters of the student's: 3 x
+    3 convolutions with the encoder's stride to its channels. All are the loss's own, made for any channels on either
     side: no connector is needed. ``factor_transfer`` compares whole codes divided by their size (see
     ``segkd.losses.ft``); with its p = 1 and the 2-norm these are the paper's p and q.
 
@@ -82,16 +91,10 @@ class KnowledgeAdaptation(DistillationLoss):
     default 0.1 is 50 for a code of 128 x 32 x 64 (``published_scale``), ours of 256 channels at 1/8 of 512 x 1024; no
     publication tells its code's size. Here it holds for every size: use weight 1.
 
-    What differs from published code: torchdistill's affinity compares, channel by channel, the products of positions of
-    maps normalised over space, and takes the Frobenius norm without its square; the paper's, built here, is of cosines
-    of the positions' vectors. Its codes divided by bare norms are NaN for zeros; here small ones fade out.
-    Its adapters keep the student's size (stride 1), and behind the convolution of C_f stand BatchNorm and ReLU (C_a has
-    none, as here): the code, and so what C_f has to give, has both signs, and BatchNorm would mix in the positions that
-    ``valid`` leaves out, and fail for a single position.
-
     The value is not 0 for student = teacher, whose codes come from different networks. A batch repeated twice gives the
     same value; a map tiled 2 x 2 differs by the convolutions' borders. With ``valid``, features count as 0 at positions
-    left out, and positions of the code are compared where one of their pixels is valid.
+    left out, and positions of the code are compared where one of their pixels is valid. The module says what differs
+    from published code.
 
     Args:
         k: the code's share of the teacher's channels.
@@ -120,7 +123,7 @@ class KnowledgeAdaptation(DistillationLoss):
     ) -> None:
         super().__init__()
         self.k = positive(k, "k, the code's share of the teacher's channels,", NAME)
-        self.stride, self.p = whole(stride, "stride", NAME), number(p, "p", NAME, least=1)
+        self.stride, self.p = integer(stride, "stride", NAME), number(p, "p", NAME, least=1)
         self.lambda_adapt, self.lambda_affinity = weights(
             NAME, lambda_adapt=lambda_adapt, lambda_affinity=lambda_affinity
         )
@@ -135,9 +138,7 @@ class KnowledgeAdaptation(DistillationLoss):
         teacher_modules: Sequence[nn.Module],
     ) -> None:
         """Make the autoencoder and the adapters, without moving torch's random state."""
-        shapes = [*student_shapes, *teacher_shapes]
-        if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes):
-            raise UserError(f"{NAME} takes one tap (N, C, H, W) a side, got {[tuple(shape) for shape in shapes]}")
+        one_map_a_side(student_shapes, teacher_shapes, NAME)
         student, teacher = student_shapes[0][1], teacher_shapes[0][1]
         codes = max(1, round(self.k * teacher))
         with torch.random.fork_rng(devices=[]):
@@ -155,7 +156,7 @@ class KnowledgeAdaptation(DistillationLoss):
         autoencoder = self._parts()[0]
         feature = single(teacher, NAME).detach()
         with no_autocast(feature):
-            x = for_part(autoencoder, feature)
+            x = cast_to_part(autoencoder, feature)
             code, made = autoencoder(x)
             loss: Tensor = ((x - made).square().sum() + SPARSITY * code.abs().sum()) / x.numel()
             return loss
@@ -178,7 +179,7 @@ class KnowledgeAdaptation(DistillationLoss):
             raise UserError(f"{NAME} takes features (N, C, H, W) of one N, H and W, got {shapes} (a bind resizes)")
         mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
         with no_autocast(s):
-            s, t = for_part(feature_adapter, s), for_part(autoencoder, t)
+            s, t = cast_to_part(feature_adapter, s), cast_to_part(autoencoder, t)
             if mask is not None:
                 s, t = s.masked_fill(~mask[:, None], 0), t.masked_fill(~mask[:, None], 0)
                 mask = F.max_pool2d(mask[:, None].float(), self.stride, ceil_mode=True)[:, 0] > 0

@@ -14,10 +14,10 @@ from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
+    check_logits,
     no_autocast,
-    raise_precision,
-    same_shape,
     single,
+    upcast,
     valid_mask,
 )
 from segkd.losses.dkd import DecoupledKD, counted_pixels
@@ -42,7 +42,7 @@ def standardize(logits: Tensor) -> Tensor:
         deviation of 1e-4, and for K = 1.
     """
     with no_autocast(logits):
-        x = raise_precision(logits)
+        x = upcast(logits)
         classes = x.shape[1]
         size = x.detach().square().sum(1, keepdim=True)
         x = x - x.mean(1, keepdim=True)
@@ -101,9 +101,7 @@ class LogitStandardization(DistillationLoss):
     ) -> Tensor:
         """Logits (N, K, H, W) or (N, K) of both sides, label for dkd -> scalar."""
         s, t = single(student, NAME), single(teacher, NAME).detach()
-        if s.dim() < 2:
-            raise UserError(f"{NAME} takes logits (N, K, H, W) or (N, K), got a student of shape {tuple(s.shape)}")
-        same_shape(s, t, NAME)
+        check_logits(s, t, NAME)
         valid = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
         if isinstance(self.loss, DecoupledKD) and label is not None:
             valid = counted_pixels(s, label, self.loss.ignore_index, valid)

@@ -17,12 +17,13 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
+    one_map_a_side,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
-from segkd.losses.sampling import generator as random_generator
+from segkd.losses.sampling import uniform
 
 NAME = "MaskedGenerative"
 
@@ -54,7 +55,7 @@ def masked_generative(
         raise UserError(f"{NAME}: the draw is {tuple(hidden.shape)}, the student's positions are {(n, 1, h, w)}")
     valid = valid_mask(valid, (n, h, w), NAME)
     with no_autocast(student):
-        s, t = raise_precision(student), raise_precision(teacher.detach())
+        s, t = upcast(student), upcast(teacher.detach())
         parameter = next(generation.parameters(), None)
         s = s if parameter is None else s.to(parameter.dtype)
         if valid is None:
@@ -117,15 +118,13 @@ class MaskedGenerative(DistillationLoss):
         teacher_modules: Sequence[nn.Module],
     ) -> None:
         """Make the generation block, of the teacher's channels."""
-        if len(teacher_shapes) != 1 or len(teacher_shapes[0]) != 4:
-            raise UserError(f"{NAME} takes one tap (N, C, H, W) a side, got {[tuple(x) for x in teacher_shapes]}")
+        one_map_a_side(student_shapes, teacher_shapes, NAME)
         self.generation = generation_block(teacher_shapes[0][1])
 
     def sample(self, *shapes: tuple[int, ...], seed: int, index: Sequence[int] | None = None) -> Tensor:
         """(N, 1, H, W), uniform in [0, 1); a position above 1 - lambda_mgd is hidden."""
         n, _, h, w = shapes[0]
-        numbers = range(n) if index is None else [int(i) for i in index]
-        return torch.stack([torch.rand(1, h, w, generator=random_generator(seed, number)) for number in numbers])
+        return uniform((1, h, w), n, seed, index)
 
     def forward(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segkd.arguments import number, whole
+from segkd.arguments import integer, number
 from segkd.errors import UserError
 from segkd.losses.base import (
     LOSSES,
@@ -15,8 +15,8 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     resized_mask,
+    upcast,
     valid_mask,
 )
 from segkd.losses.gram import gram
@@ -69,7 +69,7 @@ def neuron_selectivity(
 
 def _rows(x: Tensor, mask: Tensor | None) -> Tensor:
     """(N, C, H, W) -> (N, C, H * W) of at least float32, 0 where the mask is false."""
-    x = raise_precision(x)
+    x = upcast(x)
     return (x if mask is None else x.masked_fill(~mask[:, None], 0)).flatten(2)
 
 
@@ -102,7 +102,7 @@ def _kernel_mean(products: Tensor, inverse_1: Tensor, inverse_2: Tensor, degree:
 
 
 def _check_kernel(degree: int, c: float) -> None:
-    whole(degree, "degree", NAME)
+    integer(degree, "degree", NAME)
     number(c, "c", NAME, least=0)
 
 

@@ -18,9 +18,9 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -55,8 +55,8 @@ def overhaul(student: Tensor, teacher: Tensor, margin: Tensor, valid: Tensor | N
         raise UserError(f"{NAME} takes one margin per channel, ({c},), got {tuple(margin.shape)}")
     valid = valid_mask(valid, (n, h, w), NAME)
     with no_autocast(student):
-        target = torch.maximum(raise_precision(teacher.detach()), raise_precision(margin.detach())[:, None, None])
-        difference = raise_precision(student) - target
+        target = torch.maximum(upcast(teacher.detach()), upcast(margin.detach())[:, None, None])
+        difference = upcast(student) - target
         left_out = (difference <= 0) & (target <= 0)
         if valid is not None:
             left_out |= ~valid[:, None]
@@ -99,7 +99,7 @@ def batch_norm_of(module: nn.Module) -> BatchNorm | None:
 
 def negative_responses(teacher: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sum and number (C,) of the negative numbers in (N, C, H, W), at valid positions, of all processes together."""
-    t = raise_precision(teacher.detach())
+    t = upcast(teacher.detach())
     if valid is not None:
         t = t.masked_fill(~valid[:, None], 0)
     total, count = t.clamp_max(0).sum((0, 2, 3)), (t < 0).sum((0, 2, 3))

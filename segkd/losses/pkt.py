@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segkd.arguments import positive
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, upcast
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -39,8 +39,8 @@ def probabilistic_transfer(student: Tensor, teacher: Tensor, eps: float = 1e-7) 
         raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
     positive(eps, "eps", NAME)
     with no_autocast(student):
-        p_s = _neighbours(raise_precision(student), eps)
-        p_t = _neighbours(raise_precision(teacher.detach()), eps)
+        p_s = _neighbours(upcast(student), eps)
+        p_t = _neighbours(upcast(teacher.detach()), eps)
         return (p_t * ((p_t + eps) / (p_s + eps)).log()).sum() / len(p_s)
 
 

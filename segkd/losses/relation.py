@@ -37,7 +37,7 @@ class RelationLoss(DistillationLoss):
         """M >= 1 samples of both sides, (M, D_s) and (M, D_t), at least float32 -> scalar."""
 
     def sample(self, *shapes: tuple[int, ...], seed: int, index: Sequence[int] | None = None) -> Any:
-        """For pixels of maps (N, C, H, W), the priority (N, H * W) of each to be a sample, the lowest first."""
+        """The priorities (N, H * W) of pixels of maps (N, C, H, W) to be samples, the lowest first; else None."""
         return self.sampler.draw(shapes[0], seed, index)
 
     def forward(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from segkd.arguments import weights
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, upcast
 from segkd.losses.gram import gram as products
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -64,7 +64,7 @@ def relational_kd(student: Tensor, teacher: Tensor, w_d: float = 25.0, w_a: floa
 
 
 class Geometry(NamedTuple):
-    """Of M samples, in float64: products (M, M) about their centre, squared distances, and which are apart."""
+    """The geometry of M samples, in float64: products (M, M) about their centre, squared distances, which are apart."""
 
     gram: Tensor
     squared: Tensor
@@ -73,7 +73,7 @@ class Geometry(NamedTuple):
 
 def _geometry(rows: Tensor) -> Geometry:
     """(M, D) -> all that distances and angles are made of; nothing of size M * M * D or M * M * M."""
-    rounding = ROUNDING * torch.finfo(raise_precision(rows).dtype).eps
+    rounding = ROUNDING * torch.finfo(upcast(rows).dtype).eps
     # float64: distances of samples far from the origin, or near to each other, are small differences of products
     exact = rows.double()
     centred = exact - exact.mean(0)

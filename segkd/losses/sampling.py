@@ -13,9 +13,9 @@ from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from segkd.arguments import whole
+from segkd.arguments import integer
 from segkd.errors import UserError, nearest
-from segkd.losses.base import no_autocast, raise_precision
+from segkd.losses.base import no_autocast, upcast
 
 MODES = ("pixels", "regions", "batch")
 IGNORE_INDEX = 255
@@ -53,20 +53,18 @@ class Sampler:
             raise UserError(f"unknown samples {mode!r}; {nearest(mode, MODES)}")
         if mode == "regions" and num_classes is None:
             raise UserError("samples of class regions need num_classes")
-        self.mode, self.count = mode, whole(count, "count", "samples")
-        self.num_classes = 0 if num_classes is None else whole(num_classes, "num_classes", "samples")
-        self.ignore_index = whole(ignore_index, "ignore_index", "samples", least=None)
+        self.mode, self.count = mode, integer(count, "count", "samples")
+        self.num_classes = 0 if num_classes is None else integer(num_classes, "num_classes", "samples")
+        self.ignore_index = integer(ignore_index, "ignore_index", "samples", least=None)
 
     def draw(self, shape: Sequence[int], seed: int, index: Sequence[int] | None = None) -> Tensor | None:
-        """For pixels of maps (N, C, H, W), a random priority (N, H * W) of each; else None.
+        """A random priority (N, H * W) of each pixel of maps (N, C, H, W); else None.
 
         Row n depends on (seed, index[n]) alone, or on (seed, n) without ``index``.
         """
         if self.mode != "pixels":
             return None
-        numbers = range(shape[0]) if index is None else [int(i) for i in index]
-        positions = shape[2] * shape[3]
-        return torch.stack([torch.rand(positions, generator=generator(seed, number)) for number in numbers])
+        return uniform((shape[2] * shape[3],), shape[0], seed, index)
 
     def __call__(
         self,
@@ -90,7 +88,7 @@ class Sampler:
                 f'samples="batch"; got {shapes}'
             )
         with no_autocast(student):
-            student, teacher = raise_precision(student), raise_precision(teacher.detach())
+            student, teacher = upcast(student), upcast(teacher.detach())
             if self.mode == "batch":
                 image = torch.arange(student.shape[0], device=student.device)
                 unlabelled = torch.full_like(image, self.ignore_index)
@@ -127,7 +125,7 @@ class Sampler:
 
 
 def labelled(label: Tensor, num_classes: int, ignore_index: int, name: str, cure: str = "set it in the loss") -> Tensor:
-    """Where a label is not ``ignore_index``; a UserError if one of these is no class 0..num_classes - 1."""
+    """The mask of labels other than ``ignore_index``; a UserError if one of these is no class 0..num_classes - 1."""
     found = label != ignore_index
     wrong = found & ((label < 0) | (label >= num_classes))
     if bool(wrong.any()):
@@ -150,8 +148,14 @@ def class_members(
     return one_hot * taking_part[..., None]
 
 
+def uniform(size: tuple[int, ...], samples: int, seed: int, index: Sequence[int] | None = None) -> Tensor:
+    """Numbers (N, *size) uniform in [0, 1), on the CPU, each sample's drawn by the seed and its number in ``index``."""
+    numbers = range(samples) if index is None else [int(i) for i in index]
+    return torch.stack([torch.rand(size, generator=generator(seed, number)) for number in numbers])
+
+
 def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by whole numbers; any change of one of them gives an unrelated stream."""
+    """A CPU generator seeded by integers; any change of one of them gives an unrelated stream."""
     state = 0
     for number in numbers:
         state = ((state ^ number) * _PRIME + 0xD1B54A32D192ED03) & (2**64 - 1)

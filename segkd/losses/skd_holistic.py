@@ -1,5 +1,20 @@
 """Holistic distillation by a conditional critic (SKD: Liu et al., CVPR 2019 and TPAMI 2020, arXiv 1903.04197,
-section 3.1)."""
+section 3.1).
+
+Different from the published code, with reason:
+
+- the image is seen and logits pass a softmax, as in the paper and SKD's first version. Its later code, IFVD and
+  CIRKD give raw logits alone to a BatchNorm: unbounded, unconditional, and the penalty of one sample depends on
+  the others. ``conditional=False`` leaves the image out;
+- the penalty is taken between the two segmentations, its gradient by the segmentation (published: between raw
+  logits; in the first version, by the image too);
+- its norm is that of the mean of a map's scores, the very D of the terms (published: of their sum, which makes the
+  terms weaker the larger the map), by a square root with a finite gradient at 0 (published: NaN);
+- the power iteration of the spectral norm takes place once after each optimiser step (``after_step``), not in each
+  pass: all passes of a step see one critic, on every process the same. It starts converged, not at random;
+- the image is shrunk by area average (published: bilinear with aligned corners, which skips pixels);
+- the student's term gives the critic no gradient (published: cleared before the critic's step).
+"""
 
 from __future__ import annotations
 
@@ -10,18 +25,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import flag, positive, whole
+from segkd.arguments import flag, integer, positive
 from segkd.errors import UserError, nearest
 from segkd.losses.base import (
     LOSSES,
     DistillationLoss,
     Tensors,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
 )
-from segkd.losses.sampling import generator
+from segkd.losses.sampling import uniform
 from segkd.losses.skd_critic import Critic
 
 NAME = "Holistic"
@@ -78,32 +93,22 @@ def condition(image: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
 class Holistic(DistillationLoss):
     """``-mean D(p(student) | image)`` (equation 3) for a critic D that learns to tell it from the teacher's.
 
-    p is the softmax over classes; the image (uint8 RGB, brought to the logits' height and width and to -1..1) stands
-    beside it as three more channels. D lowers ``critic_loss``: ``mean D(student) - mean D(teacher) + lambda_gp * GP``
-    (a Wasserstein distance, with ``gradient_penalty``), or the hinge form without a penalty. D is
+    Use: p is the softmax over classes; the image (uint8 RGB, brought to the logits' height and width and to -1..1)
+    stands beside it as three more channels. D lowers ``critic_loss``: ``mean D(student) - mean D(teacher) + lambda_gp *
+    GP`` (a Wasserstein distance, with ``gradient_penalty``), or the hinge form without a penalty. D is
     ``skd_critic.Critic``: four convolutions with spectral norm, self-attention after the last two, one score of a map
     of 64 x 64 to 79 x 79 positions (smaller maps are padded), several of a larger map, which are averaged.
 
     Taps: the logits at the networks' own stride, before they are resized to the image (published: 65 x 65), since the
-    attention is quadratic in the positions of the map shrunk 8 times. Published weights for Cityscapes: 0.1 (SKD,
-    wgan-gp), 0.001 (IFVD, wgan-gp; CIRKD, hinge); they carry over. The critic's published factor, lambda_d = 0.1, is
-    left to its learning rate (published: 4e-4; Adam, which does not see the factor, with betas 0.9 and 0.99 in IFVD and
-    CIRKD, SGD in SKD).
+    attention is quadratic in the positions of the map shrunk 8 times.
+
+    Published weights for Cityscapes: 0.1 (SKD, wgan-gp), 0.001 (IFVD, wgan-gp; CIRKD, hinge); they carry over. The
+    critic's published factor, lambda_d = 0.1, is left to its learning rate (published: 4e-4; Adam, which does not see
+    the factor, with betas 0.9 and 0.99 in IFVD and CIRKD, SGD in SKD).
 
     The term is unbounded both ways and has no minimum at student = teacher. A batch repeated twice gives the same
-    value; a map tiled 2 x 2 does not, as the critic sees the seams. Different from the published code, with reason:
-
-    - the image is seen and logits pass a softmax, as in the paper and SKD's first version. Its later code, IFVD and
-      CIRKD give raw logits alone to a BatchNorm: unbounded, unconditional, and the penalty of one sample depends on
-      the others. ``conditional=False`` leaves the image out;
-    - the penalty is taken between the two segmentations, its gradient by the segmentation (published: between raw
-      logits; in the first version, by the image too);
-    - its norm is that of the mean of a map's scores, the very D of the terms (published: of their sum, which makes the
-      terms weaker the larger the map), by a square root with a finite gradient at 0 (published: NaN);
-    - the power iteration of the spectral norm takes place once after each optimiser step (``after_step``), not in each
-      pass: all passes of a step see one critic, on every process the same. It starts converged, not at random;
-    - the image is shrunk by area average (published: bilinear with aligned corners, which skips pixels);
-    - the student's term gives the critic no gradient (published: cleared before the critic's step).
+    value; a map tiled 2 x 2 does not, as the critic sees the seams. The module says what differs from the published
+    code.
 
     Args:
         kind: "wgan-gp" or "hinge".
@@ -135,7 +140,7 @@ class Holistic(DistillationLoss):
         super().__init__()
         if kind not in KINDS:
             raise UserError(f"{NAME}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-        self.kind, self.conv_dim = kind, whole(conv_dim, "conv_dim", NAME)
+        self.kind, self.conv_dim = kind, integer(conv_dim, "conv_dim", NAME)
         self.conditional = flag(conditional, "conditional", NAME)
         self.lambda_gp = positive(lambda_gp, "lambda_gp", NAME)
         self.critic = None
@@ -156,11 +161,10 @@ class Holistic(DistillationLoss):
         self.num_classes = shape[1]
 
     def sample(self, *shapes: tuple[int, ...], seed: int, index: Sequence[int] | None = None) -> Tensor | None:
-        """Where between student and teacher each sample's penalty is taken, (N,) from 0 to 1; None for "hinge"."""
+        """The place (N,) from 0 to 1 between student and teacher of each sample's penalty; None for "hinge"."""
         if self.kind == "hinge":
             return None
-        numbers = range(shapes[0][0]) if index is None else [int(i) for i in index]
-        return torch.stack([torch.rand((), generator=generator(seed, number)) for number in numbers])
+        return uniform((), shapes[0][0], seed, index)
 
     def forward(
         self,
@@ -184,7 +188,7 @@ class Holistic(DistillationLoss):
             return generator_term(torch.func.functional_call(critic, held, (torch.cat([x, *seen], 1),)))
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """All of the critic's."""
+        """The parameters of the critic."""
         return list(self._critic().parameters())
 
     def critic_loss(self, student: Tensors, teacher: Tensors, *, image: Tensor | None, draw: Any) -> Tensor:
@@ -222,7 +226,7 @@ class Holistic(DistillationLoss):
             made = f"(N, {self.num_classes}, H, W)"
             raise UserError(f"{NAME}: its critic was made for logits {made}, got {tuple(logits.shape)}")
         dtype = self._critic().score.weight.dtype
-        probability = raise_precision(logits).softmax(dim=1).to(dtype)
+        probability = upcast(logits).softmax(dim=1).to(dtype)
         if not self.conditional:
             return probability, []
         if image is None or image.dtype != torch.uint8 or image.dim() != 4 or image.shape[1] != 3:

@@ -17,8 +17,8 @@ from segkd.losses.base import (
     Tensors,
     mean_over,
     no_autocast,
-    raise_precision,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -84,7 +84,7 @@ def cell_of(pool: Pool, height: int, width: int) -> tuple[int, int]:
 
 
 def check_pool(pool: Any) -> tuple[str, float]:
-    """("scale", 0 < fraction <= 1) or ("kernel", whole number from 1), also as a list; else a UserError."""
+    """("scale", 0 < fraction <= 1) or ("kernel", integer from 1), also as a list; else a UserError."""
     if isinstance(pool, tuple | list) and len(pool) == 2:
         kind, size = pool
         number = isinstance(size, int | float) and not isinstance(size, bool)
@@ -100,7 +100,7 @@ def _nodes(x: Tensor, cell: tuple[int, int], mask: Tensor | None) -> Tensor:
     if mask is not None:
         left_out = 0.0 if cell == (1, 1) else torch.finfo(x.dtype).min
         x = x.masked_fill(~mask[:, None], left_out)
-    return x if cell == (1, 1) else F.max_pool2d(raise_precision(x), cell, ceil_mode=True)
+    return x if cell == (1, 1) else F.max_pool2d(upcast(x), cell, ceil_mode=True)
 
 
 class _PairWise(torch.autograd.Function):
@@ -134,7 +134,7 @@ class _PairWise(torch.autograd.Function):
 
 def _unit(feature: Tensor, counted: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
     """(C, h, w) -> vectors (C, P) of unit length, 0 where not counted; and 1 / (length + eps) (P,)."""
-    vectors = raise_precision(feature.flatten(1))
+    vectors = upcast(feature.flatten(1))
     scale = 1 / (torch.linalg.vector_norm(vectors, dim=0).clamp_min(FAINT) + eps)
     if counted is not None:
         vectors, scale = vectors.masked_fill(~counted, 0), scale * counted

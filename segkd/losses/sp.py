@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from segkd.errors import UserError
-from segkd.losses.base import LOSSES, no_autocast, raise_precision
+from segkd.losses.base import LOSSES, no_autocast, upcast
 from segkd.losses.gram import gram
 from segkd.losses.relation import RelationLoss
 from segkd.losses.sampling import IGNORE_INDEX
@@ -36,7 +36,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         raise UserError(f"{NAME} takes a row for each sample, as many on both sides, got {shapes}")
     with no_autocast(student):
-        s = _products(raise_precision(student))
+        s = _products(upcast(student))
         t = _products(teacher.detach().to(s.dtype))
         return (unit(s, ROUNDING) - unit(t, ROUNDING)).square().sum() / len(s)
 

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import positive, whole
+from segkd.arguments import integer, positive
 from segkd.errors import UserError
 from segkd.losses.base import (
     COMPARED,
     LOSSES,
     DistillationLoss,
     Tensors,
-    for_part,
+    cast_to_part,
     mean_over,
     no_autocast,
-    raise_precision,
     same_shape,
     single,
+    upcast,
     valid_mask,
 )
 
@@ -57,8 +57,8 @@ def variational_information(mean: Tensor, teacher: Tensor, variance: Tensor, val
         raise UserError(f"{NAME} takes one variance per channel, ({c},), got {tuple(variance.shape)}")
     valid = valid_mask(valid, (n, h, w), NAME)
     with no_autocast(mean):
-        difference = raise_precision(mean) - raise_precision(teacher.detach())
-        var = raise_precision(variance)
+        difference = upcast(mean) - upcast(teacher.detach())
+        var = upcast(variance)
         if valid is None:
             count = torch.full((), n * h * w, dtype=difference.dtype, device=difference.device)
         else:
@@ -113,7 +113,7 @@ class VID(DistillationLoss):
 
     def __init__(self, num_mid_channel: int | None = None, init_pred_var: float = 5.0, eps: float = 1e-5) -> None:
         super().__init__()
-        self.num_mid_channel = None if num_mid_channel is None else whole(num_mid_channel, "num_mid_channel", NAME)
+        self.num_mid_channel = None if num_mid_channel is None else integer(num_mid_channel, "num_mid_channel", NAME)
         self.init_pred_var = positive(init_pred_var, "init_pred_var", NAME)
         self.eps = positive(eps, "eps", NAME)
         if not self.init_pred_var > self.eps:
@@ -151,7 +151,7 @@ class VID(DistillationLoss):
         """(C,) of the teacher's channels, at least ``eps``."""
         if self.log_scale is None:
             raise UserError(f"{NAME} has no variances yet; call prepare(...) before its first use (a bind does)")
-        return F.softplus(raise_precision(self.log_scale)) + self.eps
+        return F.softplus(upcast(self.log_scale)) + self.eps
 
     def forward(
         self,
@@ -171,7 +171,7 @@ class VID(DistillationLoss):
             made_for = f"(N, {self.in_channels}, H, W)"
             raise UserError(f"{NAME} was made for a student's feature {made_for}, got {tuple(s.shape)}")
         with no_autocast(s):
-            s = for_part(self.regressor, s)
+            s = cast_to_part(self.regressor, s)
             if valid is not None:
                 # what does not count must not meet the weights: inf or NaN would reach their gradients
                 mask = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)

@@ -186,7 +186,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def is_authors_name(network: nn.Module, key: str) -> bool:
-    """Whether a tensor's name is of the authors' code (``Network.authors_name``)."""
+    """True if a tensor's name is of the authors' code (``Network.authors_name``)."""
     pattern = getattr(network, "authors_name", "")
     return bool(pattern) and re.search(pattern, key) is not None
 

@@ -90,6 +90,7 @@ class ContextGuidedDown(nn.Sequential):
 
 
 def stage(channels: int, blocks: int, dilation: int, reduction: int) -> nn.Sequential:
+    """A row of CG blocks of one dilation; (N, C, H, W) -> the same."""
     return nn.Sequential(*(ContextGuided(channels, dilation, reduction) for _ in range(blocks)))
 
 

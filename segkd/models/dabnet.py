@@ -55,6 +55,7 @@ class DepthwiseAsymmetric(nn.Module):
 
 
 def stage(channels: int, dilations: tuple[int, ...]) -> nn.Sequential:
+    """A row of DAB modules, one for each dilation; (N, C, H, W) -> the same."""
     return nn.Sequential(*(DepthwiseAsymmetric(channels, dilation) for dilation in dilations))
 
 

@@ -19,7 +19,7 @@ VARIANTS = ("authors", "port")
 
 
 class Style(NamedTuple):
-    """How a part of the network is built.
+    """The way in which the parts of the network are built.
 
     Attributes:
         port: in the form of the PyTorch-ENet port.
@@ -36,9 +36,11 @@ class Style(NamedTuple):
         return (cin if self.port else cout) // RATIO
 
     def norm(self, channels: int) -> nn.BatchNorm2d:
+        """The BatchNorm; the port has torch's eps."""
         return nn.BatchNorm2d(channels, eps=1e-5 if self.port else 1e-3)
 
     def norm_act(self, channels: int) -> list[nn.Module]:
+        """The BatchNorm and the activation."""
         return [self.norm(channels), self.activation(channels)]
 
     def middle(self, width: int, dilation: int = 1) -> list[nn.Module]:

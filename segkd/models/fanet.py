@@ -129,13 +129,15 @@ def describe(num_classes: int) -> tuple[FeatureInfo, ...]:
 
 @NETWORKS.register("fanet18")
 class FANet18(FANet):
-    __doc__ = FANet.__doc__
+    """FANet with ResNet-18. Input, logits and arguments as those of ``FANet``."""
+
     arch = "resnet18"
     results = (Result("cityscapes", "test", 74.4, 72, "Titan X", (1024, 2048)),)
 
 
 @NETWORKS.register("fanet34")
 class FANet34(FANet):
-    __doc__ = FANet.__doc__
+    """FANet with ResNet-34. Input, logits and arguments as those of ``FANet``."""
+
     arch = "resnet34"
     results = (Result("cityscapes", "test", 75.5, 58, "Titan X", (1024, 2048)),)

@@ -99,6 +99,7 @@ def double_conv(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
 
 
 def build_cell(kind: str, cin: int, cout: int, stride: int) -> nn.Module:
+    """One cell of the searched network, by its name in ``KINDS``, or two convolutions in a row ("conv2")."""
     return double_conv(cin, cout, stride) if kind == "conv2" else Zoomed(cin, cout, KINDS[kind], stride)
 
 

@@ -16,7 +16,7 @@ from segkd.models.base import NETWORKS, Network, Preprocess, apply_weights, is_a
 
 
 class Published(NamedTuple):
-    """How to read the files that the authors trained on one data set.
+    """The way to read the files that the authors trained on one data set.
 
     Attributes:
         names: (regular expression of their name, replacement), applied in this order to every tensor's name.

@@ -15,7 +15,7 @@ from segkd.models.wrapping import (
     describe,
     drop_idle,
     fetch_error,
-    only_size,
+    fixed_size,
     pad_to_multiple,
     paths_of,
     probe,
@@ -144,9 +144,9 @@ class SmpModel(Network):
         self.least = LEAST.get(arch.lower(), 0)
         #: where taps can read maps that the library makes outside its modules (Swin, ViT); empty for other encoders
         self.maps = nn.ModuleList()
-        self.only_size: tuple[int, int] | None = None
+        self.fixed_size: tuple[int, int] | None = None
         self._describe(arch, encoder, options)
-        self.only_size = only_size(self, options)
+        self.fixed_size = fixed_size(self, options)
         if weights is not None:
             load_weights(self, weights)
 
@@ -171,7 +171,7 @@ class SmpModel(Network):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple, self.least)
-        check_size(padded, self.only_size)
+        check_size(padded, self.fixed_size)
         features = self.encoder(padded)
         maps, *tokens = features if isinstance(features, tuple) else (features,)
         if len(self.maps):

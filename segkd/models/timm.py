@@ -24,7 +24,7 @@ from segkd.models.wrapping import (
     check_size,
     describe,
     fetch_error,
-    only_size,
+    fixed_size,
     pad_to_multiple,
     paths_of,
     probe,
@@ -71,7 +71,7 @@ class PyramidNetwork(Network):
         size: an image size (H, W), or one side of a square, that the encoder surely takes.
     """
 
-    only_size: tuple[int, int] | None = None
+    fixed_size: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class PyramidNetwork(Network):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple)
-        check_size(padded, self.only_size)
+        check_size(padded, self.fixed_size)
         maps = self.encoder(padded)
         features = [maps[i] for i in self.levels]
         if len(self.channels_first):
@@ -193,6 +193,6 @@ class TimmModel(PyramidNetwork):
             name=f"timm's {encoder}",
             size=options.get("img_size"),
         )
-        self.only_size = only_size(self, options)
+        self.fixed_size = fixed_size(self, options)
         if weights is not None:
             load_weights(self, weights)

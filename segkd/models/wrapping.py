@@ -41,7 +41,7 @@ def pad_to_multiple(x: Tensor, multiple: int, least: int = 0) -> Tensor:
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
-def only_size(network: nn.Module, options: Mapping[str, Any]) -> tuple[int, int] | None:
+def fixed_size(network: nn.Module, options: Mapping[str, Any]) -> tuple[int, int] | None:
     """(H, W) if ``network`` was built for this ``img_size`` and no other, else None.
 
     Some transformers hold position tables of one size; whether they adapt is found out by trying the double.

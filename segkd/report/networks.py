@@ -68,7 +68,7 @@ def _section(row: Row, configs: Sequence[str]) -> str:
 
 
 def describe_result(result: Mapping[str, Any]) -> str:
-    """``75.4 mIoU on cityscapes val, 39.9 FPS at 1024x2048 on a GTX 1080 Ti (paper)``."""
+    """One result as text: ``75.4 mIoU on cityscapes val, 39.9 FPS at 1024x2048 on a GTX 1080 Ti (paper)``."""
     text = "" if result["miou"] is None else f"{result['miou']:g} mIoU on {result['dataset']} {result['split']}"
     if result["fps"]:
         text += f"{', ' if text else ''}{result['fps']:g} FPS{_size(result['size'])} on {result['hardware']}"

@@ -163,16 +163,16 @@ def _write(value: Any, write: Callable[[Any], str]) -> str:
     return NOTHING if missing else write(value)
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """What JSON can hold: arrays and tensors as lists and numbers, dataclasses as dicts, paths as text, NaN as None."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if hasattr(value, "tolist"):  # arrays, tensors, and numbers of theirs
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [jsonable(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     kind = type(value)
@@ -184,7 +184,7 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write ``data`` (see `plain`) as indented JSON; a reader never sees half a file."""
-    text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write ``data`` (see `jsonable`) as indented JSON; a reader never sees half a file."""
+    text = json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import flag, number, numbers, whole
+from segkd.arguments import flag, integer, number, numbers
 from segkd.errors import UserError
 from segkd.registry import build
-from segkd.supervision.cross_entropy import IGNORE_INDEX, CrossEntropy, mean_over_processes, raise_precision
+from segkd.supervision.cross_entropy import IGNORE_INDEX, CrossEntropy, mean_over_processes, upcast
 from segkd.supervision.edges import boundary_distance, boundary_target, detail_target
 
 
@@ -39,9 +39,12 @@ class BoundaryBCE(nn.Module):
         self, width: int = 4, border: int = 6, void_is_class: bool = False, ignore_index: int = IGNORE_INDEX
     ) -> None:
         super().__init__()
-        self.width, self.border = whole(width, "width", "BoundaryBCE"), whole(border, "border", "BoundaryBCE", least=0)
+        self.width, self.border = (
+            integer(width, "width", "BoundaryBCE"),
+            integer(border, "border", "BoundaryBCE", least=0),
+        )
         self.void_is_class = flag(void_is_class, "void_is_class", "BoundaryBCE")
-        self.ignore_index = whole(ignore_index, "ignore_index", "BoundaryBCE", least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", "BoundaryBCE", least=None)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits (N, 1, H, W)."""
@@ -71,7 +74,7 @@ class BoundaryAwareCE(nn.Module):
     def __init__(self, threshold: float = 0.8, loss: Any = None, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
         self.threshold = number(threshold, "threshold", "BoundaryAwareCE", least=0, below=1)
-        self.ignore_index = whole(ignore_index, "ignore_index", "BoundaryAwareCE", least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", "BoundaryAwareCE", least=None)
         self.loss = build(loss or dict(type=CrossEntropy, ignore_index=ignore_index), "loss")
 
     def forward(self, logits: Tensor, label: Tensor, gate: Tensor) -> Tensor:
@@ -110,11 +113,11 @@ class DetailLoss(nn.Module):
         super().__init__()
         if not strides or len(strides) != len(fuse):
             raise UserError(f"DetailLoss: as many strides as weights in fuse, got {strides} and {fuse}")
-        self.strides = tuple(whole(stride, "strides", "DetailLoss") for stride in strides)
+        self.strides = tuple(integer(stride, "strides", "DetailLoss") for stride in strides)
         self.fuse = numbers(fuse, "fuse", "DetailLoss", least=0)
         self.threshold = number(threshold, "threshold", "DetailLoss", least=0)
         self.void_is_class = flag(void_is_class, "void_is_class", "DetailLoss")
-        self.ignore_index = whole(ignore_index, "ignore_index", "DetailLoss", least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", "DetailLoss", least=None)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits (N, 1, H, W)."""
@@ -161,17 +164,17 @@ class BoundaryWeightedCE(nn.Module):
             raise UserError(
                 f"BoundaryWeightedCE: increasing distances and one more factor, got {distances} and {factors}"
             )
-        self.distances = tuple(whole(distance, "distances", "BoundaryWeightedCE") for distance in distances)
+        self.distances = tuple(integer(distance, "distances", "BoundaryWeightedCE") for distance in distances)
         self.gamma = number(gamma, "gamma", "BoundaryWeightedCE", least=0)
         self.void_is_class = flag(void_is_class, "void_is_class", "BoundaryWeightedCE")
-        self.ignore_index = whole(ignore_index, "ignore_index", "BoundaryWeightedCE", least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", "BoundaryWeightedCE", least=None)
         given = numbers(factors, "factors", "BoundaryWeightedCE", least=0)
         self.register_buffer("factors", torch.tensor(given, dtype=torch.float32), persistent=False)
 
     factors: Tensor
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        logits, valid = raise_precision(logits), label != self.ignore_index
+        logits, valid = upcast(logits), label != self.ignore_index
         loss = F.cross_entropy(logits, label, ignore_index=self.ignore_index, reduction="none")
         weight = self.pixel_factors(label).to(loss.dtype) * (self.gamma * (1 - (-loss.detach()).exp())).exp()
         count = mean_over_processes(valid.sum().to(loss.dtype))
@@ -188,4 +191,4 @@ def one_logit(logits: Tensor, name: str) -> Tensor:
     """(N, 1, H, W) -> (N, H, W) in at least float32; other channel counts are a UserError."""
     if logits.shape[1] != 1:
         raise UserError(f"{name} takes one logit a pixel, got {logits.shape[1]}; use head=dict(type=BoundaryHead)")
-    return raise_precision(logits[:, 0])
+    return upcast(logits[:, 0])

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import number, numbers, whole
+from segkd.arguments import integer, number, numbers
 from segkd.errors import UserError, nearest
 
 IGNORE_INDEX = 255
@@ -43,11 +43,11 @@ class CrossEntropy(nn.Module):
         if divide_by not in DENOMINATORS:
             raise UserError(f"CrossEntropy: divide_by cannot be {divide_by!r}; {nearest(divide_by, DENOMINATORS)}")
         self.register_buffer("class_weight", weight_tensor(class_weight), persistent=False)
-        self.ignore_index = whole(ignore_index, "ignore_index", "CrossEntropy", least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", "CrossEntropy", least=None)
         self.by_pixels = divide_by == "pixels"
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        logits = raise_precision(logits)
+        logits = upcast(logits)
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
         total = F.cross_entropy(logits, label, weight=weight, ignore_index=self.ignore_index, reduction="sum")
         if self.by_pixels:
@@ -100,10 +100,10 @@ class OHEM(nn.Module):
             raise UserError(f"OHEM: select cannot be {select!r}; {nearest(select, SELECTIONS)}")
         self.register_buffer("class_weight", weight_tensor(class_weight), persistent=False)
         self.by_probability = select == "probability"
-        self.ignore_index = whole(ignore_index, "ignore_index", "OHEM", least=None)
+        self.ignore_index = integer(ignore_index, "ignore_index", "OHEM", least=None)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        loss = F.cross_entropy(raise_precision(logits), label, ignore_index=self.ignore_index, reduction="none")
+        loss = F.cross_entropy(upcast(logits), label, ignore_index=self.ignore_index, reduction="none")
         valid = label != self.ignore_index
         loss, label = loss[valid], label[valid]
         weighted = loss if self.class_weight is None else loss * self.class_weight.to(loss.dtype)[label]
@@ -118,7 +118,7 @@ class OHEM(nn.Module):
         return hard if int(hard.sum()) >= least else score.topk(min(least, len(score))).indices
 
 
-def raise_precision(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """``x`` in at least float32: half and bfloat16 are raised, float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

@@ -1,4 +1,4 @@
-"""Where classes meet, from the label alone and on its device: pure functions of integer maps (N, H, W).
+"""The places where classes meet, from the label alone and on its device: pure functions of integer maps (N, H, W).
 
 Void is no class: a void neighbour counts as the pixel's own class, and no edge lies on a void pixel. ``valid`` (N, H,
 W) says which pixels are not void.

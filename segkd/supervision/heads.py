@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import flag, number, whole
+from segkd.arguments import flag, integer, number
 from segkd.errors import UserError, nearest
 
 FANS = ("fan_in", "fan_out")
@@ -48,7 +48,7 @@ class AuxHead(nn.Module):
         if init not in (None, *FANS):
             raise UserError(f"{type(self).__name__} has no init {init!r}; {nearest(str(init), FANS)}")
         own = type(self).__name__
-        kernel = whole(kernel, "kernel", own)
+        kernel = integer(kernel, "kernel", own)
         if kernel % 2 == 0:
             raise UserError(f"{own}: kernel must be odd, got {kernel}")
         number(slope, "slope", own, least=0)
@@ -56,7 +56,7 @@ class AuxHead(nn.Module):
             flag(value, argument, own)
         if dropout is not None:
             number(dropout, "dropout", own, least=0, below=1)
-        width = max(in_channels // 2, 1) if middle is None else whole(middle, "middle", own, least=0)
+        width = max(in_channels // 2, 1) if middle is None else integer(middle, "middle", own, least=0)
         self.middle = width
         if width:
             self.norm_in = nn.BatchNorm2d(in_channels) if norm_first else None

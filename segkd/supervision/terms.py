@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.arguments import number, part_name, whole
+from segkd.arguments import integer, number, part_name
 from segkd.errors import UserError, nearest
 from segkd.registry import build
-from segkd.supervision.cross_entropy import CrossEntropy, raise_precision
+from segkd.supervision.cross_entropy import CrossEntropy, upcast
 from segkd.taps import read_taps
 
 TERM_KEYS = ("gate", "head", "loss", "stride", "tap", "weight")
@@ -94,7 +94,7 @@ def resize_to(output: Tensor, size: Sequence[int]) -> Tensor:
     """(N, K, h, w) -> (N, K, H, W), bilinear, in at least float32 where anything changes."""
     if output.shape[-2:] == tuple(size):
         return output
-    return F.interpolate(raise_precision(output), size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(upcast(output), size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def shrink_label(label: Tensor, stride: int) -> Tensor:
@@ -119,5 +119,5 @@ def _check_term(name: str, term: Mapping[str, Any]) -> None:
         raise UserError(f"supervision {name!r}: gate must be the name of a term, got {term['gate']!r}")
     if not isinstance(term.get("tap"), str | None):
         raise UserError(f"supervision {name!r}: tap must be the path of a layer, got {term['tap']!r}")
-    whole(term.get("stride", 1), "stride", f"supervision {name!r}")
+    integer(term.get("stride", 1), "stride", f"supervision {name!r}")
     number(term.get("weight", 1.0), "weight", f"supervision {name!r}", least=0)

@@ -41,7 +41,7 @@ def build_model(cfg: Mapping[str, Any] | Config) -> TrainingModel:
 
 
 def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, steps: int) -> Loader:
-    """This process's part of the batches for the steps from ``start`` to the last of ``steps``."""
+    """The part of this process in the batches for the steps from ``start`` to the last of ``steps``."""
     return train_loader(
         dataset,
         build(cfg.data.augment, "augmentation"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
-from segkd.arguments import flag, number, whole
+from segkd import arguments
 from segkd.errors import UserError, nearest
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
 
 
@@ -22,7 +23,7 @@ def integer(least: int, most: int | None = None) -> Check:
     """A check for an integer in a range; one written as a float (1e3) becomes an int."""
 
     def check(value: Any, name: str) -> int:
-        found = whole(value, name, "config", least)
+        found = arguments.integer(value, name, "config", least)
         if most is not None and found > most:
             raise UserError(f"config: {name} must be {most} or less here, got {found}")
         return found
@@ -32,7 +33,7 @@ def integer(least: int, most: int | None = None) -> Check:
 
 def boolean(value: Any, name: str) -> bool:
     """A check for True or False."""
-    return flag(value, name, "config")
+    return arguments.flag(value, name, "config")
 
 
 def dictionary(value: Any, name: str) -> Any:
@@ -44,7 +45,7 @@ def dictionary(value: Any, name: str) -> Any:
 
 def decay(value: Any, name: str) -> float:
     """A check for the decay of a moving average."""
-    return number(value, name, "config", above=0, below=1)
+    return arguments.number(value, name, "config", above=0, below=1)
 
 
 def one_of(*names: str) -> Check:
@@ -59,7 +60,7 @@ def one_of(*names: str) -> Check:
 
 
 class Section:
-    """What all sections can do: be read from a mapping, and list their keys."""
+    """What all sections can do: be read from a mapping, and written as one."""
 
     name: ClassVar[str] = ""
 
@@ -90,12 +91,6 @@ class Section:
         return {k: v.to_dict() if isinstance(v, Section) else v for k, v in found.items() if k in differing}
 
     @classmethod
-    def all_keys(cls) -> Iterator[tuple[str, Field[Any]]]:
-        """(full name, field) of every key."""
-        for one in fields(cls):  # type: ignore[arg-type]
-            yield cls._full(one.name), one
-
-    @classmethod
     def _full(cls, name: str) -> str:
         return f"{cls.name}.{name}" if cls.name else name
 
@@ -113,50 +108,58 @@ class Data(Section):
     """Images and labels, and how they become batches."""
 
     name = "data"
-    dataset: Any = key("dict(type=..., root=...): the data set", check=dictionary)
-    augment: Any = key(
+    dataset: Mapping[str, Any] = key("dict(type=..., root=...): the data set", check=dictionary)
+    augment: Mapping[str, Any] = key(
         "dict(type=..., crop_size=(H, W)): what a training image and its label go through", check=dictionary
     )
-    train: Any = key("arguments of the training split, over those of `dataset`", None, check=dictionary)
-    val: Any = key("arguments of the validation split", None, check=dictionary)
-    test: Any = key("arguments of the test split", None, check=dictionary)
-    batch_size: int = key("of all processes together", 8, unit="images", check=integer(1))
-    workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0))
+    train: Mapping[str, Any] | None = key(
+        "arguments of the training split, over those of `dataset`", None, check=dictionary
+    )
+    val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=dictionary)
+    test: Mapping[str, Any] | None = key("arguments of the test split", None, check=dictionary)
+    batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
+    workers: int = key("processes that load images; 0: the training loads them itself", 0, check=integer(0))
 
 
 @dataclass(frozen=True)
 class Optim(Section):
-    """Optimisers."""
+    """The optimisers."""
 
     name = "optim"
-    optimizer: Any = key("dict(type=..., lr=...): a class of torch's kind, or its name in torch.optim")
-    clip_grad: Any = key("dict(max_norm=...), and norm_type: the gradient's largest norm", None)
+    optimizer: Mapping[str, Any] = key("dict(type=..., lr=...): a class of torch's kind, or its name in torch.optim")
+    clip_grad: Mapping[str, Any] | None = key("dict(max_norm=...): the gradient's largest norm", None)
     accumulate: int = key("batches whose mean gradient makes one step", 1, unit="batches", check=integer(1))
-    paramwise: Any = key(
-        "factors of learning rate and weight decay by kind of parameter or by name (custom_keys)", None
+    paramwise: Mapping[str, Any] | None = key(
+        "factors of learning rate and weight decay by kind of parameter, or by name", None
     )
-    critic: Any = key("dict(type=..., lr=...): the optimiser of a loss's critic; Adam at 4e-4 by default", None)
+    critic: Mapping[str, Any] | None = key(
+        "dict(type=..., lr=...): the optimiser of a loss's critic; Adam at 4e-4 by default", None
+    )
 
 
 @dataclass(frozen=True)
 class Schedule(Section):
-    """How long, and how fast."""
+    """The length of the training, and its learning rates."""
 
     name = "schedule"
     steps: int | None = key("length of the training; this or `epochs`", None, unit="steps", check=integer(1))
-    epochs: int | None = key("the same in passes over the training split", None, unit="epochs", check=integer(1))
-    val_interval: int | None = key(
-        "between validations; by default an epoch, or the whole of `steps`", None, unit="steps", check=integer(1)
+    epochs: int | None = key(
+        "length of the training in passes over the training split", None, unit="epochs", check=integer(1)
     )
-    warmup: int = key("the learning rate rises from a hundredth", 0, unit="steps", check=integer(0))
-    policy: Any = key(
+    val_interval: int | None = key(
+        "steps between validations; by default an epoch, or all of `steps`", None, unit="steps", check=integer(1)
+    )
+    warmup: int = key(
+        "steps in which the learning rate rises from a hundredth of itself", 0, unit="steps", check=integer(0)
+    )
+    policy: str | Mapping[str, Any] = key(
         "poly, cosine, step, exponential, constant, or dict(type=...) of torch.optim.lr_scheduler", "poly"
     )
-    power: Any = key("of the policy poly; 0.9 by default", None)
-    min_lr: Any = key("learning rate at the end of poly and cosine; 0 by default", None)
-    milestones: Any = key("steps at which the policy step lowers the rate", None, unit="steps")
-    gamma: Any = key("factor of the policies step (0.1 by default) and exponential", None)
-    interval: Any = key("between two factors of the policy exponential; 1 by default", None, unit="steps")
+    power: float | None = key("exponent of the policy poly; 0.9 by default", None)
+    min_lr: float | None = key("learning rate at the end of poly and cosine; 0 by default", None)
+    milestones: Sequence[int] | None = key("steps at which the policy step lowers the rate", None, unit="steps")
+    gamma: float | None = key("factor of the learning rate in the policies step (0.1 by default) and exponential", None)
+    interval: int | None = key("steps between two factors of the policy exponential; 1 by default", None, unit="steps")
 
 
 PRECISION = one_of("fp32", "bf16", "fp16")
@@ -164,11 +167,14 @@ PRECISION = one_of("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Engine(Section):
-    """How the machine works, what is logged and kept."""
+    """The machine's way of working, and what is logged and kept."""
 
     name = "engine"
     precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32", check=PRECISION)
-    teacher_precision: str | None = key("the same, of the teachers; by default the student's", None, check=PRECISION)
+    teacher_precision: str | None = key("precision of the teachers; by default the student's", None, check=PRECISION)
+    shard_teacher: bool = key(
+        "share each teacher's weights out over the processes (FSDP2), for one too large for each", False, check=boolean
+    )
     compile: bool = key("torch.compile of the student and the teachers", False, check=boolean)
     ema: float | None = key(
         "decay of a moving average of the student's weights, which is scored and kept beside them", None, check=decay
@@ -176,10 +182,20 @@ class Engine(Section):
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )
-    threads: int | None = key("of torch on the CPU", None, check=integer(1, max(64, 4 * (os.cpu_count() or 1))))
-    log_interval: int = key("between lines of the log", 20, unit="steps", check=integer(1))
+    threads: int | None = key(
+        "CPU threads of torch; by default its own choice", None, check=integer(1, max(64, 4 * (os.cpu_count() or 1)))
+    )
+    log_interval: int = key("steps between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
-        "between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
+        "steps between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
+    )
+    val_images: int = key(
+        "images drawn at each validation beside truth and prediction; 0: none", 4, unit="images", check=integer(0)
+    )
+    logger: str | None = key(
+        "tensorboard, wandb or mlflow: what gets the log and the drawn images, too, in the run's folder vis/",
+        None,
+        check=one_of(*LOGGERS),
     )
     best: str = key("the score that chooses the best weights; the larger, the better", "mIoU")
 
@@ -191,17 +207,21 @@ SECTIONS: dict[str, type[Section]] = {"data": Data, "optim": Optim, "schedule": 
 class Config(Section):
     """All that makes a run."""
 
-    model: Any = key(
+    model: Mapping[str, Any] = key(
         "dict(type=Segmentor, network=..., ...) or dict(type=Distiller, student=..., teacher=..., binds=...)"
     )
-    data: Data = key("see data")
-    optim: Optim = key("see optim")
-    schedule: Schedule = key("see schedule")
-    engine: Engine = key("see engine", Engine())
-    metrics: Any = key("list of dict(type=...) with reset, update, compute; the mean IoU by default", None)
-    hooks: Any = key("list of dict(type=...): own code at points of the training, by mmengine's protocol", ())
-    seed: int = key("of weights, order, augmentation, dropout and draws", 0, check=integer(0))
-    imports: Any = key("folders of the user's own modules", ())
+    data: Data = key("images and labels, and how they become batches")
+    optim: Optim = key("the optimisers")
+    schedule: Schedule = key("the length of the training, and its learning rates")
+    engine: Engine = key("the machine's way of working, and what is logged and kept", Engine())
+    metrics: Sequence[Mapping[str, Any]] | None = key(
+        "list of dict(type=...) with reset, update, compute; the mean IoU by default", None
+    )
+    hooks: Sequence[Mapping[str, Any]] = key(
+        "list of dict(type=...): own code at points of the training, by mmengine's protocol", ()
+    )
+    seed: int = key("seed of weights, order, augmentation, dropout and draws", 0, check=integer(0))
+    imports: Sequence[str] = key("folders of the user's own modules", ())
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | Config) -> Config:
@@ -218,7 +238,7 @@ class Config(Section):
         return found
 
     def lasting(self, images: int) -> Config:
-        """The same with ``schedule.steps`` and ``val_interval`` set, for a training split of that many images."""
+        """This config with ``schedule.steps`` and ``val_interval`` set, for a training split of that many images."""
         schedule = self.schedule
         epoch = max(1, -(-images // self.data.batch_size))
         steps = schedule.steps or -(-images * (schedule.epochs or 0) // self.data.batch_size)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segkd.arguments import whole
+from segkd.arguments import integer
 from segkd.datasets import SegmentationDataset
 from segkd.distiller import Distiller
 from segkd.errors import UserError, nearest
@@ -33,7 +33,7 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 def file_of(run: Path, name: str) -> Path:
-    """Where the result of a bind's first stage is kept."""
+    """The file that holds the result of a bind's first stage."""
     return run / FIRST_STAGES.replace("*", name)
 
 
@@ -51,7 +51,7 @@ def check_first_stages(model: TrainingModel) -> None:
             known = nearest(key, ("steps", "optimizer"))
             raise UserError(f"bind {name!r}: first_stage.{key} means nothing; {known}")
         # the student may go without; parts that learn from the teacher alone would stay untrained for good
-        whole(steps, "first_stage.steps", f"bind {name!r}", least=1 if bind.first_learner() else 0)
+        integer(steps, "first_stage.steps", f"bind {name!r}", least=1 if bind.first_learner() else 0)
         if steps and "optimizer" not in stage:
             raise UserError(f"bind {name!r}: first_stage needs optimizer=dict(type=..., lr=...)")
         if bind.critic_parameters():

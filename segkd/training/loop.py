@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import Loader
+from segkd.distiller import Distiller
 from segkd.models.base import Network
 from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
@@ -28,6 +29,7 @@ from segkd.training.environment import environment
 from segkd.training.first_stage import Report, check_first_stages, run_first_stages
 from segkd.training.hooks import Hooks, MMEngineNames, build_hooks
 from segkd.training.log import LOG, Means, append, logger, trim_log
+from segkd.training.loggers import display_hooks
 from segkd.training.optim import STUDENT, build_minimizers
 from segkd.training.precision import Precision, set_teacher_precision, to_channels_last, training_device
 from segkd.training.rates import Rates
@@ -65,7 +67,8 @@ def train(
     """
     with processes.process_group():
         training = Training(cfg, Path(run), resume, hooks, model)
-        with training.open_folder(), closing(training.loaders["train"]), closing(training.loaders["val"]):
+        loaders = training.loaders
+        with training.open_folder(), closing(training.hooks), closing(loaders["train"]), closing(loaders["val"]):
             training.run_first_stages(on_first_stage)
             training.make_ready()
             training.run_steps()
@@ -82,7 +85,7 @@ class Training(MMEngineNames):
         loaders: "train" and "val".
         logger: what is logged by it goes to the run's log.
         stop_training: set it to True to end the run after the step in progress.
-        best, history: the best score so far with its step; the scores of each validation.
+        history: the scores of each validation.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Training(MMEngineNames):
         if cfg.engine.threads:
             torch.set_num_threads(cfg.engine.threads)
         self.environment = environment(self.seed)
+        self.rank, self.world_size, self.device = processes.rank(), processes.world_size(), training_device()
         self.model = model if model is not None else build_model(cfg)
         set_teacher_precision(self.model, cfg.engine.teacher_precision)
         check_first_stages(self.model)
@@ -119,10 +123,10 @@ class Training(MMEngineNames):
         check_banks(self.model, len(self.data))
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
-        self.hooks = Hooks([*build_hooks(cfg.hooks), *hooks])
+        self.hooks = Hooks([*build_hooks(cfg.hooks), *display_hooks(cfg), *hooks])
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
-        self.best: dict[str, Any] = dict(self.state["best"]) if self.state else {}
+        self.bests: dict[str, Any] = dict(self.state["best"]) if self.state else {}
         self.history: list[dict[str, Any]] = []
         self.average: Average | None = None
         self.stop_training, self.state_due = False, False
@@ -140,6 +144,7 @@ class Training(MMEngineNames):
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
                 trim_log(self.folder, self.iter)
+        self.hooks.call("before_first_stages", self)
         done = self.state is not None
         run_first_stages(self.cfg, self.folder, self.model, self.data, report, self.resume, done)
 
@@ -159,6 +164,9 @@ class Training(MMEngineNames):
             minimizer.begin(self.iter, self.max_iters)
         if self.cfg.engine.channels_last:
             to_channels_last(self.model)
+        if self.cfg.engine.shard_teacher and isinstance(self.model, Distiller):
+            for teacher in self.model.teachers.values():
+                processes.shard(teacher)
         if self.cfg.engine.ema:
             self.average = Average(self.model.student, self.cfg.engine.ema)
             if self.state is not None and self.state["average"] is not None:
@@ -226,10 +234,10 @@ class Training(MMEngineNames):
             record[name] = score(network, self.loaders["val"], self.metrics, self.after_val_batch)
             found, best = (
                 main_score(record[name], self.chosen_by),
-                self.best.get(name, {}).get(self.chosen_by, math.nan),
+                self.bests.get(name, {}).get(self.chosen_by, math.nan),
             )
-            if name not in self.best or found > best or math.isnan(best):
-                self.best[name] = {self.chosen_by: found, "step": self.iter}
+            if name not in self.bests or found > best or math.isnan(best):
+                self.bests[name] = {self.chosen_by: found, "step": self.iter}
                 self.save_student(network, file)
                 self.state_due = True  # the state of this step was saved before its validation
         self.history.append(record)
@@ -260,7 +268,7 @@ class Training(MMEngineNames):
         self.finite.check(self.iter)
         if processes.is_main():
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-            content = {"step": self.iter, "seed": self.seed, "model": self.model.state_dict(), "best": self.best}
+            content = {"step": self.iter, "seed": self.seed, "model": self.model.state_dict(), "best": self.bests}
             content |= {"optimizers": optimizers, "scaler": self.precision.state_dict()}
             content["average"] = self.average.state_dict() if self.average else None
             save_atomically(content, self.folder / STATE)
@@ -275,8 +283,8 @@ class Training(MMEngineNames):
             "steps": self.iter,
             "steps_planned": self.max_iters,
             "val_last": self.history[-1]["val"] if self.history else None,
-            "val_best": self.best.get("val"),
-            **({"ema_best": self.best.get("val_ema"), "student_ema": EMA} if self.average else {}),
+            "val_best": self.best or None,
+            **({"ema_best": self.bests.get("val_ema"), "student_ema": EMA} if self.average else {}),
             "student_last": LAST,
             "student_best": BEST,
             "seconds_of_this_sitting": round(time.perf_counter() - self.began, 1),
@@ -291,3 +299,10 @@ class Training(MMEngineNames):
         """Append a line to the log."""
         if processes.is_main():
             append(self.folder / LOG, record)
+            self.hooks.call("after_log", self, record=record)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The student's best score so far with its step; empty before the first validation."""
+        found: dict[str, Any] = self.bests.get("val", {})
+        return found

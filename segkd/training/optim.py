@@ -60,11 +60,11 @@ class Minimizer:
         self.done, self.last = done, last
 
     def stepped(self) -> bool:
-        """Whether nothing is left accumulated: the optimiser has used every loss so far."""
+        """True if nothing is left accumulated: the optimiser has used every loss so far."""
         return self.done % self.accumulate == 0 or self.done == self.last
 
     def steps_next(self) -> bool:
-        """Whether the next loss will make the optimiser step."""
+        """True if the next loss will make the optimiser step."""
         return (self.done + 1) % self.accumulate == 0 or self.done + 1 == self.last
 
     def minimize(self, loss: Tensor) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from segkd.errors import UserError, nearest
 from segkd.registry import resolve
-from segkd.training.config import SECTIONS, Config
+from segkd.training.config import Config
+from segkd.training.keys import key_sections
 
 KEYS = tuple(one.name for one in fields(Config))
 SPLITS = ("data.train", "data.val", "data.test")
@@ -21,19 +22,11 @@ NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config
 
 @cache
 def optional_keys() -> dict[str, set[str]]:
-    """The keys that a section may have beyond those a config spells out; * stands for a name that the config chose."""
-    from segkd.binding import Bind  # with torch: not for a command that only lists configs
-    from segkd.weight_schedule import WeightSchedule
+    """The keys that a section may have beyond those a config spells out; * stands for a name that the config chose.
 
-    return {
-        "": set(KEYS),
-        **{name: {one.name for one in fields(kind)} for name, kind in SECTIONS.items()},  # type: ignore[arg-type]
-        "optim.clip_grad": {"max_norm", "norm_type"},
-        "model.binds.*": set(inspect.signature(Bind).parameters),
-        "model.binds.*.first_stage": {"steps", "optimizer"},
-        "model.binds.*.schedule": set(inspect.signature(WeightSchedule).parameters),
-        "model.supervision.*": {"tap", "head", "loss", "weight", "stride", "gate"},
-    }
+    Those of a class that the config chooses are not among them: that class knows them.
+    """
+    return {one.name: {key.name for key in one.keys} for one in key_sections() if not one.type}
 
 
 def override(cfg: dict[str, Any], text: str) -> None:

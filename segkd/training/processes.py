@@ -20,6 +20,7 @@ from segkd.training.lifeline import Lifeline
 
 PATIENCE = timedelta(hours=2)  # of a process that waits for the others
 MEETING = timedelta(minutes=10)
+SHARED_FROM = 2**20  # weights of a block
 LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -41,12 +42,12 @@ def launch() -> Mapping[str, str]:
 
 
 def started_together() -> bool:
-    """Whether torchrun, srun, or another launcher that sets WORLD_SIZE, started more than one process."""
+    """True if torchrun, srun, or another launcher that sets WORLD_SIZE, started more than one process."""
     return int(launch().get("WORLD_SIZE", "1")) > 1
 
 
 def rank() -> int:
-    """This process's number."""
+    """The number of this process."""
     if joined():
         return distributed.get_rank()
     return int(launch().get("RANK", "0")) if started_together() else 0
@@ -58,18 +59,18 @@ def world_size() -> int:
 
 
 def joined() -> bool:
-    """Whether the processes know each other."""
+    """True if the processes know each other."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and prints."""
+    """True in the process that writes files and prints."""
     return rank() == 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Inside, the processes that were started together know each other: NCCL on GPUs, one each; gloo on a CPU.
+    """A context in which the processes of one launch know each other: NCCL on GPUs, one each; gloo on a CPU.
 
     If one of them ends by an error or is killed, all end within a minute, and say why.
     """
@@ -171,9 +172,27 @@ def parallel_training(model: TrainingModel, steps: int) -> DistributedDataParall
     return parallel(model, apart=critics, unused=resting)
 
 
+def shard(network: nn.Module) -> None:
+    """Share a frozen network out over the processes (FSDP2): each block of a million weights or more lies in parts,
+    and is gathered while it runs. In one process, nothing changes."""
+    from torch.distributed.fsdp import fully_shard  # these take a second to import
+    from torch.distributed.tensor import DTensor
+
+    if not joined():
+        return
+    for module in network.children():
+        if sum(weight.numel() for weight in module.parameters()) >= SHARED_FROM:
+            shard(module)
+            if not isinstance(module, nn.ModuleList | nn.ModuleDict):  # those only hold what runs
+                for weight in module.parameters():
+                    if not isinstance(weight.data, DTensor):
+                        weight.data = weight.data.contiguous()  # channels_last can't be shared out
+                fully_shard(module)
+
+
 @contextmanager
 def averaged_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside, whatever gradient reaches these parameters is averaged over the processes at once."""
+    """A context in which gradients that reach these parameters are averaged over the processes at once."""
     handles = average_gradients(parameters)
     try:
         yield
@@ -183,7 +202,7 @@ def averaged_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> list[RemovableHandle]:
-    """From now on, whatever gradient reaches these parameters is averaged over the processes at once."""
+    """Have every gradient that reaches these parameters averaged over the processes at once, from now on."""
     if not joined():
         return []
     size = distributed.get_world_size()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ STATE = "state.pth"
 LAST = "student_last.pth"
 BEST = "student_best.pth"
 EMA = "student_ema.pth"
+VIS = "vis"  # folder of what a logger writes (engine.logger)
 NOT_OF_KIND = ("initial_lr", "first_lr", "lr_mult", "decay_mult")  # what schedules add to an optimiser's groups
 
 
@@ -37,6 +39,7 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
     if not resume:
         for file in (run / LOG, *run.glob(FIRST_STAGES)):  # of a run that ended before its first state
             file.unlink(missing_ok=True)
+        _remove(run / VIS)
     try:
         yield
     except BaseException as error:
@@ -48,10 +51,17 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
         if not resume and not any(file.exists() for file in worth):
             for name in ("config.py", LOG):
                 (run / name).unlink(missing_ok=True)
+            _remove(run / VIS)
             with suppress(OSError):  # raised by the first folder that holds something else
                 for folder in made:
                     folder.rmdir()
         raise
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder with all that it holds, if it is there."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def save_atomically(content: Any, path: Path) -> None:

@@ -85,7 +85,7 @@ def take_step(stretch: Stretch, batch: Batch) -> Values:
 
 @contextmanager
 def resting(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Inside, no gradient reaches these parameters."""
+    """A context in which no gradient reaches these parameters."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

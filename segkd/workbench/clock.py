@@ -47,7 +47,7 @@ class Clock:
 
     @contextmanager
     def watching(self, *calls: tuple[Any, str, Part]) -> Iterator[None]:
-        """Inside, each call of (owner, attribute, part) counts for its part; after it every owner is as it was."""
+        """A context: each call of (owner, attribute, part) counts for its part; after it every owner is as it was."""
         undo = [_replaced(owner, name, self._timed(getattr(owner, name), part)) for owner, name, part in calls]
         try:
             yield

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import eval_loader
 from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
 from segkd.errors import UserError
-from segkd.evaluation.inference import evaluate
+from segkd.evaluation.inference import evaluate, with_views
 from segkd.evaluation.scores import Scores
 from segkd.evaluation.speed import Latency, compare_latency, count_macs, count_parameters, measure_memory
 from segkd.workbench import Progress, Row, silent
@@ -27,6 +28,7 @@ def evaluate_models(
     *,
     count_void: bool = False,
     void_output: bool = False,
+    views: Mapping[str, Any] | None = None,
     workers: int = 0,
     progress: Progress = silent,
 ) -> list[Row]:
@@ -34,13 +36,15 @@ def evaluate_models(
 
     Args:
         count_void, void_output: see `segkd.evaluation.scores.ConfusionMatrix`.
+        views: how each image is looked at, arguments of `segkd.evaluation.inference.with_views`; the speed is that of
+            one look.
         workers: processes that read images; one is enough, so more are as one.
     """
     check_fit(models, dataset, void_output)
     rows = []
     for name, runtime in models.items():
         scores = score_model(
-            runtime, dataset, count_void=count_void, void_output=void_output, workers=workers,
+            runtime, dataset, count_void=count_void, void_output=void_output, views=views, workers=workers,
             progress=partial(progress, f"scoring {name}"),
         )  # fmt: skip
         rows.append({"name": name, **scores.as_dict(dataset.class_names)})
@@ -56,11 +60,12 @@ def score_model(
     *,
     count_void: bool = False,
     void_output: bool = False,
+    views: Mapping[str, Any] | None = None,
     workers: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> Scores:
     """Scores of one model over the whole data set; ``progress`` is called with the images done and their number."""
-    done = 0
+    done, predict = 0, with_views(runtime.predict, **(views or {}))
 
     def advance(images: int) -> None:
         nonlocal done
@@ -69,9 +74,7 @@ def score_model(
             progress(done, len(dataset))
 
     with closing(eval_loader(dataset, batch_size=1, workers=min(workers, 1))) as batches:
-        return evaluate(
-            runtime.predict, batches, dataset.num_classes, advance, count_void=count_void, void_output=void_output
-        )
+        return evaluate(predict, batches, dataset.num_classes, advance, count_void=count_void, void_output=void_output)
 
 
 def image_size(dataset: SegmentationDataset) -> tuple[int, int]:

@@ -23,7 +23,7 @@ Colour = tuple[int, int, int]
 
 
 class Share(NamedTuple):
-    """How much of an image one class takes, in percent, with the class's name and its colour (R, G, B)."""
+    """The part of an image that one class takes, in percent, with the class's name and its colour (R, G, B)."""
 
     name: str
     percent: float

@@ -31,7 +31,7 @@ def open_run(source: str | Path, data: str | Path | None = None, overrides: Sequ
 
 
 def default_folder(source: str | Path) -> Path:
-    """Where a run goes unless told otherwise: ``work/<config name>``, or the run folder that gave the config."""
+    """The folder of a run unless told otherwise: ``work/<config name>``, or the run folder that gave the config."""
     if Path(source).is_dir():
         return Path(source)
     path = find_config(str(source)).resolve()

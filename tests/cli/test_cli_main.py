@@ -38,7 +38,7 @@ def test_help_of_every_command(segkd: Run) -> None:
         (["export", "x", "--weights", "y"], "--size"),
         (["export", "x", "--weights", "y", "--size", "360"], "'360' is no size"),
         (["export", "x", "--weights", "y", "--size", "16x640"], "32 or more"),
-        (["bench", "x", "--repeats", "0"], "'0' is no whole number"),
+        (["bench", "x", "--repeats", "0"], "'0' is no integer"),
         (["predict", "x", "--alpha", "2"], "'2' is no number in 0..1"),
         (["demo", "--size", "²x64"], "is no size"),
     ],
@@ -57,6 +57,14 @@ def test_an_error_of_the_system_is_one_line_too(segkd: Run, monkeypatch: pytest.
     monkeypatch.setattr("segkd.cli.configs.run", full)
     result = segkd("configs")
     assert (result.code, result.err) == (2, "segkd configs: error: work/run/state.pth: No space left on device\n")
+
+
+def test_configs_lists_the_keys_and_writes_their_page(segkd: Run, tmp_path: Path) -> None:
+    assert "  batch_size: int in images, default 8" in segkd("configs", "--keys").out
+    assert segkd("configs", "--keys", "--markdown", tmp_path / "keys.md").code == 0
+    assert "| `batch_size` | int | `8` | images |" in (tmp_path / "keys.md").read_text()
+    assert "add --keys" in segkd("configs", "--markdown", tmp_path / "none.md").err
+    assert not (tmp_path / "none.md").exists()
 
 
 def test_configs_lists_what_is_shipped(segkd: Run) -> None:

@@ -23,14 +23,17 @@ from segkd.models import create, load_weights
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def plain_miou(weights: Path, tree: Path, split: str) -> float:
+def plain_miou(weights: Path, tree: Path, split: str, flip: bool = False) -> float:
     """mIoU in numpy, straight from the definition."""
     network = create("fast_scnn", num_classes=11).eval()
     load_weights(network, weights)
     hit, union = np.zeros(11), np.zeros(11)
     for image, label in (CamVid(tree, split)[k] for k in range(2)):
         with torch.no_grad():
-            logits = network.predict(torch.from_numpy(image).permute(2, 0, 1)[None])
+            batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+            logits = network.predict(batch)
+            if flip:
+                logits = logits.softmax(1) + network.predict(batch.flip(-1)).flip(-1).softmax(1)
         guess, keep = logits[0].argmax(0).numpy(), label != 255
         for k in range(11):
             hit[k] += ((guess == k) & (label == k) & keep).sum()
@@ -54,6 +57,18 @@ def test_eval_scores_the_teacher_too(segkd: Run, refused: Refused, trained: Path
     assert [row["name"] for row in rows] == ["teacher", "student_last.pth"]
     assert rows[0]["miou"] == rows[1]["miou"]
     assert "has no teacher" in refused("eval", trained, weights, "--teacher")
+
+
+def test_eval_averages_over_views(segkd: Run, refused: Refused, trained: Path, tree: Path, tmp_path: Path) -> None:
+    weights, found = trained / "student_last.pth", {}
+    views = {"plain": [], "flip": ["--flip"], "scales": ["--scales", "0.5,1"], "window": ["--window", "40x40"]}
+    for name, options in views.items():
+        result = segkd("eval", trained, weights, "--no-speed", *options, "--json", tmp_path / f"{name}.json")
+        assert result.code == 0, result.err
+        found[name] = read(tmp_path / f"{name}.json")["rows"][0]["miou"]
+    assert found["flip"] == pytest.approx(plain_miou(weights, tree, "val", flip=True), abs=1e-4)
+    assert len(set(found.values())) == 4
+    assert "'0.5,x' are no factors" in refused("eval", trained, weights, "--scales", "0.5,x")
 
 
 def test_eval_scores_weights_and_onnx_alike(

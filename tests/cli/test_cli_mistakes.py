@@ -21,9 +21,9 @@ OVERRIDES = [
     ("shedule.steps=3", "did you mean 'schedule'"),
     ("schedule.steps", "key.sub=value"),
     ("schedule.steps=abc", "schedule.steps"),
-    ("schedule.steps=0", "config: schedule.steps must be a whole number from 1, got 0"),
-    ("schedule.steps=2.5", "whole number"),
-    ("data.workers=-1", "data.workers must be a whole number from 0, got -1"),
+    ("schedule.steps=0", "config: schedule.steps must be an integer from 1, got 0"),
+    ("schedule.steps=2.5", "integer"),
+    ("data.workers=-1", "data.workers must be an integer from 0, got -1"),
     ("seed=x", "seed"),
     ("data.batch_size=1", "batch size 1"),
     ("data.augment.crop_size=64", "(64, 96)"),
@@ -196,7 +196,7 @@ def test_several_processes_without_a_launcher_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("MASTER_ADDR", "RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert "start them with torchrun, or unset it" in refused(
+    assert "start them with torchrun or srun, or unset it" in refused(
         "train", STUDENT, "--data", tree, "--out", no_folder, *TINY
     )
     assert not no_folder.parent.exists()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import multiprocessing
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from cli_kit import TINY, Run, loss_records
+from cli_kit import TINY, Refused, Run, loss_records
 
 from segkd.binding import Bind
 from segkd.cli.train import _term_warnings_as_lines
@@ -31,14 +32,17 @@ def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
     assert result.code == 0
     assert result.err == ""  # mmengine warns on the console unless it is kept from it
     lines = result.out.splitlines()
-    assert lines[0].startswith("  step 1: val mIoU ")
-    assert lines[1].startswith("  step 2: val mIoU ")
+    assert lines[0].startswith("on cpu (")
+    assert lines[0].endswith(f"2 steps of 2 images, into work/{CONFIG}")
+    starts = [line[:14] for line in lines if line.startswith("  step")]
+    assert starts == ["  step 1/2  lr", "  step 1: val ", "  step 2/2  lr", "  step 2: val "]
     assert lines[-1] == f"weights, best on val: work/{CONFIG}/student_best.pth"
     assert all(line.strip() for line in lines)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert f"{metrics['val_last']['mIoU']:.2f} at the last step" in result.out
     assert set(metrics["val_last"]) == {"mIoU", "mAcc", "aAcc"}
-    kept = {"config.py", "log.jsonl", "metrics.json", "state.pth", "student_best.pth", "student_last.pth"}
+    kept = {"config.py", "curves.png", "log.jsonl", "metrics.json", "state.pth", "student_best.pth", "student_last.pth"}
+    kept |= {"val_images"}
     assert {p.name for p in folder.iterdir()} == kept
 
 
@@ -53,6 +57,13 @@ def test_a_run_goes_on_by_its_folder_alone_and_tells_what_changed(segkd: Run, tr
     assert "resuming with another model" not in result.out
     assert torch.load(run / "state.pth", weights_only=True)["step"] == 3
     assert [record["step"] for record in loss_records(run)] == [2, 3]
+
+
+def test_a_logger_is_an_option(refused: Refused, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert refused("train", CONFIG, "--data", tree, "--logger", "wandb", *TINY).endswith(
+        "engine.logger='wandb' needs a package that is not installed: pip install wandb"
+    )
 
 
 def test_a_term_that_teaches_nothing_is_told_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:

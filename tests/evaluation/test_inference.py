@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from segkd.errors import UserError
 from segkd.evaluation.inference import (
     evaluate,
-    predict_labels,
     with_flip,
     with_scales,
+    with_views,
     with_windows,
 )
 
@@ -38,7 +38,7 @@ def test_flip_is_the_mean_probability_of_both_views() -> None:
 
 def test_flip_undoes_the_mirror() -> None:
     image = picture(1, 3, 5, 7)
-    assert torch.equal(predict_labels(pointwise, image, flip=True), image.argmax(1))
+    assert torch.equal(with_views(pointwise, flip=True)(image).argmax(1), image.argmax(1))
 
 
 @pytest.mark.parametrize("size", [(20, 31), (8, 12), (5, 40), (9, 13)])
@@ -87,11 +87,11 @@ def test_scale_one_is_the_softmax_and_others_are_averaged() -> None:
         with_scales(leaning, (1.0, 0.0))
 
 
-def test_everything_together_keeps_shape() -> None:
+def test_views_nest() -> None:
     image = picture(2, 3, 20, 30)
-    got = predict_labels(pointwise, image, flip=True, scales=(0.5, 1.0), window=(9, 9))
-    assert got.shape == (2, 20, 30)
-    assert got.dtype == torch.int64
+    want = with_flip(with_scales(with_windows(leaning, (9, 9), (6, 6)), (0.5, 1.0)))(image)
+    assert torch.equal(with_views(leaning, flip=True, scales=(0.5, 1.0), window=(9, 9))(image), want)
+    assert with_views(leaning) is leaning
 
 
 def batches(count: int, classes: int = 3) -> list[dict[str, Tensor]]:

@@ -202,8 +202,10 @@ def test_it_says_whether_the_teachers_scale_matters(name):
         return sum(float((a - b).square().sum()) for a, b in zip(*pulls, strict=True)) ** 0.5
 
     fades, grows = says(0.01) < 0.5 * says(1), says(100) > 10 * says(1)
-    expected = {(False, False): None, (True, False): SOFTMAX, (True, True): COMPARED}
-    assert losses.LOSSES.get(name).usual_rms == expected[fades, grows]
+    expected = {(False, False): "None", (True, False): "SOFTMAX", (True, True): "COMPARED"}[fades, grows]
+    values = {"None": None, "SOFTMAX": SOFTMAX, "COMPARED": COMPARED}
+    cure = f"its class needs usual_rms = {expected}, of segkd.losses.base"
+    assert losses.LOSSES.get(name).usual_rms == values[expected], cure
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if trait(name).repeated])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from segkd.report.tables import blocks_table, class_table, comparison_table, plain, write_json
+from segkd.report.tables import blocks_table, class_table, comparison_table, jsonable, write_json
 
 ROWS = [
     {
@@ -136,7 +136,7 @@ def test_json_of_everything(tmp_path: Path) -> None:
     }
     assert text.endswith("}\n")
     with pytest.raises(TypeError, match="object"):
-        plain({"x": object()})
+        jsonable({"x": object()})
 
 
 def test_a_failing_write_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,9 @@ import pytest
 from test_training import config
 
 from segkd.errors import UserError
-from segkd.training.config import SECTIONS, Config
+from segkd.training.config import Config
 from segkd.training.configfile import dump_config, load_config, textual
 from segkd.training.loop import train
-
-
-def test_every_key_says_what_it_is() -> None:
-    for section in (*SECTIONS.values(), Config):
-        for name, one in section.all_keys():
-            assert len(one.metadata["doc"]) > 5, name
 
 
 @pytest.mark.parametrize(
@@ -26,7 +20,7 @@ def test_every_key_says_what_it_is() -> None:
     [
         (dict(schedul=1), "sets schedul, which means nothing; did you mean 'schedule'"),
         (dict(schedule=dict(steps=4, warmpu=1)), "schedule.warmpu, which means nothing; did you mean 'warmup'"),
-        (dict(schedule=dict(steps=2.5)), "schedule.steps must be a whole number"),
+        (dict(schedule=dict(steps=2.5)), "schedule.steps must be an integer"),
         (dict(schedule=dict()), "no schedule.steps: give it, or schedule.epochs"),
         (dict(schedule=dict(steps=3, epochs=1)), "give it, or schedule.epochs, and not both"),
         (dict(engine=dict(threads=100_000)), "engine.threads must be [0-9]+ or less here, got 100000"),

@@ -15,12 +15,16 @@ import torch
 from processes import two_processes
 from test_training import config
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
+from segkd import models
 from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.models.base import FeatureInfo, Network
 from segkd.segmentor import Segmentor
+from segkd.taps import read_taps
+from segkd.training import processes
 from segkd.training.loop import train
 from segkd.training.state import BEST, LAST, STATE
 
@@ -130,6 +134,42 @@ def test_two_processes_train_as_one(kind: str, tmp_path: Path) -> None:
     for name in ("config.py", LAST, BEST, "metrics.json"):
         assert (tmp_path / "two" / name).is_file(), name
     assert json.loads((tmp_path / "two" / "metrics.json").read_text())["processes"] == 2
+
+
+def on_rank_sharded(rank: int, port: int) -> None:
+    os.environ |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", RANK=str(rank))
+    torch.manual_seed(0)
+    network = models.create("smp", arch="DeepLabV3Plus", encoder="resnet18", num_classes=11)
+    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    paths = ["encoder.layer4", "encoder.layer1.0.relu#1", ""]
+    with processes.process_group():
+        torch.manual_seed(rank)  # each its own images
+        image = torch.rand(1, 3, 64, 96)
+        expected = read_taps(network, paths, image)
+        total = sum(weight.numel() for weight in network.parameters())
+        processes.shard(network)
+        for _ in range(2):
+            found = read_taps(network, paths, image)
+            for path, value in expected.items():
+                torch.testing.assert_close(found[path], value)
+            own = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in network.parameters()]
+            assert sum(weight.numel() for weight in own) < 0.55 * total
+
+
+def on_rank_sharing_all(rank: int, port: int, *arguments: Any) -> None:
+    processes.SHARED_FROM = 1
+    on_rank(rank, port, *arguments)
+
+
+def test_a_teacher_that_is_shared_out_gives_the_same_features_from_half_the_weights() -> None:
+    two_processes(on_rank_sharded, free_port())
+
+
+def test_two_processes_with_a_shared_teacher_train_as_one(tmp_path: Path) -> None:
+    engine = dict(log_interval=1, shard_teacher=True)
+    two_processes(on_rank_sharing_all, free_port(), "terms", str(tmp_path / "two"), dict(engine=engine), False)
+    one_process("terms", tmp_path / "one", engine=engine)
+    assert_alike(tmp_path / "one", tmp_path / "two")
 
 
 def test_gradients_accumulate_over_processes(tmp_path: Path) -> None:

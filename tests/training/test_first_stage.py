@@ -116,9 +116,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'own'.*first_stage=dict"):
         train(learning(first_stage=None), tmp_path / "run")
     for steps in (1.5, 0):  # without a step its level would stay at 5 for good
-        with pytest.raises(UserError, match=rf"'own'.*first_stage.steps must be a whole number from 1, got {steps}"):
+        with pytest.raises(UserError, match=rf"'own'.*first_stage.steps must be an integer from 1, got {steps}"):
             train(learning(first_stage=dict(steps=steps, optimizer=SGD)), tmp_path / "run")
-    with pytest.raises(UserError, match=r"'own'.*first_stage.steps must be a whole number from 0, got -1"):
+    with pytest.raises(UserError, match=r"'own'.*first_stage.steps must be an integer from 0, got -1"):
         train(learning(-1, loss=PixelwiseKD), tmp_path / "run")
     with pytest.raises(UserError, match=r"'own'.*first_stage.step means nothing; did you mean 'steps'"):
         train(learning(first_stage=dict(step=3, optimizer=SGD)), tmp_path / "run")
