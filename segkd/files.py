@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,15 @@ from pathlib import Path
 
 from segkd.errors import UserError
 
+UNFINISHED = "-unfinished-"  # in the names of temporary files
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path in ``path``'s folder that becomes ``path`` when the block ends well, and vanishes if it raises.
 
     The folder is made if it is missing. An earlier file at ``path`` stays as it was until the rename. An error of the
-    system (a full disk) names ``path``, also where a library hides it behind an error of its own.
+    system (a full disk) names ``path``. Where a library hides it, or Ctrl-C, behind an error of its own, it comes out.
     """
     final = Path(path)
     made = [folder for folder in final.absolute().parents if not folder.exists()]
@@ -34,23 +37,60 @@ def replacing(path: str | Path) -> Iterator[Path]:
         reason = None if isinstance(error, UserError) else _reason(error, final.parent)
         if reason is None:
             raise
+        if isinstance(reason, KeyboardInterrupt):
+            raise reason from None
         raise OSError(reason.errno, reason.strerror, str(final)) from error
 
 
 @contextmanager
 def _beside(final: Path) -> Iterator[Path]:
-    """An empty file in the same folder, removed at the end if it is still there."""
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}-", suffix=final.suffix)
-    os.close(handle)
+    """An empty file in the same folder, locked, removed at the end if it is still there."""
+    remove_unfinished(final.parent, final.name)
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}{UNFINISHED}", suffix=final.suffix)
     try:
+        _lock(handle)
         yield Path(name)
     finally:
+        os.close(handle)
         Path(name).unlink(missing_ok=True)
 
 
-def _reason(error: BaseException | None, folder: Path) -> OSError | None:
-    """The system's error behind an exception, if it is about no file or about one in the folder."""
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left in a folder of files called ``name``; whoever still writes holds a lock."""
+    stem, suffix = ("*", "") if name == "*" else (glob.escape(Path(name).stem), glob.escape(Path(name).suffix))
+    for path in folder.glob(f".{stem}{UNFINISHED}????????{suffix or '*'}"):
+        with suppress(OSError), open(path, "rb") as file:
+            if _lock(file.fileno()):
+                path.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> bool:
+    """Whether an open file could be locked, until it is closed or its process ends; False where none can be."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows; a file system without locks; another's lock
+        return False
+    return True
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A context in which an error of the system that is about no file (a full disk, while writing) names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _reason(error: BaseException | None, folder: Path) -> OSError | KeyboardInterrupt | None:
+    """The interrupt or the system's error behind an exception, if that is about no file or about one in the folder."""
     while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return error
         if isinstance(error, OSError) and error.errno is not None:
             about = error.filename
             return error if about is None or Path(str(about)).parent == folder else None

@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "arguments": set(),
     "registry": set(),
     "files": set(),
+    "memory": set(),
     "losses": set(),
     "connectors": set(),
     "weight_schedule": set(),
@@ -38,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "binding": {"taps", "connectors", "losses", "losses.base", "weight_schedule"},
     "segmentor": {"taps", "supervision", "models", "models.base"},
     "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding"},
-    "training": {"taps", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
+    "training": {"memory", "taps", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
     | {"datasets.*", "evaluation.*", "models.*", "report.*"},  # not the command line, nor what ships (deploy)
     "workbench": {
         "training.*",
@@ -49,6 +50,7 @@ ROOMS: dict[str, set[str]] = {
         "distiller",
         "segmentor",
         "inspection",
+        "memory",
     },
     "cli": {"workbench.*", "training.*", "report.*"},
     "__main__": {"cli.*"},

@@ -73,7 +73,7 @@ def add_json_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     """Add --threads N."""
-    parser.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads (default 2)")
+    parser.add_argument("--threads", type=thread_count, default=2, metavar="N", help="CPU threads (default 2)")
 
 
 def load(args: argparse.Namespace) -> dict[str, Any]:
@@ -103,6 +103,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no integer from 1 up")
     return int(text)
+
+
+def thread_count(text: str) -> int:
+    """A number of threads: whole, from 1 up to what the machine may bear."""
+    count, most = positive(text), max(64, 4 * (os.cpu_count() or 1))
+    if count > most:
+        raise argparse.ArgumentTypeError(f"{text} are too many threads here: {most} at most")
+    return count
 
 
 def share(text: str) -> float:

@@ -92,7 +92,19 @@ def _run(words: Sequence[str], prefix: str) -> int:
         what = error.strerror or str(error)
         streams.complain(f"{prefix}: error: {what if error.filename is None else f'{error.filename}: {what}'}")
         return MISTAKE
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0][:200]
+        streams.complain(f"{prefix}: error: out of memory: choose a smaller batch, crop or size ({reason})")
+        return MISTAKE
     return code
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python, torch, CUDA, OpenCV or ONNX Runtime is about memory that could not be had."""
+    signs = ("out of memory", "allocate memory", "bad_alloc", "bad allocation", "insufficient memory")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 def _obey(words: Sequence[str]) -> int:

@@ -11,10 +11,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 
 FOLDER = os.path.dirname(__file__)
 AGAIN = 0.05  # seconds
+ECHO = 1.0  # seconds in which a signal is the echo of the one before: a launcher passes on what its processes got, too
 SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -35,6 +37,7 @@ class Signals:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.ending = False
+        self.last = -ECHO  # when a signal raised
         self.process = os.getpid()
         self.before: dict[signal.Signals, object] = {}
 
@@ -57,7 +60,8 @@ class Signals:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
         from segkd.cli.streams import complain
 
-        complain(self._line(number))
+        if _speaks():
+            complain(self._line(number))
         return 128 + number
 
     def _line(self, number: int) -> str:
@@ -70,7 +74,7 @@ class Signals:
             return
         importer = _importer(frame)
         if self.ending or (importer is not None and _is_ours(importer)):
-            if not self.ending:
+            if not self.ending and _speaks():
                 _say_at_once(self._line(number))
             os._exit(128 + number)
         if importer is not None:
@@ -78,7 +82,15 @@ class Signals:
             again.daemon = True
             again.start()
             return
+        if time.monotonic() - self.last < ECHO:
+            return
+        self.last = time.monotonic()
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _speaks() -> bool:
+    """Whether this is the process of a run that prints: torchrun starts several, and a signal reaches all of them."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _say_at_once(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,9 +38,9 @@ def run(args: argparse.Namespace) -> None:
         _tell_changes(cfg, folder)
     try:
         metrics = train_with_progress(cfg, folder, args.resume, title=str(folder))
-    except KeyboardInterrupt:
-        if is_main() and _can_go_on(cfg, folder):
-            say(f"to go on: segkd train {folder} --resume")
+    except (KeyboardInterrupt, OSError):
+        if is_main() and folder.is_dir():
+            _tell_way_on(cfg, folder)
         raise
     if not is_main():
         return
@@ -61,10 +62,13 @@ def _tell_changes(cfg: Mapping[str, Any], folder: Path) -> None:
             say(f"resuming with another {key}: {new!r}, it was {old!r}")
 
 
-def _can_go_on(cfg: Mapping[str, Any], folder: Path) -> bool:
-    """Whether --resume would take up what is in the folder: a state, or the beginning of a run with first stages."""
+def _tell_way_on(cfg: Mapping[str, Any], folder: Path) -> None:
+    """What --resume would take up: a state, or the beginning of a run with first stages."""
     staged = any(bind.get("first_stage") for bind in cfg["model"].get("binds", {}).values())
-    return (folder / "state.pth").is_file() or (staged and (folder / "config.py").is_file())
+    if (folder / "state.pth").is_file() or (staged and (folder / "config.py").is_file()):
+        say(f"to go on: segkd train {shlex.quote(str(folder))} --resume")
+    else:
+        say(f"nothing to go on from: {folder} holds no state yet, the first one comes with the first validation")
 
 
 def train_with_progress(

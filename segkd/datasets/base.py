@@ -45,6 +45,10 @@ class SegmentationDataset(ABC):
     def __getitem__(self, index: int) -> Sample:
         """The pair at ``index``; an unreadable file or a label outside the classes is a UserError naming the file."""
 
+    def label_of(self, index: int) -> Array:
+        """The label (H, W) at ``index``; a data set that can read it without the image overrides this."""
+        return self[index].label
+
     def name_of(self, index: int) -> str:
         """A short name of the pair for messages and file names."""
         return str(index)

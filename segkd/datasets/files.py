@@ -92,10 +92,17 @@ class FilePairs(SegmentationDataset):
         image, stored = read_image(pair.image), read_label(pair.label)
         if image.shape[:2] != stored.shape:
             raise UserError(size_problem(pair, image, stored))
+        return Sample(image, self._classes(pair, stored))
+
+    def label_of(self, index: int) -> Array:
+        pair = self.pairs[index]
+        return self._classes(pair, read_label(pair.label))
+
+    def _classes(self, pair: Pair, stored: Array) -> Array:
         label = self.table(stored)
         if (label == UNKNOWN).any():
             raise UserError(label_problem(pair, stored, self.table))
-        return Sample(image, label)
+        return label
 
     def name_of(self, index: int) -> str:
         return self.pairs[index].name

@@ -8,6 +8,7 @@ from segkd.datasets._scene import render
 from segkd.datasets.base import DATASETS, Sample, SegmentationDataset
 from segkd.errors import UserError, nearest
 
+LARGEST = 8192
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
@@ -21,7 +22,7 @@ class SyntheticStreets(SegmentationDataset):
 
     Args:
         length: number of scenes.
-        size: (H, W) in pixels, each at least 32.
+        size: (H, W) in pixels, each from 32 to 8192.
         seed: 0 or more; other seeds give other scenes.
         split: "train", "val" or "test"; no scene is in two splits.
         cache: keep every scene in memory once drawn (H * W * 4 bytes each; per process).
@@ -49,6 +50,8 @@ class SyntheticStreets(SegmentationDataset):
             raise UserError(f"synthetic needs a length of at least 1, got {length}")
         if len(size) != 2 or min(size) < 32:
             raise UserError(f"synthetic needs a size (H, W) of at least 32 x 32, got {tuple(size)}")
+        if max(size) > LARGEST:
+            raise UserError(f"synthetic draws scenes of at most {LARGEST} x {LARGEST}, got {tuple(size)}")
         if seed < 0:
             raise UserError(f"synthetic needs a seed of 0 or more, got {seed}")
         self.length, self.size, self.seed, self.split = length, (int(size[0]), int(size[1])), seed, split

@@ -155,12 +155,12 @@ def one_value_error(network: nn.Module, x: Tensor) -> UserError:
     name = f"{type(network).__name__} cannot train with batch size 1"
     if any(norm.training for norm in norms_after_global_pooling(network)):
         return UserError(
-            f"{name}: it normalises globally pooled features, one value per channel; use batch_size >= 2 per process "
-            "(and drop_last), or its BatchNorm in eval"
+            f"{name}: it normalises globally pooled features, one value per channel; use batch_size >= 2 per process, "
+            "or its BatchNorm in eval"
         )
     return UserError(
         f"{name} on {x.shape[-2]}x{x.shape[-1]}: one of its maps has one value per channel to normalise; use "
-        "batch_size >= 2 per process (and drop_last), larger crops, or its BatchNorm in eval"
+        "batch_size >= 2 per process, larger crops, or its BatchNorm in eval"
     )
 
 

@@ -54,6 +54,7 @@ class Supervision(nn.Module):
         self.gates = {name: term["gate"] for name, term in self.terms.items() if term.get("gate") is not None}
         for name in self.terms:
             self._check_gate(name)
+            _check_class_weight(name, self.losses[name], _num_classes(network))
 
     @property
     def paths(self) -> list[str]:
@@ -104,6 +105,18 @@ def shrink_label(label: Tensor, stride: int) -> Tensor:
 
 def _num_classes(network: nn.Module) -> int:
     return int(network.num_classes)  # type: ignore[arg-type]
+
+
+def _check_class_weight(name: str, loss: nn.Module, num_classes: int) -> None:
+    """A loss, or one within it, has one factor a class, if it has any; torch's losses call them weight."""
+    for part in loss.modules():
+        key = "weight" if isinstance(part, nn.CrossEntropyLoss | nn.NLLLoss) else "class_weight"
+        factors = getattr(part, key, None)
+        if isinstance(factors, Tensor) and tuple(factors.shape) != (num_classes,):
+            raise UserError(
+                f"supervision {name!r}: {type(part).__name__} has a {key} of {factors.numel()} factors, but the "
+                f"network has {num_classes} classes; give one factor a class"
+            )
 
 
 def _check_term(name: str, term: Mapping[str, Any]) -> None:

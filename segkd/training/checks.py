@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segkd import memory
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.loading import Loader
 from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
+from segkd.training import processes
 from segkd.training.config import Config
 from segkd.training.first_stage import build_stage_minimizer, check_kept, stages
 from segkd.training.optim import build_minimizers
+from segkd.training.precision import training_device
 from segkd.training.rates import Rates
 from segkd.training.state import LAST, STATE, check_state, read_state
 
@@ -30,11 +36,21 @@ def check_folder(run: Path, cfg: Config, resume: bool, model: TrainingModel) -> 
         if (run / "config.py").is_file() and stages(model):
             return None  # it was stopped in a first stage, or between these and the first state
     state = read_state(run)
-    if state["step"] >= (cfg.schedule.steps or 0):
+    steps = cfg.schedule.steps or 0
+    if state["step"] > steps or (state["step"] == steps and _is_finished(run, steps)):
         raise UserError(f"{run} has already trained {state['step']} steps; raise schedule.steps to train on")
     if state["seed"] != cfg.seed:
         raise UserError(f"{run} was trained with seed {state['seed']}, not {cfg.seed}")
     return state
+
+
+def _is_finished(run: Path, steps: int) -> bool:
+    """Whether a run came to its end: its last state is kept before the last validation, weights and this file."""
+    try:
+        content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return bool(content["steps"] == steps)
 
 
 def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
@@ -56,6 +72,20 @@ def check_banks(model: TrainingModel, images: int) -> None:
                 f"bind {name!r}: {type(bind.loss).__name__} has n_data={places}, but the training split holds {images} "
                 f"images; set n_data={images}"
             )
+
+
+def check_memory(cfg: Config, model: TrainingModel, batches: Loader) -> None:
+    """What the student keeps of a batch must fit where it trains; crops of a size that is not known are let be."""
+    dataset: Any = batches.dataset
+    crop = getattr(dataset.transform, "crop_size", None)
+    if not isinstance(crop, tuple) or len(crop) != 2:
+        return
+    device = training_device()
+    images = cfg.data.batch_size // processes.world_size()
+    if device.type == "cpu":  # which the processes of a machine share
+        images *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    half = cfg.engine.precision != "fp32"
+    memory.check_training(model.student, (int(crop[0]), int(crop[1])), images, half, device)
 
 
 def check_optimizers(cfg: Config, model: TrainingModel, state: State | None) -> None:

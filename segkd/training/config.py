@@ -11,6 +11,7 @@ from segkd import arguments
 from segkd.errors import UserError, nearest
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
+MANY = max(64, 4 * (os.cpu_count() or 1))  # of threads or processes of a machine
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
 
 
@@ -118,7 +119,7 @@ class Data(Section):
     val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=dictionary)
     test: Mapping[str, Any] | None = key("arguments of the test split", None, check=dictionary)
     batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
-    workers: int = key("processes that load images; 0: the training loads them itself", 0, check=integer(0))
+    workers: int = key("processes that load images; 0: the training loads them itself", 0, check=integer(0, MANY))
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,7 @@ class Engine(Section):
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )
-    threads: int | None = key(
-        "CPU threads of torch; by default its own choice", None, check=integer(1, max(64, 4 * (os.cpu_count() or 1)))
-    )
+    threads: int | None = key("CPU threads of torch; by default its own choice", None, check=integer(1, MANY))
     log_interval: int = key("steps between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
         "steps between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)

@@ -7,13 +7,13 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from segkd.files import replacing
+from segkd.files import naming, replacing
 from segkd.training import processes
 
 LOG = "log.jsonl"
@@ -21,28 +21,48 @@ FIRST_STAGES = "first_stage_*.pth"
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """One more line of JSON in a log; a number that is not finite, which JSON does not know, becomes null."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+    """One more line of JSON in a log, or none on a full disk; a number that is not finite, which JSON does not know,
+    becomes null.
+    """
+    line = (json.dumps(_finite(record), allow_nan=False) + "\n").encode()
+    with naming(path), open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def trim_log(run: Path, step: int) -> None:
     """Drop the log's lines on steps after ``step``, which a resumed run takes again, and on first stages not kept."""
-    path = run / LOG
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
 
-    def stays(line: str) -> bool:
-        try:
-            record = json.loads(line)
-        except ValueError:  # half a line, of a process that was killed
-            return False
+    def stays(record: Mapping[str, Any]) -> bool:
         stage = record.get("first_stage")
         return (run / FIRST_STAGES.replace("*", stage)).is_file() if stage else record["step"] <= step
 
-    with replacing(path) as temporary:
-        temporary.write_text("".join(line for line in lines if stays(line)), encoding="utf-8")
+    kept = "".join(line for line, record in _records(run) if stays(record))
+    with replacing(run / LOG) as temporary:
+        temporary.write_text(kept, encoding="utf-8")
+
+
+def validations(run: Path, step: int) -> list[dict[str, Any]]:
+    """The log's records of a validation after ``step`` steps: one or none."""
+    return [record for _, record in _records(run) if record["step"] == step and "val" in record][-1:]
+
+
+def _records(run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each whole line of a log, if there is one, and what it holds; a killed process may have left half a line."""
+    if not (run / LOG).is_file():
+        return
+    for line in (run / LOG).read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "step" in record and line.endswith("\n"):
+            yield line, record
 
 
 def _finite(value: Any) -> Any:

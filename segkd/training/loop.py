@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -22,13 +23,14 @@ from segkd.segmentor import TrainingModel
 from segkd.training import processes
 from segkd.training.average import Average
 from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader
-from segkd.training.checks import check_banks, check_classes, check_folder, check_optimizers
+from segkd.training.checks import check_banks, check_classes, check_folder, check_memory, check_optimizers
 from segkd.training.config import Config
 from segkd.training.configfile import dump_config
 from segkd.training.environment import environment
 from segkd.training.first_stage import Report, check_first_stages, run_first_stages
 from segkd.training.hooks import Hooks, MMEngineNames, build_hooks
-from segkd.training.log import LOG, Means, append, logger, trim_log
+from segkd.training.labels import check_some_valid, missing_classes
+from segkd.training.log import LOG, Means, append, logger, trim_log, validations
 from segkd.training.loggers import display_hooks
 from segkd.training.optim import STUDENT, build_minimizers
 from segkd.training.precision import Precision, set_teacher_precision, to_channels_last, training_device
@@ -36,7 +38,7 @@ from segkd.training.rates import Rates
 from segkd.training.state import BEST, EMA, LAST, STATE, load_state, run_folder, save_atomically, save_student
 from segkd.training.steps import Batch, Stretch, Values, take_steps
 from segkd.training.validation import build_metrics, main_score, score
-from segkd.training.watch import FiniteLoss, GradientWatch
+from segkd.training.watch import FiniteLoss, GradientWatch, TermWarning
 
 State = Mapping[str, Any]
 
@@ -113,21 +115,23 @@ class Training(MMEngineNames):
         self.cfg = cfg = cfg.lasting(len(self.data))
         self.state: State | None = check_folder(folder, cfg, resume, self.model)
         self.iter, self.max_iters = self.state["step"] if self.state else 0, cfg.schedule.steps or 0
-        for dataset in (self.data, validation):
+        for split, dataset in (("train", self.data), ("val", validation)):
             check_classes(self.model, dataset)
             dataset[0]  # labels that do not fit are found here
+            check_some_valid(dataset, split)
         self.loaders: dict[str, Loader] = {
             "train": build_train_loader(cfg, self.data, self.iter, self.max_iters),
             "val": build_eval_loader(cfg, validation),
         }
         check_banks(self.model, len(self.data))
+        check_memory(cfg, self.model, self.loaders["train"])
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
         self.hooks = Hooks([*build_hooks(cfg.hooks), *display_hooks(cfg), *hooks])
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
         self.bests: dict[str, Any] = dict(self.state["best"]) if self.state else {}
-        self.history: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = validations(folder, self.iter) if self.state else []
         self.average: Average | None = None
         self.stop_training, self.state_due = False, False
         self.finite, self.means = FiniteLoss(), Means()
@@ -144,6 +148,9 @@ class Training(MMEngineNames):
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
                 trim_log(self.folder, self.iter)
+            elif advice := missing_classes(self.data):
+                self.write({"step": 0, "warning": advice})
+                warnings.warn(advice, TermWarning, stacklevel=2)
         self.hooks.call("before_first_stages", self)
         done = self.state is not None
         run_first_stages(self.cfg, self.folder, self.model, self.data, report, self.resume, done)
@@ -181,6 +188,8 @@ class Training(MMEngineNames):
         self.hooks.call("before_train", self)
         self.hooks.call("before_train_epoch", self)
         self.means.start()
+        if self.state is not None:
+            self.catch_up()
         losses = self.parallel or self.model
         take_steps(
             Stretch(
@@ -189,6 +198,12 @@ class Training(MMEngineNames):
             )
         )  # fmt: skip
         self.hooks.call("after_train_epoch", self)
+
+    def catch_up(self) -> None:
+        """Do what a run that was stopped had yet to do after its state was saved."""
+        self.keep_best()
+        if not self.history and (self.iter % self.interval == 0 or self.iter == self.max_iters):
+            self.validate()
 
     def before_step(self, step: int, batch: Batch) -> None:
         """What precedes a step."""
@@ -213,13 +228,10 @@ class Training(MMEngineNames):
         self.hooks.call("after_train_iter", self, batch_idx=step, data_batch=batch, outputs=values)
         self.iter = done
         last = done == self.max_iters or self.stop_training
-        self.state_due |= done % self.interval == 0
-        if self.state_due and stepped and not last:  # what has accumulated is in no state
-            self.save_state()
+        self.state_due |= done % self.interval == 0 or last
+        self.save_due_state()
         if done % self.interval == 0 or last:
             self.validate()
-            if self.state_due and stepped and not last and not self.stop_training:
-                self.save_state()
         return last or self.stop_training
 
     def validate(self) -> None:
@@ -227,21 +239,21 @@ class Training(MMEngineNames):
         self.hooks.call("before_val", self)
         self.hooks.call("before_val_epoch", self)
         self.finite.check(self.iter)
+        processes.share_buffers(self.model)
+        if self.average:
+            processes.share_buffers(self.average.network)
         self.model.eval()
         record: dict[str, Any] = {"step": self.iter}
-        for name, network, file in self.networks():
-            processes.share_buffers(network)
+        for name, network, _ in self.networks():
             record[name] = score(network, self.loaders["val"], self.metrics, self.after_val_batch)
-            found, best = (
-                main_score(record[name], self.chosen_by),
-                self.bests.get(name, {}).get(self.chosen_by, math.nan),
-            )
-            if name not in self.bests or found > best or math.isnan(best):
+            found, best = main_score(record[name], self.chosen_by), self.bests.get(name, {}).get(self.chosen_by)
+            if best is None or found > best or math.isnan(best):
                 self.bests[name] = {self.chosen_by: found, "step": self.iter}
-                self.save_student(network, file)
                 self.state_due = True  # the state of this step was saved before its validation
         self.history.append(record)
-        self.write(record)
+        self.save_due_state()
+        self.keep_best()
+        self.write(record)  # last: what is in the log is in the state
         self.hooks.call("after_val_epoch", self, metrics=record["val"])
         self.hooks.call("after_val", self)
         self.means.restart_clock()
@@ -252,6 +264,12 @@ class Training(MMEngineNames):
         if self.average:
             yield "val_ema", self.average.network, EMA
 
+    def keep_best(self) -> None:
+        """Keep the weights of this step that are the best so far."""
+        for name, network, file in self.networks():
+            if self.bests.get(name, {}).get("step") == self.iter:
+                self.save_student(network, file)
+
     def after_val_batch(self, number: int, batch: Batch, prediction: Tensor) -> None:
         """Tell the hooks of a batch that was scored."""
         self.hooks.call("after_val_iter", self, batch_idx=number, data_batch=batch, outputs=prediction)
@@ -261,6 +279,11 @@ class Training(MMEngineNames):
         self.finite.check(self.iter)
         if processes.is_main():
             save_student(network, self.folder / name)
+
+    def save_due_state(self) -> None:
+        """Keep the state if it is time, before weights: on a full disk there is one beside them."""
+        if self.state_due and self.minimizers[STUDENT].stepped():  # what has accumulated is in no state
+            self.save_state()
 
     def save_state(self) -> None:
         """Keep all that resuming needs, in types that ``weights_only=True`` loads."""
@@ -274,9 +297,10 @@ class Training(MMEngineNames):
             save_atomically(content, self.folder / STATE)
 
     def finish(self) -> dict[str, Any]:
-        """Keep the last weights and state, and say what happened in ``metrics.json``."""
+        """Keep the last state and weights, and say what happened in ``metrics.json``."""
+        if self.state_due:
+            self.save_state()
         self.save_student(self.model.student, LAST)
-        self.save_state()
         self.hooks.call("after_train", self)
         self.hooks.call("after_run", self)
         metrics = {

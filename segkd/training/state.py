@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segkd.errors import UserError
-from segkd.files import replacing
+from segkd.files import remove_unfinished, replacing
 from segkd.segmentor import TrainingModel
 from segkd.training.log import FIRST_STAGES, LOG
 from segkd.training.optim import Minimizer
@@ -30,10 +30,11 @@ NOT_OF_KIND = ("initial_lr", "first_lr", "lr_mult", "decay_mult")  # what schedu
 def run_folder(run: Path, resume: bool) -> Iterator[None]:
     """Make the folder ``run``. A new run that ends before its first state and without a first stage's result leaves
     nothing there, if by a user's mistake; else its log, if there is one. A resumed run that ends before its next state
-    leaves the config of the last one.
+    leaves the config of the last one. What a killed process has left half-written is removed.
     """
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
     run.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(run)
     config, state = run / "config.py", run / STATE
     before = (config.read_bytes(), state.stat().st_mtime_ns) if config.is_file() and state.is_file() else None
     if not resume:
@@ -46,8 +47,9 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
         worth = [run / name for name in (STATE, BEST, EMA, LAST)] + list(run.glob(FIRST_STAGES))
         if not isinstance(error, UserError):
             worth.append(run / LOG)
-        if resume and before is not None and state.stat().st_mtime_ns == before[1]:
-            config.write_bytes(before[0])
+        if before is not None and state.stat().st_mtime_ns == before[1] and config.read_bytes() != before[0]:
+            with replacing(config) as temporary:
+                temporary.write_bytes(before[0])
         if not resume and not any(file.exists() for file in worth):
             for name in ("config.py", LOG):
                 (run / name).unlink(missing_ok=True)
@@ -65,9 +67,9 @@ def _remove(folder: Path) -> None:
 
 
 def save_atomically(content: Any, path: Path) -> None:
-    """``torch.save`` beside, then rename."""
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    """``torch.save`` beside, then rename; a full disk is an OSError that names ``path``."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:  # given a path, torch hides why it failed
+        torch.save(content, stream)
 
 
 def save_student(network: nn.Module, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,10 @@ def score(
         found = metric.compute()
         named = found if isinstance(found, Mapping) else {type(metric).__name__: found}
         scores |= {str(name): float(value) for name, value in named.items()}
+    if all(math.isnan(value) for value in scores.values()):
+        raise UserError(
+            f"the validation gives no number: {', '.join(scores)} are NaN; check the labels of data.val, and metrics"
+        )
     return scores
 
 

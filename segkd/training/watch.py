@@ -48,7 +48,9 @@ NOTHING = 1e-12  # a smaller value is 0 but for rounding
 
 
 class TermWarning(UserWarning):
-    """A term of the loss teaches nothing, drowns all others, or gets features too faint or too loud for it."""
+    """A term of the loss teaches nothing, drowns all others, or gets features too faint or too loud for it; or there
+    are classes that no label holds.
+    """
 
 
 class GradientWatch:

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segkd.deploy.runtimes import torch_threads
 from segkd.errors import UserError
 from segkd.evaluation.speed import compare_latency, count_parameters
+from segkd.memory import require
 from segkd.models.vocabulary import SAMPLES, STANDARD
 from segkd.workbench import Row
 
@@ -21,6 +22,9 @@ def time_blocks(
     """A row for each block: parameters, MACs per image, latency (ms, taken in turns), ratios to the 3x3 convolution."""
     if channels % 8:
         raise UserError(f"--channels must be a multiple of 8 (the blocks split them), got {channels}")
+    require(
+        4 * batch * channels * size[0] * size[1], "the blocks' input", "choose fewer --channels or a smaller --size"
+    )
     generator = torch.Generator().manual_seed(0)
     calls: dict[str, Callable[[], object]] = {}
     rows: dict[str, Row] = {}

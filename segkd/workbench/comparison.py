@@ -18,6 +18,7 @@ from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate, with_views
 from segkd.evaluation.scores import Scores
 from segkd.evaluation.speed import Latency, compare_latency, count_macs, count_parameters, measure_memory
+from segkd.memory import check_inference
 from segkd.workbench import Progress, Row, silent
 
 
@@ -122,6 +123,8 @@ def time_models(
     progress: Progress = silent,
 ) -> list[Row]:
     """A row for each model: latency (taken in turns), cost and peak memory for images (batch, 3, H, W)."""
+    for runtime in models.values():
+        check_inference(runtime.num_classes, size, batch, runtime.device)
     image = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     runs = {name: partial(runtime.predict, image) for name, runtime in models.items()}
     progress("timing", 0, None)

@@ -18,6 +18,7 @@ from segkd.deploy.quantize import quantize_onnx
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.files import existing_onnx, writable_onnx
+from segkd.memory import check_inference
 from segkd.training.build import build_dataset, class_names
 from segkd.workbench.runs import load_student
 
@@ -38,6 +39,7 @@ def export_run(
     """
     network = load_student(cfg, weights)
     weights, (height, width) = Path(weights), size
+    check_inference(network.num_classes, size)
     out = writable_onnx(out or weights.with_name(f"{weights.stem}_{height}x{width}.onnx"))
     names, palette = class_names(cfg)
     return export_onnx(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from segkd.inspection import LayerInfo as LayerInfo
 from segkd.inspection import describe_layers
+from segkd.memory import check_inference
 from segkd.segmentor import TrainingModel, probe_input
 from segkd.training.build import build_model
 from segkd.training.configfile import textual
@@ -33,6 +34,7 @@ class Anatomy(NamedTuple):
 
 def inspect_model(cfg: Mapping[str, Any], size: tuple[int, int]) -> Anatomy:
     """The networks and binds of a config for images of ``size`` (H, W); no weights are read."""
+    check_inference(2, size)  # how many classes there are is known when it is built, for that size
     model = build_model({**cfg, "model": without_weights(cfg["model"]) | {"probe_size": size}})
     networks = {
         role: NetworkLayers(type(network).__name__, _layers(network, size))

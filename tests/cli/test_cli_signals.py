@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,10 +22,10 @@ CODES = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks /proc what a process has caught")
 
 
-def start(*argv: object) -> subprocess.Popen[str]:
+def start(*argv: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """The command in a process of its own, as soon as it knows what signals mean."""
     command = [sys.executable, "-m", "segkd", *map(str, argv)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     wait_for(lambda: catches(process.pid, signal.SIGTERM), process)
     return process
 
@@ -69,6 +71,30 @@ def test_a_signal_while_training_names_the_way_on(number: signal.Signals, tree: 
     assert (process.returncode, err) == (code, f"segkd train: {said}\n")
     assert out.splitlines()[-1] == f"to go on: segkd train {run} --resume"
     assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+
+
+@linux
+@pytest.mark.parametrize("number", list(CODES))
+def test_one_of_several_processes_says_what_ended_the_run(number: signal.Signals, tmp_path: Path) -> None:
+    """As torchrun starts them; it also passes on the signal that they got from the terminal."""
+    run = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        together = dict(os.environ, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE="2")
+    sizes = ["data.dataset.size=32,64", "data.augment.crop_size=32,64", "data.batch_size=4", "data.workers=0"]
+    lengths = ["data.train.length=8", "data.val.length=3", "schedule.steps=100000", "schedule.val_interval=2"]
+    sets = [part for change in (*sizes, *lengths) for part in ("--set", change)]
+    argv = ["train", "students/synthetic/fast_scnn", "--out", run, *sets]
+    processes = [start(*argv, env=together | {"RANK": str(rank)}) for rank in (0, 1)]
+    wait_for((run / "student_best.pth").exists, processes[0])
+    for _ in range(2):
+        for process in processes:
+            process.send_signal(number)
+    (out, err), other = (process.communicate(timeout=60) for process in processes)
+    code, said = CODES[number]
+    assert ([process.returncode for process in processes], err) == ([code, code], f"segkd train: {said}\n")
+    assert out.splitlines()[-1] == f"to go on: segkd train {run} --resume"
+    assert other == ("", "")
 
 
 @linux

@@ -15,7 +15,7 @@ import torch
 from cli_kit import TINY, Refused, Run, loss_records
 
 from segkd.binding import Bind
-from segkd.cli.train import _term_warnings_as_lines
+from segkd.cli.train import _tell_way_on, _term_warnings_as_lines
 from segkd.errors import UserError
 from segkd.supervision import _check_term
 from segkd.training.configfile import load_config
@@ -103,6 +103,49 @@ def test_an_interrupt_names_the_way_on(segkd: Run, tree: Path, tmp_path: Path, m
     assert result.code == 130
     assert result.err == "segkd train: interrupted\n"
     assert result.out == f"to go on: segkd train {tmp_path / 'run'} --resume\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "first_stage", "message"),
+    [
+        (["config.py", "state.pth"], False, "to go on: segkd train 'a run' --resume"),
+        (["config.py"], True, "to go on: segkd train 'a run' --resume"),
+        (["config.py"], False, "nothing to go on from: a run holds no state yet, the first one comes with the first"),
+    ],
+)
+def test_the_way_on_is_there_with_a_state_or_in_a_first_stage(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: list[str],
+    first_stage: bool,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a run").mkdir()
+    for name in files:
+        (Path("a run") / name).touch()
+    _tell_way_on({"model": {"binds": {"own": {"first_stage": {"steps": 3}} if first_stage else {}}}}, Path("a run"))
+    assert capsys.readouterr().out.startswith(message)
+
+
+def test_a_full_disk_names_the_file_and_the_way_on(
+    segkd: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(content: Any, file: Any) -> None:
+        if (tmp_path / "run" / "state.pth").exists():
+            raise OSError(28, "No space left on device")
+        save(content, file)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", full)
+    argv = ["train", CONFIG, "--data", tree, "--out", tmp_path / "run", *TINY]
+    result = segkd(*argv)
+    assert result.code == 2
+    assert result.err == f"segkd train: error: {tmp_path / 'run' / 'state.pth'}: No space left on device\n"
+    assert result.out.splitlines()[-1] == f"to go on: segkd train {tmp_path / 'run'} --resume"
+    monkeypatch.undo()
+    assert segkd("train", tmp_path / "run", "--resume").code == 0
 
 
 def test_no_worker_outlives_its_run(segkd: Run, tree: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_batch_of_one_says_what_helps() -> None:
         network(small)
     network.encoder.eval()
     assert network(small).shape == (1, 3, 32, 32)
-    with pytest.raises(UserError, match=r"batch size 1: .*pooled .*\(and drop_last\), or its BatchNorm in eval$"):
+    with pytest.raises(UserError, match=r"batch size 1: .*pooled .*>= 2 per process, or its BatchNorm in eval$"):
         SmpModel("deeplabv3plus", num_classes=3).train()(small)
 
 

@@ -122,6 +122,14 @@ def test_the_order_of_terms_does_not_matter() -> None:
         (dict(main=dict(loss=dict(type="segkd.supervision.OHEN"))), "did you mean 'OHEM'"),
         (dict(main=dict(loss=dict(type=OHEM, treshold=0.7))), "no argument 'treshold'.*'threshold'"),
         (dict(aux=dict(tap="stem", head=dict(type=AuxHead, midle=3))), "no argument 'midle'.*'middle'"),
+        (dict(main=dict(loss=dict(type=CrossEntropy, class_weight=[1, 2]))), "'main': .* of 2 factors, .* 5 classes"),
+        (dict(main=dict(loss=dict(type=OHEM, class_weight=[1.0] * 6))), "'main': OHEM has a class_weight of 6 factors"),
+        (dict(aux=dict(TERMS["aux"], loss=dict(type=CrossEntropy, class_weight=[1.0] * 4))), "'aux': .* 4 factors"),
+        (
+            dict(aware=dict(TERMS["aware"], loss=dict(type=BoundaryAwareCE, loss=CrossEntropy(class_weight=[1.0])))),
+            "'aware': CrossEntropy has a class_weight of 1 ",
+        ),
+        (dict(main=dict(loss=nn.CrossEntropyLoss(torch.ones(3)))), "CrossEntropyLoss has a weight of 3 factors"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, Any], message: str) -> None:

@@ -1,0 +1,47 @@
+"""What the labels of a split hold, looked at before a run: a split of nothing but void, classes that never occur."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segkd.datasets import SegmentationDataset
+from segkd.datasets.base import IGNORE, Array
+from segkd.errors import UserError
+
+LOOKS = 200  # labels at most, where a class is not found
+LOOKS_WITH_IMAGES = 20  # the same, where a label can't be had without making its image, too
+
+
+def check_some_valid(dataset: SegmentationDataset, split: str) -> None:
+    """A UserError if all pixels of all labels are void; the first label that holds anything else ends the search."""
+    for index in range(len(dataset)):
+        if (_label(dataset, index) != IGNORE).any():
+            return
+    raise UserError(
+        f"all {len(dataset)} labels of data.{split} ({type(dataset).__name__}) are void ({IGNORE}) everywhere: there "
+        "is nothing to learn from or to score; check the label files, and label_map or ignore"
+    )
+
+
+def missing_classes(dataset: SegmentationDataset) -> str:
+    """What to say of classes that occur in no label that was looked at: "" if every class was found.
+
+    Labels are read at equal distances until every class is found, `LOOKS` of them at most: so a common data set takes a
+    few, and a split of thousands no more than seconds.
+    """
+    reads_images = getattr(type(dataset), "label_of", SegmentationDataset.label_of) is SegmentationDataset.label_of
+    looks = min(len(dataset), LOOKS_WITH_IMAGES if reads_images else LOOKS)
+    seen = np.zeros(256, dtype=bool)
+    for k in range(looks):
+        seen |= np.bincount(_label(dataset, k * len(dataset) // looks).ravel(), minlength=256) > 0
+        if seen[: dataset.num_classes].all():
+            return ""
+    names = [name for name, found in zip(dataset.class_names, seen, strict=False) if not found]
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    where = f"all {looks}" if looks == len(dataset) else f"{looks} of {len(dataset)}"
+    return f"no pixel of {shown} in the training labels ({where} looked at): the student can't learn what it never sees"
+
+
+def _label(dataset: SegmentationDataset, index: int) -> Array:
+    """A label (H, W), also of a data set that is only like one of ours."""
+    return dataset.label_of(index) if isinstance(dataset, SegmentationDataset) else dataset[index][1]
