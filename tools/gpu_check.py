@@ -34,6 +34,7 @@ Carry the folder along with the checkout, and there:
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -50,7 +51,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 STARTS_UNTIL = 0.85  # of the time: no check is begun after it
 #: relative differences of losses to those of fp32: at the first step, and over all steps
-CLOSE = {"fp32": (5e-3, 0.05), "bf16": (0.03, 0.15), "fp16": (0.03, 0.15)}
+CLOSE = {"fp32": (5e-3, 0.05), "bf16": (0.03, 0.15), "fp16": (0.03, 0.3)}  # fp16 leaves out its first steps
 #: name -> the engine section's additions, and the precision by whose tolerance they are judged
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "fp32": ({}, "fp32"),
@@ -91,12 +92,15 @@ class Report:
     def __init__(self, path: Path, part: str, ends: float) -> None:
         self.path, self.part, self.ends = path, part, ends
 
-    def check(self, name: str, function: Callable[[], Mapping[str, Any]]) -> None:
-        """Call ``function``; what it returns are the numbers of a check that holds, what it raises is its failure."""
+    def check(self, name: str, function: Callable[[], Mapping[str, Any]], needs: float = 0.0) -> float:
+        """Call ``function``; what it returns are the numbers of a check that holds, what it raises is its failure.
+
+        It is left out where fewer seconds are left than it ``needs``. Returns the seconds that it took.
+        """
         began = time.time()
         found: dict[str, Any] = {"part": self.part, "name": name, "ok": True}
         try:
-            if began > self.ends:
+            if began + needs > self.ends:
                 raise LeftOutError("no time left")
             found["numbers"] = function()
         except LeftOutError as reason:
@@ -108,6 +112,7 @@ class Report:
             found |= {"ok": False, "error": f"{type(error).__name__}: {error}"[:500], "where": traceback.format_exc(-3)}
         found["seconds"] = round(time.time() - began, 2)
         self.add(found)
+        return float(found["seconds"])
 
     def add(self, found: Mapping[str, Any]) -> None:
         """Append a check to the file, and say so."""
@@ -127,9 +132,11 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="small sizes and few runs, for a CPU")
     parser.add_argument("--minutes", type=float, default=8.0, help="after which what runs is stopped (default 8)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--commit", help="of this checkout, where git can't tell")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # the processes that this one starts
     parser.add_argument("--ends", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not take the cores from working ones
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
     if args.part:
@@ -150,7 +157,9 @@ def run_parts(args: argparse.Namespace) -> int:
         return 1
     began, seconds = time.time(), 60 * args.minutes
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    write_json(args.json, {"device": args.device, "tiny": args.tiny, **environment(), "checks": []})
+    about = environment()
+    about["git_commit"] = about["git_commit"] or args.commit
+    write_json(args.json, {"device": args.device, "tiny": args.tiny, **about, "checks": []})
     for part in args.parts:
         words = ["--part", part, "--json", str(args.json), "--device", args.device, *["--tiny"] * args.tiny]
         words += ["--ends", str(began + STARTS_UNTIL * seconds)]
@@ -294,6 +303,7 @@ def short_training(engine: Mapping[str, Any], tiny: bool) -> tuple[Recorder, Any
         augment=dict(type=TrainTransform, crop_size=size, scale=None), batch_size=batch,
     )  # fmt: skip
     cfg["schedule"] = dict(steps=steps, policy="constant")
+    cfg["optim"] = dict(optimizer=dict(type="AdamW", lr=1e-4))
     cfg["engine"] = {"log_interval": 1000, "gradient_interval": 0, **engine}
     model, recorder = build_model(cfg), Recorder()
     for module in model.modules():
@@ -306,8 +316,10 @@ def short_training(engine: Mapping[str, Any], tiny: bool) -> tuple[Recorder, Any
 
 def options(report: Report, tiny: bool) -> None:
     seen: dict[str, list[float]] = {}
-    for name in OPTIONS:
-        report.check(name, lambda name=name: option(name, tiny, seen))  # type: ignore[misc]
+    took = {False: 0.0, True: 0.0}  # without and with a compiler at work
+    for name, (engine, _) in OPTIONS.items():
+        compiles = "compile" in engine
+        took[compiles] = report.check(name, lambda name=name: option(name, tiny, seen), took[compiles])  # type: ignore[misc]
 
 
 def option(name: str, tiny: bool, seen: dict[str, list[float]]) -> dict[str, Any]:
@@ -421,12 +433,13 @@ def step_times(name: str, batch: int, tiny: bool) -> dict[str, Any]:
     from segkd.training.configfile import load_config
     from segkd.workbench.step import time_step
 
+    gc.collect()  # of a check before that did not fit
+    torch.cuda.empty_cache()
     changes = [f"data.batch_size={batch}", "data.workers=0"]
     cfg = load_config(f"distill/cityscapes/fast_scnn_{name}", changes + ["data.augment.crop_size=64,128"] * tiny)
     try:
         found = time_step(cfg, 2 if tiny else 6, untrained=True, random_images=True)
     except torch.cuda.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
         raise LeftOutError(f"does not fit: {str(error).splitlines()[0]}") from error
     except UserError as error:
         if batch == 1 and "cannot train with batch size 1" in str(error):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segkd.training.loop import Training
-from segkd.training.optim import CRITICS, STUDENT, build_minimizers
+from segkd.training.optim import STUDENT, build_minimizers
 from segkd.training.precision import training_device
 from segkd.training.steps import Batch, resting
 
@@ -21,33 +21,31 @@ class BareLoop:
     """
 
     def __init__(self, training: Training) -> None:
-        self.model, self.precision, self.device = training.model, training.precision, training_device()
+        self.model, self.precision, self.device = training.model.train(), training.precision, training_device()
         self.parallel: Any = training.parallel or training.model
         self.clip = training.minimizers[STUDENT].clip_grad
         minimizers = build_minimizers(training.cfg, training.model)
+        self.optimizers = [minimizer.optimizer for minimizer in minimizers.values()]
         self.student = minimizers[STUDENT].optimizer
-        self.critic = minimizers[CRITICS].optimizer if CRITICS in minimizers else None
         self.critics = training.model.critic_parameters()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scaler.is_enabled())
 
     def step(self, batches: list[Batch]) -> None:
         """One optimiser step."""
-        self.model.train()
         for batch in batches:
             moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
             with resting(self.critics):
                 with self.precision.autocast():
                     terms = self.parallel(**moved)
                 self.backward(terms, len(batches))
-            if self.critic and (terms := self.model.critic_losses()):
+            if self.critics and (terms := self.model.critic_losses()):
                 self.backward(terms, len(batches))
         if self.clip:
             self.scaler.unscale_(self.student)
             torch.nn.utils.clip_grad_norm_([p for g in self.student.param_groups for p in g["params"]], **self.clip)
-        for optimizer in (self.student, self.critic):
-            if optimizer is not None:
-                self.scaler.step(optimizer)
-                optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad()
         self.scaler.update()
         self.model.after_step()
 

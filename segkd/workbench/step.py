@@ -9,13 +9,14 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from segkd import segmentor
 from segkd.deploy.runtimes import torch_threads
@@ -82,7 +83,7 @@ def time_step(
     """Times of a config's training step, on its device, with its threads, precision, batch and crop.
 
     Nothing is kept of the run, first stages are left out (what they train is frozen, as after them), and the learning
-    rate is constant.
+    rate is 0, so that nothing diverges.
 
     Args:
         cfg: from ``segkd.training.configfile.load_config``.
@@ -111,6 +112,7 @@ def time_step(
         with training.open_folder(), closing(training.loaders["train"]), closing(training.loaders["val"]), _calm():
             run_first_stages(training.cfg, training.folder, model, training.data, done=True)
             training.make_ready()
+            _hold_still(training.optimizers.values())
             measurement.run()
     about = {"untrained": untrained, "random_images": random_images}
     return measurement.result(about | {"crop": cfg["data"]["augment"].get("crop_size")})
@@ -122,6 +124,13 @@ def _calm() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TermWarning)
         yield
+
+
+def _hold_still(optimizers: Iterable[Optimizer]) -> None:
+    """Let optimisers do their work without any effect."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
 
 
 def _noise(data: Mapping[str, Any], model: TrainingModel) -> dict[str, Any]:
@@ -194,6 +203,7 @@ class _Measurement:
     def in_turns(self, batches: list[Batch]) -> Iterator[Batch]:
         """The same batches, from memory, for the loop and for a bare one, each of which begins every other turn."""
         bare = BareLoop(self.training)
+        _hold_still(bare.optimizers)
         bare.step(batches)
         for turn in range(self.repeats):
             if turn % 2:
