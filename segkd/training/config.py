@@ -19,13 +19,13 @@ def key(doc: str, default: Any = MISSING, *, unit: str = "", check: Check | None
     return field(default=default, metadata={"doc": doc, "unit": unit, "check": check})
 
 
-def integer(least: int, most: int | None = None) -> Check:
+def integer(least: int, most: int | None = None, why: str = "") -> Check:
     """A check for an integer in a range; one written as a float (1e3) becomes an int."""
 
     def check(value: Any, name: str) -> int:
         found = whole(value, name, "config", least)
         if most is not None and found > most:
-            raise UserError(f"config: {name} must be {most} or less here, got {found}")
+            raise UserError(f"config: {name} must be {most} or less{why}, got {found}")
         return found
 
     return check
@@ -40,6 +40,13 @@ def dictionary(value: Any, name: str) -> Any:
     """A check for a dictionary."""
     if not isinstance(value, Mapping):
         raise UserError(f"config: {name} must be a dictionary, got {value!r}")
+    return value
+
+
+def folders(value: Any, name: str) -> Any:
+    """A check for a list of folders."""
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in value):
+        raise UserError(f"config: {name} must be a list of folders, got {value!r}")
     return value
 
 
@@ -111,7 +118,7 @@ class Data(Section):
     val: Any = key("arguments of the validation split", None, check=dictionary)
     test: Any = key("arguments of the test split", None, check=dictionary)
     batch_size: int = key("of all processes together", 8, unit="images", check=integer(1))
-    workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0, MANY))
+    workers: int = key("processes that load images; 0: the training itself", 0, check=integer(0, MANY, " here"))
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ class Engine(Section):
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )
-    threads: int | None = key("of torch on the CPU", None, check=integer(1, MANY))
+    threads: int | None = key("of torch on the CPU", None, check=integer(1, MANY, " here"))
     log_interval: int = key("between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
         "between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
@@ -182,8 +189,8 @@ class Config(Section):
     engine: Engine = key("see engine", Engine())
     metrics: Any = key("list of dict(type=...) with reset, update, compute; the mean IoU by default", None)
     hooks: Any = key("list of dict(type=...): own code at points of the training, by mmengine's protocol", ())
-    seed: int = key("of weights, order, augmentation, dropout and draws", 0, check=integer(0))
-    imports: Any = key("folders of the user's own modules", ())
+    seed: int = key("of weights, order, augmentation, dropout and draws", 0, check=integer(0, 2**32 - 1))
+    imports: Any = key("folders of the user's own modules", (), check=folders)
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | Config) -> Config:
