@@ -93,7 +93,7 @@ def _reason(error: BaseException | None, folder: Path) -> OSError | KeyboardInte
             return error
         if isinstance(error, OSError) and error.errno is not None:
             about = error.filename
-            return error if about is None or Path(str(about)).parent == folder else None
+            return error if about is None or Path(str(about)).absolute().parent == folder.absolute() else None
         error = error.__cause__ or error.__context__
     return None
 

@@ -99,7 +99,11 @@ def _kept(network: Any, side: int) -> int:
     try:
         network.eval()
         image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=_device(network))
-        with torch.random.fork_rng(), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, _same):
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(keep, _same),
+        ):
             logits = network.predict(image)
             del logits
     finally:

@@ -70,6 +70,11 @@ def run(args: argparse.Namespace) -> None:
     if args.config == "blocks":
         from segkd.cli import bench_blocks
 
+        if args.files:
+            raise UserError(
+                f"`segkd bench blocks` times no files; to time {args.files[0]}, name its config or run folder"
+            )
+
         bench_blocks.run(args)
         return
     if args.channels:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from segkd.cli.common import add_threads_argument, console, say, share
+from segkd.errors import UserError
 from segkd.files import existing_file, writable_file
 
 
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace) -> None:
     from segkd.workbench.prediction import open_onnx, predict_images
 
     path = existing_file(args.image, "image file")
+    if args.out and args.out.suffix.lower() != ".png":
+        raise UserError(f"cannot write {args.out}: the overlay is a PNG; name it ....png")
     out = args.out or writable_file(path.with_name(path.stem + "_segmented.png"))
     (seen,) = predict_images(open_onnx(args.model, args.threads), [path])
     write_png(out, overlay(seen.image, seen.label, seen.palette, args.alpha))

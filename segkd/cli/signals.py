@@ -89,8 +89,8 @@ class Signals:
 
 
 def _speaks() -> bool:
-    """Whether this is the process of a run that prints: torchrun starts several, and a signal reaches all of them."""
-    return os.environ.get("RANK", "0") == "0"
+    """True in the process of a run that prints: torchrun and srun start several, and a signal reaches all of them."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _say_at_once(line: str) -> None:

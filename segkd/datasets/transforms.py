@@ -75,8 +75,8 @@ def _pipeline(crop: tuple[int, int], scale: Sequence[float] | None, flip: float,
 
 
 def _check(crop: Sequence[int], scale: Sequence[float] | None, flip: float) -> None:
-    if len(crop) != 2 or min(crop) < 1:
-        raise UserError(f"TrainTransform crop_size must be (height, width) of at least 1, got {tuple(crop)}")
+    if len(crop) != 2 or min(crop) < 1 or any(side != int(side) for side in crop):
+        raise UserError(f"TrainTransform crop_size must be whole (height, width) of at least 1, got {tuple(crop)}")
     if scale is not None and (len(scale) != 2 or not 0 < scale[0] <= scale[1]):
         raise UserError(f"TrainTransform scale must be (smallest, largest) above 0, got {tuple(scale)}")
     if not 0 <= flip <= 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,9 @@ def _is_finished(run: Path, steps: int) -> bool:
     """Whether a run came to its end: its last state is kept before the last validation, weights and this file."""
     try:
         content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (OSError, ValueError):  # none, or a damaged one: it will be written anew
         return False
-    return bool(content["steps"] == steps)
+    return isinstance(content, dict) and content.get("steps") == steps
 
 
 def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
@@ -92,7 +93,9 @@ def check_optimizers(cfg: Config, model: TrainingModel, state: State | None) -> 
     """The optimisers and rates of the run can be built, those of its first stages too, and a state fits them."""
     minimizers = build_minimizers(cfg, model)
     for minimizer in minimizers.values():
-        Rates(minimizer.optimizer, cfg.schedule, cfg.schedule.steps or 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of a scheduler that steps before its optimiser
+            Rates(minimizer.optimizer, cfg.schedule, cfg.schedule.steps or 0).try_out()
     for name, stage in stages(model).items():
         if stage["steps"] and isinstance(model, Distiller):
             build_stage_minimizer(cfg, model, name)

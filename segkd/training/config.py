@@ -20,13 +20,13 @@ def key(doc: str, default: Any = MISSING, *, unit: str = "", check: Check | None
     return field(default=default, metadata={"doc": doc, "unit": unit, "check": check})
 
 
-def integer(least: int, most: int | None = None) -> Check:
+def integer(least: int, most: int | None = None, why: str = "") -> Check:
     """A check for an integer in a range; one written as a float (1e3) becomes an int."""
 
     def check(value: Any, name: str) -> int:
         found = arguments.integer(value, name, "config", least)
         if most is not None and found > most:
-            raise UserError(f"config: {name} must be {most} or less here, got {found}")
+            raise UserError(f"config: {name} must be {most} or less{why}, got {found}")
         return found
 
     return check
@@ -47,6 +47,13 @@ def dictionary(value: Any, name: str) -> Any:
 def split(value: Any, name: str) -> Any:
     """A check for arguments, or for a data set that was given from Python."""
     return value if hasattr(value, "class_names") else dictionary(value, name)
+
+
+def folders(value: Any, name: str) -> Any:
+    """A check for a list of folders."""
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in value):
+        raise UserError(f"config: {name} must be a list of folders, got {value!r}")
+    return value
 
 
 def decay(value: Any, name: str) -> float:
@@ -122,7 +129,9 @@ class Data(Section):
     val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=split)
     test: Mapping[str, Any] | None = key("arguments of the test split", None, check=split)
     batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
-    workers: int = key("processes that load images; 0: the training loads them itself", 0, check=integer(0, MANY))
+    workers: int = key(
+        "processes that load images; 0: the training loads them itself", 0, check=integer(0, MANY, " here")
+    )
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,7 @@ class Engine(Section):
     channels_last: bool = key(
         "memory layout of images; faster on CPUs in bf16 and on tensor cores", False, check=boolean
     )
-    threads: int | None = key("CPU threads of torch; by default its own choice", None, check=integer(1, MANY))
+    threads: int | None = key("CPU threads of torch; by default its own choice", None, check=integer(1, MANY, " here"))
     log_interval: int = key("steps between lines of the log", 20, unit="steps", check=integer(1))
     gradient_interval: int = key(
         "steps between measurements of each term's gradient; 0: never", 200, unit="steps", check=integer(0)
@@ -223,8 +232,8 @@ class Config(Section):
     hooks: Sequence[Mapping[str, Any]] = key(
         "list of dict(type=...): own code at points of the training, by mmengine's protocol", ()
     )
-    seed: int = key("seed of weights, order, augmentation, dropout and draws", 0, check=integer(0))
-    imports: Sequence[str] = key("folders of the user's own modules", ())
+    seed: int = key("seed of weights, order, augmentation, dropout and draws", 0, check=integer(0, 2**32 - 1))
+    imports: Sequence[str] = key("folders of the user's own modules", (), check=folders)
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | Config) -> Config:

@@ -17,7 +17,7 @@ import segkd
 from segkd.errors import UserError, first_line, nearest
 from segkd.files import replacing
 from segkd.registry import description
-from segkd.training.config import Config
+from segkd.training.config import Config, folders
 from segkd.training.overrides import KEYS, override, set_words
 
 CONFIG = "config.py"
@@ -45,8 +45,8 @@ def find_config(name: str | Path) -> Path:
         return path
     if path.is_dir() and (path / CONFIG).is_file():
         return path / CONFIG
-    shipped_file = config_root() / Path(str(name).removeprefix("configs/")).with_suffix(".py")
-    if shipped_file.is_file():
+    inner = Path(str(name).removeprefix("configs/"))
+    if inner.name and (shipped_file := (config_root() / inner).with_suffix(".py")).is_file():
         return shipped_file
     if path.is_dir():
         raise UserError(f"{path} is no run folder (it holds no {CONFIG}); name a config file, see `segkd configs`")
@@ -68,7 +68,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), **words: Any) -
     content = _read(path)
     _check_names(content, path)
     cfg = {key: content[key] for key in KEYS if key in content}
-    _can_import(cfg.get("imports", ()))
+    _can_import(folders(cfg.get("imports", ()), "imports"))
     if own and path.name != CONFIG:
         cfg["imports"] = [*cfg.get("imports", ()), *own]
     for key in ("model", "data", "optim", "schedule"):
@@ -94,9 +94,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise
     except SyntaxError as error:
         raise UserError(f"cannot read config {path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-        own = [frame for frame in frames if "mmengine" not in Path(frame.filename).parts]
+        own = [frame for frame in frames if not {"mmengine", "<frozen codecs>"} & set(Path(frame.filename).parts)]
         at = f"{own[-1].filename}, line {own[-1].lineno}" if own else str(path)
         raise UserError(f"cannot read config {at}: {type(error).__name__}: {first_line(error)}") from error
     return found

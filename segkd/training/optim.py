@@ -123,6 +123,10 @@ def build_minimizer(
     """
     kind = optimizer_class(optimizer, key)
     arguments = {name: value for name, value in optimizer.items() if name != "type"}
+    for name, value in arguments.items():
+        parts = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+            raise UserError(f"{key}.{name} must be finite, got {value}")
     given = inspect.signature(kind).parameters
     groups = [dict(group) for group in groups]
     try:

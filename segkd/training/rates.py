@@ -48,6 +48,9 @@ class Rates:
         policy = schedule.policy
         self.torch = _torch_scheduler(optimizer, policy, steps - self.warmup) if isinstance(policy, Mapping) else None
         self.next = _constant if self.torch else _policy(schedule, policy, self.warmup, steps)
+        highest = max(float(group["lr"]) for group in optimizer.param_groups)
+        if not self.torch and schedule.min_lr is not None and schedule.min_lr > highest:
+            raise UserError(f"schedule.min_lr={schedule.min_lr} is above the optimiser's lr={highest:g}; lower it")
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
             group["first_lr"] = group["lr"]
@@ -68,6 +71,15 @@ class Rates:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's, of schedulers that step where gradients only accumulate
                 self.torch.step()
+
+    def try_out(self) -> None:
+        """Take a first step of torch's scheduler, to see whether it can; for rates that nothing is trained with."""
+        if self.torch:
+            try:
+                self.torch.step()
+            except Exception as error:
+                name, text = type(self.torch).__name__, first_line(error)
+                raise UserError(f"schedule.policy: {name} cannot take a step: {text}; change its arguments") from error
 
     def go_to(self, step: int) -> None:
         """Set the rates of a step, as after all steps before it."""

@@ -82,7 +82,10 @@ def read_state(run: Path) -> dict[str, Any]:
     path = run / STATE
     if not path.is_file():
         raise UserError(f"nothing to resume in {run}: it holds no {STATE} (start without --resume)")
-    return read_file(path)
+    state = read_file(path)
+    if not isinstance(state, dict) or not {"step", "seed", "model", "best"} <= set(state):
+        raise UserError(f"{path} is no state of a run: start anew, or put back the right file")
+    return state
 
 
 def read_file(path: Path) -> dict[str, Any]:

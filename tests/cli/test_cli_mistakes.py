@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from cli_kit import TINY, Refused
+from cli_kit import TINY, Refused, Run
 
 from segkd.training.config import Config
 from segkd.training.configfile import load_config
@@ -25,6 +27,14 @@ OVERRIDES = [
     ("schedule.steps=2.5", "integer"),
     ("data.workers=-1", "data.workers must be an integer from 0, got -1"),
     ("seed=x", "seed"),
+    ("seed=1e30", "config: seed must be 4294967295 or less, got"),
+    ("optim.optimizer.lr=1e400", "optim.optimizer.lr must be finite, got inf"),
+    ("optim.optimizer.betas=(0.9,1e400)", "optim.optimizer.betas must be finite"),
+    ("schedule.min_lr=5", "schedule.min_lr=5 is above the optimiser's lr=0.008"),
+    ("schedule.policy={'type':'StepLR','step_size':0}", "StepLR cannot take a step: integer modulo by zero"),
+    ("schedule.policy={'type':'StepLR','step_size':'a'}", "StepLR cannot take a step: unsupported operand"),
+    ("imports=[5]", "imports must be a list of folders, got [5]"),
+    ("data.augment.crop_size=64.5,64", "crop_size must be whole (height, width)"),
     ("data.batch_size=1", "batch size 1"),
     ("data.augment.crop_size=64", "(64, 96)"),
     ("data.augment.crop_size=(64,'a')", "(64, 96)"),
@@ -147,6 +157,8 @@ def test_a_tree_that_is_not_whole(refused: Refused, own_tree: Path, no_folder: P
 
 def test_configs_that_cannot_be_used(refused: Refused, tmp_path: Path) -> None:
     texts = {
+        "exit.py": ("x = 1\nraise SystemExit(3)", "exit.py, line 2: SystemExit: 3"),
+        "imports.py": ("imports = 5", "imports must be a list of folders, got 5"),
         "cut.py": ("model = dict(", "cut.py, line 1: '(' was never closed"),
         "empty.py": ("data = dict()", "has no 'model'"),
         "foreign.py": ("from nowhere import x", "nowhere"),
@@ -159,6 +171,10 @@ def test_configs_that_cannot_be_used(refused: Refused, tmp_path: Path) -> None:
     for name, (text, message) in texts.items():
         (tmp_path / name).write_text(text)
         assert message in refused("train", tmp_path / name, "--out", tmp_path / "run"), name
+    (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
+    assert "binary.py: UnicodeDecodeError" in refused("train", tmp_path / "binary.py")
+    assert ". is no run folder" in refused("train", "")
+    assert ". is no run folder" in refused("train", ".")
     assert "did you mean 'students/camvid/fast_scnn'" in refused("inspect", "students/camvid/fast_scn")
     (tmp_path / "folder").mkdir()
     assert "no run folder" in refused("eval", tmp_path / "folder", "x.pth")
@@ -187,7 +203,41 @@ def test_run_folders_that_do_not_fit(refused: Refused, tree: Path, trained: Path
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "state.pth").write_text("no state")
     assert "damaged" in refused("train", STUDENT, *data, "--out", tmp_path / "damaged", "--resume")
+    for state in ({"a": 1}, [1, 2]):
+        torch.save(state, tmp_path / "damaged" / "state.pth")
+        assert "is no state of a run" in refused("train", STUDENT, *data, "--out", tmp_path / "damaged", "--resume")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kind", ["image", "label"])
+def test_a_file_that_cannot_be_read(refused: Refused, own_tree: Path, no_folder: Path, kind: str) -> None:
+    """A folder in its place: a file without permission can be read by root, as whom tests may run."""
+    file = own_tree / f"{kind}s" / "val" / "0.png"
+    file.unlink()
+    file.mkdir()
+    line = refused("train", STUDENT, "--data", own_tree, "--out", no_folder, *TINY)
+    assert f"{file}: the {kind} cannot be read (Is a directory)" in line
+    assert not no_folder.parent.exists()
+
+
+def test_a_damaged_run_folder(
+    refused: Refused, segkd: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, longer = tmp_path / "run", ["--resume", "--set", "schedule.steps=3"]
+    shutil.copytree(trained, run)
+    monkeypatch.chdir(tmp_path)
+    (run / "state.pth").write_bytes((trained / "state.pth").read_bytes()[:1000])
+    assert "cannot read run/state.pth: it is damaged" in refused("train", "run", *longer)
+    shutil.copy(trained / "state.pth", run)
+    (run / "student_best.pth").unlink()
+    (run / "student_best.pth").mkdir()
+    assert "run/student_best.pth: Is a directory" in refused("train", "run", *longer)
+    (run / "student_best.pth").rmdir()
+    for damaged in ("{", "[]"):
+        shutil.copy(trained / "state.pth", run)
+        (run / "metrics.json").write_text(damaged)
+        assert segkd("train", "run", "--resume").code == 0
+        assert json.loads((run / "metrics.json").read_text())["steps"] == 2
 
 
 def test_several_processes_without_a_launcher_are_refused(
@@ -291,6 +341,8 @@ def test_images_that_cannot_be_segmented(refused: Refused, trained: Path, export
     assert "did you mean 'image.png'?" in refused("predict", tmp_path / "imag.png", *model)
     assert "no ONNX file" in refused("predict", image, "--model", trained / "student_last.pth")
     assert "is a folder" in refused("predict", image, *model, "--out", tmp_path)
+    assert "the overlay is a PNG" in refused("predict", image, *model, "--out", tmp_path / "overlay.jpg")
+    assert "times no files" in refused("bench", "blocks", exported)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image.png", "text.jpg"]
 
 

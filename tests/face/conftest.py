@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from face_kit import SCENES, TINY
 
 import segkd
 from segkd.face.run import Run
-
-SCENES = dict(type="synthetic", size=(64, 96), length=4)
-TINY: dict[str, Any] = dict(steps=2, batch=2, progress=False)
 
 
 @pytest.fixture(scope="session")

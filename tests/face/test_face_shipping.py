@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SCENES  # type: ignore[attr-defined]
+from face_kit import SCENES
 
 import segkd
 from segkd.cli.main import main

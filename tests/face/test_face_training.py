@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SCENES, TINY  # type: ignore[attr-defined]
+from face_kit import SCENES, TINY
 from torch import Tensor, nn
 
 import segkd
@@ -272,7 +272,7 @@ def test_one_data_set_knows_its_other_splits() -> None:
         (lambda: segkd.train("fast_scnn", data=SCENES), "no schedule.steps: give it, or schedule.epochs"),
         (lambda: segkd.train("fast_scnn", data=SCENES, stpes=3), "no argument 'stpes'; did you mean 'steps'"),
         (lambda: segkd.train("fast_scnn", data=SCENES, steps=3, epochs=2), "steps and epochs: give one of them"),
-        (lambda: segkd.train("fast_scnn", data=SCENES, steps=1.5), "schedule.steps must be a whole number"),
+        (lambda: segkd.train("fast_scnn", data=SCENES, steps=1.5), "schedule.steps must be an integer"),
         (lambda: segkd.train("fast_scnn", data=SCENES, steps=1, lr="fast"), "lr='fast': optim.optimizer.lr is 0.001"),
         (lambda: segkd.train("fast_scnn", data=SCENES, steps=1, device="gpu", out="x"), "'gpu' is no device"),
         (lambda: segkd.train("fast_scnn", data=SCENES, steps=1, config=dict(optm={})), "optm, which means nothing"),
