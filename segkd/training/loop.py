@@ -10,37 +10,23 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from segkd.datasets import SegmentationDataset
-from segkd.datasets.loading import Loader
-from segkd.distiller import Distiller
 from segkd.models.base import Network
 from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
-from segkd.training.average import Average
-from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader
-from segkd.training.checks import check_banks, check_classes, check_folder, check_memory, check_optimizers
 from segkd.training.config import Config
 from segkd.training.configfile import dump_config
-from segkd.training.environment import environment
-from segkd.training.first_stage import Report, check_first_stages, run_first_stages
-from segkd.training.hooks import Hooks, MMEngineNames, build_hooks
-from segkd.training.labels import check_some_valid, missing_classes
-from segkd.training.log import LOG, Means, append, logger, trim_log, validations
-from segkd.training.loggers import display_hooks
-from segkd.training.optim import STUDENT, build_minimizers
-from segkd.training.precision import Precision, set_teacher_precision, to_channels_last, training_device
-from segkd.training.rates import Rates
-from segkd.training.state import BEST, EMA, LAST, STATE, load_state, run_folder, save_atomically, save_student
+from segkd.training.first_stage import Report, run_first_stages
+from segkd.training.labels import missing_classes
+from segkd.training.log import trim_log
+from segkd.training.optim import STUDENT
+from segkd.training.prepare import Prepared
+from segkd.training.state import BEST, EMA, LAST, STATE, run_folder, save_atomically, save_student
 from segkd.training.steps import Batch, Stretch, Values, take_steps
-from segkd.training.validation import build_metrics, class_scores, main_score, score
-from segkd.training.watch import FiniteLoss, GradientWatch, TermWarning
-
-State = Mapping[str, Any]
+from segkd.training.validation import class_scores, main_score, score
+from segkd.training.watch import TermWarning
 
 
 def train(
@@ -77,72 +63,8 @@ def train(
             return training.finish()
 
 
-class Training(MMEngineNames):
-    """A run in progress; every hook gets it as its first argument.
-
-    Attributes:
-        iter, max_iters: steps done (within a step: before it), and steps of the run.
-        model: the training model; ``model.student`` is the network that is trained.
-        optimizers: torch's, "student" and, where a loss has one, "critic".
-        loaders: "train" and "val".
-        logger: what is logged by it goes to the run's log.
-        stop_training: set it to True to end the run after the step in progress.
-        history: the scores of each validation.
-        class_scores: the IoU of each class at the last validation, by what was scored ("val", "val_ema").
-    """
-
-    def __init__(
-        self,
-        cfg: Mapping[str, Any] | Config,
-        folder: Path,
-        resume: bool,
-        hooks: Sequence[Any],
-        model: TrainingModel | None,
-    ) -> None:
-        """Build all parts, and find mistakes before there is a file."""
-        self.given = cfg.to_dict() if isinstance(cfg, Config) else cfg
-        self.folder, self.resume = folder, resume
-        self.cfg = cfg = Config.of(cfg)
-        self.seed = cfg.seed
-        if cfg.engine.threads:
-            torch.set_num_threads(cfg.engine.threads)
-        self.environment = environment(self.seed)
-        self.rank, self.world_size, self.device = (
-            processes.rank(),
-            processes.world_size(),
-            training_device(cfg.engine.device),
-        )
-        self.model = model if model is not None else build_model(cfg)
-        set_teacher_precision(self.model, cfg.engine.teacher_precision)
-        check_first_stages(self.model)
-        self.data: SegmentationDataset = build_dataset(cfg, "train")
-        validation = build_dataset(cfg, "val")
-        self.cfg = cfg = cfg.lasting(len(self.data))
-        self.state: State | None = check_folder(folder, cfg, resume, self.model)
-        self.iter, self.max_iters = self.state["step"] if self.state else 0, cfg.schedule.steps or 0
-        for split, dataset in (("train", self.data), ("val", validation)):
-            check_classes(self.model, dataset)
-            dataset[0]  # labels that do not fit are found here
-            check_some_valid(dataset, split)
-        self.loaders: dict[str, Loader] = {
-            "train": build_train_loader(cfg, self.data, self.iter, self.max_iters),
-            "val": build_eval_loader(cfg, validation),
-        }
-        check_banks(self.model, len(self.data))
-        check_memory(cfg, self.model, self.loaders["train"])
-        check_optimizers(cfg, self.model, self.state)
-        self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
-        self.hooks = Hooks([*build_hooks(cfg.hooks), *display_hooks(cfg), *hooks])
-        self.interval = cfg.schedule.val_interval or self.max_iters
-        self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best
-        self.bests: dict[str, Any] = dict(self.state["best"]) if self.state else {}
-        self.history: list[dict[str, Any]] = validations(folder, self.iter) if self.state else []
-        self.class_scores: dict[str, Sequence[float] | None] = {}
-        self.average: Average | None = None
-        self.stop_training, self.state_due = False, False
-        self.finite, self.means = FiniteLoss(), Means()
-        self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
-        self.logger = logger(self.write, lambda: self.iter)
+class Training(Prepared):
+    """A run in progress (see ``Prepared`` for what it holds); every hook gets it as its first argument."""
 
     def open_folder(self) -> AbstractContextManager[None]:
         """The run folder, made and cleaned up by one process."""
@@ -160,32 +82,6 @@ class Training(MMEngineNames):
         self.hooks.call("before_first_stages", self)
         done = self.state is not None
         run_first_stages(self.cfg, self.folder, self.model, self.data, report, self.resume, done)
-
-    def make_ready(self) -> None:
-        """Put the model on its device, make its optimisers, and take up what a resumed run has kept."""
-        self.precision = Precision(self.cfg.engine.precision, self.device.type)
-        self.model.to(self.device)
-        self.minimizers = build_minimizers(self.cfg, self.model)
-        self.optimizers: dict[str, Optimizer] = {name: own.optimizer for name, own in self.minimizers.items()}
-        self.rates = [Rates(one, self.cfg.schedule, self.max_iters) for one in self.optimizers.values()]
-        if self.state is not None:
-            load_state(self.state, self.model, self.minimizers, self.precision)
-            for rates in self.rates:
-                rates.go_to(self.iter)
-        for minimizer in self.minimizers.values():
-            minimizer.precision = self.precision
-            minimizer.begin(self.iter, self.max_iters)
-        if self.cfg.engine.channels_last:
-            to_channels_last(self.model)
-        if self.cfg.engine.shard_teacher and isinstance(self.model, Distiller):
-            for teacher in self.model.teachers.values():
-                processes.shard(teacher)
-        if self.cfg.engine.ema:
-            self.average = Average(self.model.student, self.cfg.engine.ema)
-            if self.state is not None and self.state["average"] is not None:
-                self.average.load_state_dict(self.state["average"])
-        self.model.compiled = self.cfg.engine.compile
-        self.parallel = processes.parallel_training(self.model, self.max_iters)
 
     def run_steps(self) -> None:
         """Take the steps that are left."""
@@ -325,12 +221,6 @@ class Training(MMEngineNames):
         if processes.is_main():
             write_json(self.folder / "metrics.json", metrics)
         return metrics
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Append a line to the log."""
-        if processes.is_main():
-            append(self.folder / LOG, record)
-            self.hooks.call("after_log", self, record=record)
 
     @property
     def best(self) -> dict[str, Any]:
