@@ -81,7 +81,7 @@ def check_memory(cfg: Config, model: TrainingModel, batches: Loader) -> None:
     crop = getattr(dataset.transform, "crop_size", None)
     if not isinstance(crop, tuple) or len(crop) != 2:
         return
-    device = training_device()
+    device = training_device(cfg.engine.device)
     images = cfg.data.batch_size // processes.world_size()
     if device.type == "cpu":  # which the processes of a machine share
         images *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from segkd.training.loop import Training
 from segkd.training.optim import STUDENT, build_minimizers
-from segkd.training.precision import training_device
 from segkd.training.steps import Batch, resting
 
 
@@ -21,7 +20,7 @@ class BareLoop:
     """
 
     def __init__(self, training: Training) -> None:
-        self.model, self.precision, self.device = training.model.train(), training.precision, training_device()
+        self.model, self.precision, self.device = training.model.train(), training.precision, training.device
         self.parallel: Any = training.parallel or training.model
         self.clip = training.minimizers[STUDENT].clip_grad
         minimizers = build_minimizers(training.cfg, training.model)

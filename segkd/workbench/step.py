@@ -28,7 +28,6 @@ from segkd.training.config import Config
 from segkd.training.first_stage import run_first_stages
 from segkd.training.loop import Training
 from segkd.training.optim import CRITICS
-from segkd.training.precision import training_device
 from segkd.training.steps import Batch
 from segkd.training.watch import TermWarning
 from segkd.workbench import Progress, Row, silent
@@ -148,7 +147,7 @@ class _Measurement:
     def __init__(self, training: Training, repeats: int, progress: Progress) -> None:
         self.training, self.repeats, self.progress = training, repeats, progress
         self.accumulate = training.cfg.optim.accumulate
-        self.device = training_device()
+        self.device = training.device
         self.wait: Callable[[], object] = torch.cuda.synchronize if self.device.type == "cuda" else _no_wait
         self.parts, self.rare = Clock(self.wait), Clock(self.wait)
         self.turns: dict[str, list[float]] = {"loop": [], "bare": []}
