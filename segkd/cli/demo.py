@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> None:
     """Run all of it, then show one table, and write metrics.json and comparison.png."""
     from segkd.report.tables import comparison_table
     from segkd.training.build import build_dataset
-    from segkd.training.processes import started_together
+    from segkd.training.processes import is_distributed
     from segkd.workbench.comparison import evaluate_models
     from segkd.workbench.runs import open_model
 
-    if started_together():
+    if is_distributed():
         raise UserError("the demo runs in one process, not under torchrun")
     began = time.perf_counter()
     out = _fresh_folder(args.out)

@@ -249,7 +249,7 @@ class Config(Section):
             raise UserError("the config has no schedule.steps: give it, or schedule.epochs, and not both")
         return found
 
-    def lasting(self, images: int) -> Config:
+    def with_steps(self, images: int) -> Config:
         """This config with ``schedule.steps`` and ``val_interval`` set, for a training split of that many images."""
         schedule = self.schedule
         epoch = max(1, -(-images // self.data.batch_size))

@@ -21,7 +21,7 @@ def training_device(name: str = "auto") -> torch.device:
     """A device by its name; "auto" is the GPU where there is one (of several processes, each its own), else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    elif processes.started_together():
+    elif processes.is_distributed():
         raise UserError(f"engine.device={name!r}: each of several processes finds its own device; leave it out")
     try:
         device = torch.device(name)

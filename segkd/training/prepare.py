@@ -74,7 +74,7 @@ class Prepared(MMEngineNames):
         check_first_stages(self.model)
         self.data: SegmentationDataset = build_dataset(cfg, "train")
         validation = build_dataset(cfg, "val")
-        self.cfg = cfg = cfg.lasting(len(self.data))
+        self.cfg = cfg = cfg.with_steps(len(self.data))
         self.state: State | None = check_folder(folder, cfg, resume, self.model)
         self.iter, self.max_iters = self.state["step"] if self.state else 0, cfg.schedule.steps or 0
         for split, dataset in (("train", self.data), ("val", validation)):

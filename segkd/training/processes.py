@@ -41,24 +41,24 @@ def launch() -> Mapping[str, str]:
     }
 
 
-def started_together() -> bool:
+def is_distributed() -> bool:
     """True if torchrun, srun, or another launcher that sets WORLD_SIZE, started more than one process."""
     return int(launch().get("WORLD_SIZE", "1")) > 1
 
 
 def rank() -> int:
     """The number of this process."""
-    if joined():
+    if is_initialized():
         return distributed.get_rank()
-    return int(launch().get("RANK", "0")) if started_together() else 0
+    return int(launch().get("RANK", "0")) if is_distributed() else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return distributed.get_world_size() if joined() else 1
+    return distributed.get_world_size() if is_initialized() else 1
 
 
-def joined() -> bool:
+def is_initialized() -> bool:
     """True if the processes know each other."""
     return distributed.is_available() and distributed.is_initialized()
 
@@ -74,7 +74,7 @@ def process_group() -> Iterator[None]:
 
     If one of them ends by an error or is killed, all end within a minute, and say why.
     """
-    if not started_together() or joined():
+    if not is_distributed() or is_initialized():
         yield
         return
     given, cuda = launch(), torch.cuda.is_available()
@@ -114,7 +114,7 @@ def seed_step(seed: int, step: int) -> None:
 
 def mean(values: Tensor) -> Tensor:
     """The mean of a tensor over the processes."""
-    if not joined():
+    if not is_initialized():
         return values
     total = values.clone()
     distributed.all_reduce(total)
@@ -131,19 +131,19 @@ def means(values: Mapping[str, Tensor]) -> dict[str, float]:
 
 def share_buffers(model: nn.Module) -> None:
     """The buffers of the first process for all: statistics of BatchNorm that saw other parts of the batch."""
-    if joined():
+    if is_initialized():
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def synchronised(model: nn.Module) -> nn.Module:
+def sync_batchnorm(model: nn.Module) -> nn.Module:
     """BatchNorm over the whole batch instead of a process's part; GPUs only, as torch's has no CPU form."""
-    if joined() and torch.cuda.is_available():
+    if is_initialized() and torch.cuda.is_available():
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
     return model
 
 
-def parallel(model: nn.Module, apart: Iterable[nn.Parameter] = (), unused: bool = False) -> DistributedDataParallel:
+def wrap_ddp(model: nn.Module, apart: Iterable[nn.Parameter] = (), unused: bool = False) -> DistributedDataParallel:
     """``model`` with gradients averaged over the processes; buffers stay each process's own.
 
     Args:
@@ -163,13 +163,13 @@ def parallel_training(model: TrainingModel, steps: int) -> DistributedDataParall
 
     Called once the parameters lie in memory as they will stay.
     """
-    if not joined():
+    if not is_initialized():
         return None
-    synchronised(model)
+    sync_batchnorm(model)
     critics = model.critic_parameters()
     average_gradients(critics)
     resting = not all(bind.is_on(steps - 1) for bind in model.terms().values())
-    return parallel(model, apart=critics, unused=resting)
+    return wrap_ddp(model, apart=critics, unused=resting)
 
 
 def shard(network: nn.Module) -> None:
@@ -178,7 +178,7 @@ def shard(network: nn.Module) -> None:
     from torch.distributed.fsdp import fully_shard  # these take a second to import
     from torch.distributed.tensor import DTensor
 
-    if not joined():
+    if not is_initialized():
         return
     for module in network.children():
         if sum(weight.numel() for weight in module.parameters()) >= SHARED_FROM:
@@ -203,7 +203,7 @@ def averaged_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> list[RemovableHandle]:
     """Have every gradient that reaches these parameters averaged over the processes at once, from now on."""
-    if not joined():
+    if not is_initialized():
         return []
     size = distributed.get_world_size()
 

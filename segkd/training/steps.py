@@ -69,7 +69,7 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
 def take_step(stretch: Stretch, batch: Batch) -> Values:
     """One step of the student, then, on the same features, one of the critics if there are any; what it logs."""
     student, critic = stretch.minimizers[STUDENT], stretch.minimizers.get(CRITICS)
-    with resting(critic.parameters() if critic else ()):  # the student's term passes through the critics
+    with without_grad(critic.parameters() if critic else ()):  # the student's term passes through the critics
         with _gradients_shared(stretch, student.steps_next()), stretch.precision.autocast():
             terms = stretch.losses(batch)
         total = torch.stack([value.reshape(()) for value in terms.values()]).sum()
@@ -84,7 +84,7 @@ def take_step(stretch: Stretch, batch: Batch) -> Values:
 
 
 @contextmanager
-def resting(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def without_grad(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """A context in which no gradient reaches these parameters."""
     for parameter in parameters:
         parameter.requires_grad_(False)

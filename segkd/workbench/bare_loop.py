@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segkd.training.loop import Training
 from segkd.training.optim import STUDENT, build_minimizers
-from segkd.training.steps import Batch, resting
+from segkd.training.steps import Batch, without_grad
 
 
 class BareLoop:
@@ -33,7 +33,7 @@ class BareLoop:
         """One optimiser step."""
         for batch in batches:
             moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-            with resting(self.critics):
+            with without_grad(self.critics):
                 with self.precision.autocast():
                     terms = self.parallel(**moved)
                 self.backward(terms, len(batches))

@@ -94,7 +94,7 @@ def time_step(
     Raises:
         UserError: a wrong config; weights or data that are missing, where they were not waived.
     """
-    if processes.started_together():
+    if processes.is_distributed():
         raise UserError("the step of one process is timed; start it without torchrun")
     repeats, cfg = max(repeats, 2), dict(cfg)
     if untrained:

@@ -53,7 +53,7 @@ def test_epochs_are_steps_and_validate_once_each(tmp_path: Path) -> None:
     cfg = config(schedule=dict(steps=None, val_interval=None, epochs=2))  # 12 images in batches of 4
     metrics = train(cfg, tmp_path / "run")
     assert metrics["steps"] == 6
-    lasting = Config.of(cfg).lasting(13).schedule
+    lasting = Config.of(cfg).with_steps(13).schedule
     assert (lasting.steps, lasting.val_interval) == (7, 4)
 
 

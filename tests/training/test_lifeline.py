@@ -107,11 +107,11 @@ def test_slurms_variables_are_understood(monkeypatch: pytest.MonkeyPatch, nodes:
         monkeypatch.delenv(key, raising=False)
     for key, value in dict(PROCID="3", LOCALID="1", STEP_NODELIST=nodes, JOB_ID="40123", NTASKS="4").items():
         monkeypatch.setenv(f"SLURM_{key}", value)
-    assert not processes.started_together()  # a batch script, or `srun --pty bash`: no step of several tasks
+    assert not processes.is_distributed()  # a batch script, or `srun --pty bash`: no step of several tasks
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     found = processes.launch()
-    assert processes.started_together()
+    assert processes.is_distributed()
     assert processes.rank() == 3
     assert [found[key] for key in processes.LAUNCH] == ["3", "4", "1", first, "20123"]
     monkeypatch.setenv("WORLD_SIZE", "1")  # torchrun's own, in a step
-    assert not processes.started_together()
+    assert not processes.is_distributed()
