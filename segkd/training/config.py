@@ -175,7 +175,7 @@ class Schedule(Section):
     interval: int | None = key("steps between two factors of the policy exponential; 1 by default", None, unit="steps")
 
 
-PRECISION = one_of("fp32", "bf16", "fp16")
+PRECISION = one_of("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,11 @@ class Engine(Section):
     """The machine's way of working, and what is logged and kept."""
 
     name = "engine"
-    precision: str = key("fp32, bf16 (autocast), or fp16 (autocast and a scaled loss)", "fp32", check=PRECISION)
+    precision: str = key(
+        "fp32, bf16 (autocast), fp16 (autocast and a scaled loss), or auto: bf16 where the device has it, else fp32",
+        "fp32",
+        check=PRECISION,
+    )
     device: str = key("auto (a GPU where there is one), cpu, cuda, or cuda:1", "auto")
     teacher_precision: str | None = key("precision of the teachers; by default the student's", None, check=PRECISION)
     shard_teacher: bool = key(

@@ -216,6 +216,7 @@ class Training(Prepared):
             "student_best": BEST,
             "seconds_of_this_sitting": round(time.perf_counter() - self.began, 1),
             "processes": processes.world_size(),
+            "precision": self.cfg.engine.precision,
             **self.environment,
         }
         if processes.is_main():

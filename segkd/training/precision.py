@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
+from segkd.training.config import Config
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,6 +32,21 @@ def training_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"engine.device {name!r}: torch sees {torch.cuda.device_count()} GPUs here")
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """True if a device computes in bf16 itself: GPUs from 2020 on, CPUs with AVX-512. Others take 10 times as long."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def settle_precision(cfg: Config, device: torch.device) -> Config:
+    """The config with "auto" replaced by what the device is fast in."""
+    fast, engine = "bf16" if has_bf16(device) else "fp32", cfg.engine
+    own = fast if engine.precision == "auto" else engine.precision
+    teachers = fast if engine.teacher_precision == "auto" else engine.teacher_precision
+    return replace(cfg, engine=replace(engine, precision=own, teacher_precision=teachers))
 
 
 def set_teacher_precision(model: TrainingModel, name: str | None) -> None:

@@ -25,7 +25,13 @@ from segkd.training.labels import check_some_valid
 from segkd.training.log import LOG, Means, append, logger, validations
 from segkd.training.loggers import display_hooks
 from segkd.training.optim import build_minimizers
-from segkd.training.precision import Precision, set_teacher_precision, to_channels_last, training_device
+from segkd.training.precision import (
+    Precision,
+    set_teacher_precision,
+    settle_precision,
+    to_channels_last,
+    training_device,
+)
 from segkd.training.rates import Rates
 from segkd.training.state import load_state
 from segkd.training.validation import build_metrics
@@ -64,11 +70,9 @@ class Prepared(MMEngineNames):
         if cfg.engine.threads:
             torch.set_num_threads(cfg.engine.threads)
         self.environment = environment(self.seed)
-        self.rank, self.world_size, self.device = (
-            processes.rank(),
-            processes.world_size(),
-            training_device(cfg.engine.device),
-        )
+        self.rank, self.world_size = processes.rank(), processes.world_size()
+        self.device = training_device(cfg.engine.device)
+        cfg = settle_precision(cfg, self.device)
         self.model = model if model is not None else build_model(cfg)
         set_teacher_precision(self.model, cfg.engine.teacher_precision)
         check_first_stages(self.model)

@@ -26,5 +26,5 @@ optim = dict(
         },
     ),
 )
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -8,5 +8,5 @@ from torch.optim import AdamW
 
 schedule = dict(steps=80000, val_interval=8000, warmup=0, power=0.9)
 optim = dict(optimizer=dict(type=AdamW, lr=2e-4, weight_decay=1e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -7,5 +7,5 @@ optim = dict(
     optimizer=dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=1e-4),
     paramwise=dict(custom_keys={"student.pooling": _fast, "student.classifier": _fast, "supervision.": _fast}),
 )
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

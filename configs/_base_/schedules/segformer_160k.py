@@ -10,5 +10,5 @@ optim = dict(
         custom_keys=dict(decoder=dict(lr_mult=10.0), segmentation_head=dict(lr_mult=10.0)),
     ),
 )
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -7,5 +7,5 @@ from torch.optim import AdamW
 
 schedule = dict(steps=160000, val_interval=16000, warmup=1500, power=1.0)
 optim = dict(optimizer=dict(type=AdamW, lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

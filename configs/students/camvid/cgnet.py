@@ -25,5 +25,5 @@ data["augment"].update(crop_size=(360, 360), scale=(0.5, 2.0), photometric=False
 data.update(batch_size=8)
 schedule = dict(steps=36000, val_interval=1800, power=0.9)
 optim = dict(optimizer=dict(type=Adam, lr=1e-3, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -14,5 +14,5 @@ model = dict(type=Segmentor, network=dict(type=ContextNet, num_classes=11))
 data.update(batch_size=16)
 schedule = dict(steps=9200, val_interval=460, warmup=200, power=0.9)
 optim = dict(optimizer=dict(type=SGD, lr=0.045, momentum=0.9, weight_decay=4e-5))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -26,5 +26,5 @@ data["augment"].update(crop_size=(360, 480), scale=(0.75, 2.0), photometric=Fals
 data.update(batch_size=16)
 schedule = dict(steps=22000, val_interval=1100, warmup=500, power=0.9)
 optim = dict(optimizer=dict(type=Adam, lr=1e-3, weight_decay=2e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -29,5 +29,5 @@ data.update(
 )
 schedule = dict(steps=11100, val_interval=370, policy="step", milestones=[3700, 7400], gamma=0.1)
 optim = dict(optimizer=dict(type=Adam, lr=5e-4, weight_decay=2e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

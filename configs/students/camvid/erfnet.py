@@ -19,5 +19,5 @@ model = dict(
 )
 schedule = dict(steps=18400, val_interval=460, power=0.9)
 optim = dict(optimizer=dict(type=Adam, lr=5e-4, weight_decay=1e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

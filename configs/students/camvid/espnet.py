@@ -22,5 +22,5 @@ model = dict(
 )
 schedule = dict(steps=18400, val_interval=460, policy="step", milestones=[6133, 12267], gamma=0.5)
 optim = dict(optimizer=dict(type=Adam, lr=5e-4, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

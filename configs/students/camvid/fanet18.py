@@ -19,5 +19,5 @@ data["augment"].update(scale=(0.5, 2.0), photometric=True)
 data.update(batch_size=16)
 schedule = dict(steps=9200, val_interval=460, warmup=200, power=0.9)
 optim = dict(optimizer=dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

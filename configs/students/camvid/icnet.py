@@ -16,5 +16,5 @@ data["augment"].update(scale=(0.5, 2.0), photometric=False)
 data.update(batch_size=16)
 schedule = dict(steps=9200, val_interval=460, power=0.9)
 optim = dict(optimizer=dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=1e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

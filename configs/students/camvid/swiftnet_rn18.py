@@ -18,5 +18,5 @@ data["augment"].update(scale=(0.5, 2.0))
 data.update(batch_size=14)
 schedule = dict(steps=10400, val_interval=520, policy="cosine", min_lr=1e-6)
 optim = dict(optimizer=dict(type=Adam, lr=4e-4, betas=(0.9, 0.99), weight_decay=1e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

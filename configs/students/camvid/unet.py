@@ -18,5 +18,5 @@ from segkd.segmentor import Segmentor
 model = dict(type=Segmentor, network=dict(type=UNet, num_classes=11))
 schedule = dict(steps=18400, val_interval=460, warmup=200, power=0.9)
 optim = dict(optimizer=dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

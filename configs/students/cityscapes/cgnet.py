@@ -25,5 +25,5 @@ data["augment"].update(crop_size=(680, 680), scale=(0.5, 2.0), photometric=False
 data.update(batch_size=16)
 schedule = dict(steps=55500, val_interval=5550, power=0.9)  # 185 full batches an epoch
 optim = dict(optimizer=dict(type=Adam, lr=1e-3, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -22,5 +22,5 @@ data["augment"].update(crop_size=(512, 1024), scale=(0.75, 2.0), photometric=Fal
 data.update(batch_size=8)
 schedule = dict(steps=371000, val_interval=18550, warmup=500, power=0.9)  # 371 full batches an epoch
 optim = dict(optimizer=dict(type=SGD, lr=0.045, momentum=0.9, weight_decay=1e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

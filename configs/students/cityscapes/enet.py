@@ -30,5 +30,5 @@ data.update(
 )
 schedule = dict(steps=89400, val_interval=2980, policy="step", milestones=[29800, 59600], gamma=0.1)
 optim = dict(optimizer=dict(type=Adam, lr=5e-4, weight_decay=2e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -30,5 +30,5 @@ data.update(
 )
 schedule = dict(steps=558000, val_interval=18600, policy="step", milestones=[186000, 372000], gamma=0.5)
 optim = dict(optimizer=dict(type=Adam, lr=5e-4, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

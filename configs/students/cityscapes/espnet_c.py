@@ -30,5 +30,5 @@ data.update(
 )
 schedule = dict(steps=318600, val_interval=10620, policy="step", milestones=[106200, 212400], gamma=0.5)
 optim = dict(optimizer=dict(type=Adam, lr=5e-4, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

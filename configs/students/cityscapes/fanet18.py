@@ -21,5 +21,5 @@ model = dict(type=Segmentor, network=dict(type=FANet18, num_classes=19, pretrain
 data.update(batch_size=16)
 schedule = dict(steps=40000, val_interval=4000, warmup=1000, power=0.9)
 optim = dict(optimizer=dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -21,5 +21,5 @@ data["augment"].update(crop_size=(713, 713), scale=(0.5, 2.0), photometric=False
 data.update(batch_size=16)
 schedule = dict(steps=30000, val_interval=3000, power=0.9)
 optim = dict(optimizer=dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=1e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -30,5 +30,5 @@ data.update(
 )
 schedule = dict(steps=111600, val_interval=3720, policy="step", milestones=[37200, 74400], gamma=0.1)
 optim = dict(optimizer=dict(type=RMSprop, lr=5e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0

@@ -22,5 +22,5 @@ data["augment"].update(crop_size=(768, 768), scale=(0.5, 2.0), photometric=False
 data.update(batch_size=14)
 schedule = dict(steps=53000, val_interval=5300, policy="cosine", min_lr=1e-6)  # 212 full batches an epoch
 optim = dict(optimizer=dict(type=Adam, lr=4e-4, betas=(0.9, 0.99), weight_decay=1e-4))
-engine = dict(precision="bf16", channels_last=True)
+engine = dict(precision="auto", channels_last=True)
 seed = 0
