@@ -169,6 +169,7 @@ def test_the_critic_tells_two_distributions_apart(kind):
 
 
 @pytest.mark.parametrize("kind", ["wgan-gp", "hinge"])
+@pytest.mark.slow
 def test_two_hundred_alternating_steps(kind):
     torch.manual_seed(0)
     loss = made(3, dtype=torch.float32, kind=kind, conv_dim=4)
