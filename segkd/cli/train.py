@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
     )
     say(f"weights, last: {folder / metrics['student_last']}")
     say(f"weights, best on val: {folder / metrics['student_best']}")
+    if "student_ema" in metrics:
+        say(f"weights, averaged, best on val: {folder / metrics['student_ema']}")
 
 
 def _tell_changes(cfg: Mapping[str, Any], folder: Path) -> None:
