@@ -1,7 +1,7 @@
 """What only a GPU can show, in one JSON file, in 8 minutes at most on one GPU.
 
     python tools/gpu_check.py --json gpu_check.json
-    python tools/gpu_check.py --json /tmp/tiny.json --device cpu --tiny      # the same, small, before there is a GPU
+    python tools/gpu_check.py --json tiny.json --device cpu --tiny      # the same, small, before there is a GPU
 
 Parts, each in a process of its own, so that one that crashes or hangs takes no other with it:
 
