@@ -23,6 +23,8 @@ SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 class Terminated(KeyboardInterrupt):
     """SIGTERM: whoever is prepared for Ctrl-C is prepared for it, too."""
 
+    number = signal.SIGTERM
+
 
 class Signals:
     """A context in which SIGINT raises KeyboardInterrupt, SIGTERM Terminated; after `ending`, both exit at once.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
-INTERVAL, PATIENCE = 3.0, 40.0  # seconds
+from segkd.errors import first_line
+
+INTERVAL, PATIENCE = 1.0, 40.0  # seconds
+GRACE = 5.0  # seconds that the process with the store gives the others to end, when it ends by an error
+LOOK = 0.05  # seconds
 DONE = "done"
 ENDED = "ended"
 
@@ -18,7 +22,8 @@ class Lifeline:
     """A thread in which a process says that it lives, and looks after the others.
 
     A process that ends by an error says so; one that was killed is not heard of any more for 40 seconds. Either ends
-    the others with one line and exit code 1, even where they wait for each other inside a library.
+    the others with one line and exit code 1, even where they wait for each other inside a library; an interrupt
+    ends them with its own exit code, as a library that waits lets no signal through.
 
     Args:
         store: torch.distributed's, that the processes share.
@@ -28,6 +33,7 @@ class Lifeline:
     def __init__(self, store: Any, rank: int, world_size: int) -> None:
         self.store, self.rank = store.clone(), rank  # its own connection: the other may be waiting
         self.others = {number: ("", time.monotonic()) for number in range(world_size) if number != rank}
+        self.code = 1  # to exit with
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -46,24 +52,22 @@ class Lifeline:
         """Say that all is done; the process that holds the store waits for those that still read it."""
         self.stop()
         self._beat(DONE)
-        if self.rank == 0:
-            with suppress(RuntimeError):  # one that has died since has nothing left to do
-                self.store.wait([f"done/{number}" for number in self.others], timedelta(seconds=PATIENCE))
-        else:
-            self.store.set(f"done/{self.rank}", DONE)
+        self.leave(PATIENCE)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: BaseException) -> None:
         """Say why this process ends, unless another has before."""
         self.stop()
         with suppress(RuntimeError):  # process 0 has gone, with the store: the others know
             if not self.store.check([ENDED]):
-                self.store.set(ENDED, f"{self.rank}\n{reason}")
+                code = 128 + getattr(error, "number", signal.SIGINT) if isinstance(error, KeyboardInterrupt) else 1
+                self.store.set(ENDED, f"{self.rank}\n{code}\n{type(error).__name__}: {first_line(error)}")
 
     def reason(self) -> str | None:
         """Why another process has ended, or is taken for dead; None while all live."""
         try:
             if self.store.check([ENDED]):
-                number, _, text = self.store.get(ENDED).decode().partition("\n")
+                number, code, text = self.store.get(ENDED).decode().split("\n", 2)
+                self.code = int(code)
                 return None if int(number) == self.rank else f"process {number} has ended: {text}"
             for number, (last, seen) in self.others.items():
                 key, now = f"beat/{number}", time.monotonic()
@@ -75,6 +79,16 @@ class Lifeline:
         except RuntimeError:  # of the store's
             return "process 0, through which the others meet, has ended"
         return None
+
+    def leave(self, patience: float) -> None:
+        """Go, the process with the store last: torch prints a stack of C++ in one that still reads a store."""
+        with suppress(RuntimeError):  # process 0 has gone
+            if self.rank != 0:
+                self.store.set(f"done/{self.rank}", DONE)
+                return
+            done, end = [f"done/{number}" for number in self.others], time.monotonic() + patience
+            while not self.store.check(done) and time.monotonic() < end:  # one that has died is not waited for longer
+                time.sleep(LOOK)
 
     def _beat(self, what: str) -> None:
         self.store.set(f"beat/{self.rank}", what)
@@ -90,5 +104,7 @@ class Lifeline:
                 except RuntimeError:
                     continue  # the next look says why
             elif not self.over.is_set():
-                os.write(2, f"segkd: error: {reason}\n".encode())
-                os._exit(1)
+                self.leave(GRACE)
+                if self.code == 1 or self.rank == 0:  # of an interrupt, process 0 speaks
+                    os.write(2, f"segkd: error: {reason}\n".encode())
+                os._exit(self.code)

@@ -16,7 +16,7 @@ from segkd.errors import UserError, first_line, nearest
 from segkd.registry import resolve
 from segkd.segmentor import TrainingModel
 from segkd.training.config import Config
-from segkd.training.precision import Precision, training_device
+from segkd.training.precision import Precision, settle_precision, training_device
 
 #: of the critic, as IFVD and CIRKD train SKD's: learning rate 4e-4, betas 0.9 and 0.99 (SKD itself: SGD at 4e-4)
 CRITIC = dict(type=Adam, lr=4e-4, betas=(0.9, 0.99))
@@ -98,7 +98,8 @@ def build_minimizers(cfg: Config, model: TrainingModel) -> dict[str, Minimizer]:
     optim, critics = cfg.optim, model.critic_parameters()
     if optim.critic and not critics:
         raise UserError("optim.critic is given, but no loss of this config has a critic")
-    precision = Precision(cfg.engine.precision, training_device(cfg.engine.device).type)
+    device = training_device(cfg.engine.device)
+    precision = Precision(settle_precision(cfg, device).engine.precision, device.type)
     factors = _paramwise(optim.paramwise, model.parameter_options())
     groups = parameter_groups(model, factors, apart=critics)
     found = {STUDENT: build_minimizer(cfg, groups, optim.optimizer, clip_grad(cfg), precision=precision)}

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from segkd.errors import UserError, first_line
 from segkd.segmentor import TrainingModel
-from segkd.training.lifeline import Lifeline
+from segkd.training.lifeline import GRACE, Lifeline
 
 PATIENCE = timedelta(hours=2)  # of a process that waits for the others
 MEETING = timedelta(minutes=10)
@@ -98,7 +98,8 @@ def process_group() -> Iterator[None]:
         lifeline.finish()
     except BaseException as error:
         reason = lifeline.reason()
-        lifeline.fail(f"{type(error).__name__}: {first_line(error)}")
+        lifeline.fail(error)
+        lifeline.leave(GRACE)
         if isinstance(error, RuntimeError) and (reason or "peer" in str(error)):  # of a library, about one that is gone
             lost = "another process of this run was killed (out of memory?), or can't be reached"
             raise UserError(reason or lost) from error

@@ -15,6 +15,7 @@ from segkd.losses.skd_holistic import Holistic, condition
 
 
 def test_spectral_norm_is_the_largest_singular_value():
+    torch.manual_seed(0)  # two singular values as near as others may draw them take thousands of iterations
     conv = SpectralConv(5, 6).double()
     conv.iterate(200)
     matrix = conv.weight.detach().flatten(1)

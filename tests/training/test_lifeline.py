@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ def pair() -> tuple[Lifeline, Lifeline]:
 def test_all_hear_why_one_has_ended_and_of_the_first_alone() -> None:
     first, second = pair()
     assert first.reason() is None
-    second.fail("OSError: the disk is full")
-    first.fail("RuntimeError: connection closed by peer")
+    second.fail(OSError("the disk is full"))
+    first.fail(RuntimeError("connection closed by peer"))
     assert first.reason() == "process 1 has ended: OSError: the disk is full"
     assert second.reason() is None
 
@@ -45,6 +46,20 @@ def test_one_that_is_silent_is_taken_for_dead_and_one_that_is_done_is_not(monkey
     assert first.reason() is None
     time.sleep(0.3)
     assert first.reason() is None
+
+
+def test_the_one_with_the_store_leaves_last_but_does_not_wait_for_the_dead() -> None:
+    first, second = pair()
+    leaving = threading.Thread(target=first.leave, args=(5.0,))
+    leaving.start()
+    leaving.join(0.2)
+    assert leaving.is_alive()
+    second.leave(5.0)
+    leaving.join(0.5)
+    assert not leaving.is_alive()
+    start = time.monotonic()
+    pair()[0].leave(1.0)
+    assert 1 <= time.monotonic() - start < 2
 
 
 class Dies:
