@@ -5,33 +5,36 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segkd import arguments
-from segkd.connectors import CONNECTORS, Connector
+from segkd.connectors import CONNECTORS, Connector, Conv1x1
 from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.losses.base import WithCritic, WithFirstStage
+from segkd.meeting import Meeting, one_or_all, resize_feature, resize_label, root_mean_square
 from segkd.registry import Described, construct
+from segkd.roles import is_role, pair_stages, resolve_role
 from segkd.taps import TapPath, eval_mode, read_taps
 from segkd.weight_schedule import WeightSchedule
 
 SIZES = ("smaller", "student", "teacher")
 IGNORE_INDEX = 255
+AUTO = "auto"
 
 
 class Bind(Described, nn.Module):
     """One term of a distillation.
 
     Args:
-        student, teacher: a tap path, or a list of them; as many on both sides.
+        student, teacher: a tap path, or a list of them; as many on both sides. A role of the network will do:
+            "@logits", "@classifier", "@head", "@backbone", "@stages" (see ``segkd.roles``).
         loss: config of a loss (``dict(type=ChannelWise, temperature=4.0)``).
-        connector: config of a connector, used for every pair of taps; None where channels agree already.
+        connector: config of a connector, used for every pair of taps; "auto" is a 1x1 convolution where channels
+            differ and the loss minds; None where they agree already.
         weight: factor of the term.
         schedule: how the weight changes over the training: ``dict(warmup=1000, decay="cosine", stop=40000)``, see
             ``segkd.weight_schedule.WeightSchedule``.
@@ -40,7 +43,8 @@ class Bind(Described, nn.Module):
             softmaxes: a teacher trained with a strong weight decay may give features with an rms of 0.05, whose squares
             are lost beside the other terms. A training warns of features out of the loss's ``usual_rms``, with the
             factor that brings them to 1; 1 means them as they are. With another the loss gets no ``teacher_modules``,
-            as no layer gives what it compares: OFD estimates margins.
+            as no layer gives what it compares: OFD estimates margins. "auto": a training measures it on its first
+            batch, says it, and writes it into its config.
         of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
             tap, each resized to the first one's height and width.
         size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), or at the
@@ -65,11 +69,11 @@ class Bind(Described, nn.Module):
         of: str | None = None,
         lr_factor: float = 1.0,
         first_stage: Mapping[str, Any] | None = None,
-        teacher_scale: float | None = None,
+        teacher_scale: float | str | None = None,
     ) -> None:
         super().__init__()
         self.student_paths, self.teacher_paths = _paths(student, "student"), _paths(teacher, "teacher")
-        if len(self.student_paths) != len(self.teacher_paths):
+        if not self._by_role() and len(self.student_paths) != len(self.teacher_paths):
             raise UserError(f"a bind needs as many student taps as teacher taps, got {student!r} and {teacher!r}")
         if size not in SIZES:
             raise UserError(f"size policy {size!r} is not one of {', '.join(SIZES)}")
@@ -80,7 +84,9 @@ class Bind(Described, nn.Module):
         self.masked = arguments.flag(masked, "masked", "a bind")
         self.weight = arguments.number(weight, "weight", "a bind", least=0)
         self.lr_factor = arguments.number(lr_factor, "lr_factor", "a bind", least=0)
-        scale = 1 if teacher_scale is None else teacher_scale
+        #: the factor is still to be measured
+        self.scale_unknown = teacher_scale == AUTO
+        scale = 1 if teacher_scale is None or self.scale_unknown else teacher_scale
         self.teacher_scale = arguments.positive(scale, "teacher_scale", "a bind")
         self._meant_as_is = teacher_scale == 1
         self.schedule: WeightSchedule = construct(WeightSchedule, schedule or {})
@@ -93,9 +99,9 @@ class Bind(Described, nn.Module):
                 f"a bind: {type(self.loss).__name__} judges whole maps and takes no mask; leave out masked=True"
             )
         self.connectors = nn.ModuleList()
-        for number in range(len(self.student_paths)):
-            with own_rng(f"connector {number}"):
-                self.connectors.append(nn.Identity() if connector is None else CONNECTORS.build(connector))
+        self._connector = connector
+        if not self._by_role():
+            self._make_connectors()
         self.shapes: list[Meeting] = []
         #: root mean square of the teacher's features as they first entered the loss, where their scale matters
         self.teacher_rms: Tensor | None = None
@@ -116,11 +122,16 @@ class Bind(Described, nn.Module):
         is the first of several whose features are averaged: no module gives these. Channels that cannot meet are a
         UserError.
         """
+        if self._by_role():
+            self._resolve(student, teacher, probe)
+            self._make_connectors()
         at_student = read_taps(student, self.student_paths, probe["student"])
         at_teacher = read_taps(teacher, self.teacher_paths, probe["teacher"])
         pairs = [(at_student[s], at_teacher[t]) for s, t in zip(self.student_paths, self.teacher_paths, strict=True)]
         for number, (connector, (s, t)) in enumerate(zip(self.connectors, pairs, strict=True)):
-            if isinstance(connector, Connector):
+            if self._connector == AUTO and (self.loss.any_channels or s.shape[1] == t.shape[1]):
+                self.connectors[number] = nn.Identity()
+            elif isinstance(connector, Connector):
                 with own_rng(f"connector {number}"):
                     connector.prepare(tuple(s.shape), tuple(t.shape))
         with eval_mode(self.connectors), as_user_error("the connector cannot take the student's feature"):
@@ -130,7 +141,7 @@ class Bind(Described, nn.Module):
             for paths, raw, m in zip(zip(self.student_paths, self.teacher_paths, strict=True), pairs, met, strict=True)
         ]
         self._check_channels()
-        made = averaged or self.teacher_scale != 1
+        made = averaged or self.scale_unknown or self.teacher_scale != 1
         modules = [] if made else [TapPath.parse(path).module(teacher) for path in self.teacher_paths]
         with as_user_error(f"{type(self.loss).__name__} cannot be made for these features"):
             self.loss.prepare([tuple(m[0].shape) for m in met], [tuple(m[1].shape) for m in met], modules)
@@ -222,6 +233,13 @@ class Bind(Described, nn.Module):
             teachers = [t * self.teacher_scale for t in teachers]
         return [m[0] for m in met], teachers
 
+    def set_scale(self, teacher_rms: float) -> float:
+        """The factor that brings features of that rms to 1, in two digits; from now on it is the bind's."""
+        if not teacher_rms > 0:
+            raise UserError("the teacher's features are 0 everywhere, or not finite: tap another layer")
+        self.teacher_scale, self.scale_unknown = float(f"{1 / teacher_rms:.2g}"), False
+        return self.teacher_scale
+
     def parameter_options(self) -> dict[str, dict[str, float]]:
         """Learning rate and weight decay factors by the beginnings of parameter names, where they are not 1."""
         options = {"": {"lr_mult": self.lr_factor}} if self.lr_factor != 1 else {}
@@ -234,6 +252,30 @@ class Bind(Described, nn.Module):
     def is_on(self, step: int) -> bool:
         """True if the schedule lets the term count at ``step``."""
         return self.weight * self.schedule(step) != 0
+
+    def _by_role(self) -> bool:
+        return any(map(is_role, (*self.student_paths, *self.teacher_paths)))
+
+    def _resolve(self, student: nn.Module, teacher: nn.Module, probe: Mapping[str, Tensor]) -> None:
+        """Put tap paths in the place of roles; of stages, as many as both networks have, from the deepest."""
+        found: dict[str, list[str]] = {}
+        sides = (("student", student, self.student_paths), ("teacher", teacher, self.teacher_paths))
+        for side, network, texts in sides:
+            with as_user_error(f"the {side}'s roles cannot be found"):
+                resolved = [resolve_role(network, t, probe[side]) if is_role(t) else [t] for t in texts]
+            found[side] = [path for paths in resolved for path in paths]
+        if any(text.startswith("@stages") and "[" not in text for text in (*self.student_paths, *self.teacher_paths)):
+            found["student"], found["teacher"] = pair_stages(found["student"], found["teacher"])
+        if len(found["student"]) != len(found["teacher"]):
+            given = f"{self.student_paths} and {self.teacher_paths}"
+            raise UserError(f"a bind needs as many student taps as teacher taps, got {given}")
+        self.student_paths, self.teacher_paths = found["student"], found["teacher"]
+
+    def _make_connectors(self) -> None:
+        config = {"type": Conv1x1} if self._connector == AUTO else self._connector
+        for number in range(len(self.student_paths)):
+            with own_rng(f"connector {number}"):
+                self.connectors.append(nn.Identity() if config is None else CONNECTORS.build(config))
 
     def _meet(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         if self.loss.raw_sizes or student.dim() != 4 or teacher.dim() != 4:
@@ -249,7 +291,7 @@ class Bind(Described, nn.Module):
             if m.student_met[1] != m.teacher_met[1]:
                 raise UserError(
                     f"student tap {m.student!r} gives {m.student_met[1]} channels, teacher tap {m.teacher!r} "
-                    f"{m.teacher_met[1]}; add connector=dict(type=Conv1x1) to this bind (or, if these are logits, give "
+                    f"{m.teacher_met[1]}; add connector='auto' to this bind (or, if these are logits, give "
                     "both networks the same num_classes)"
                 )
 
@@ -260,18 +302,6 @@ def _paths(taps: Any, side: str) -> list[str]:
     if not paths or not all(isinstance(path, str) for path in paths):
         raise UserError(f"a bind: {side} must be a tap path or a list of them, got {taps!r}")
     return paths
-
-
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """The shapes of one pair of taps: as tapped, and as they enter the loss."""
-
-    student: str
-    teacher: str
-    student_raw: tuple[int, ...]
-    teacher_raw: tuple[int, ...]
-    student_met: tuple[int, ...]
-    teacher_met: tuple[int, ...]
 
 
 @contextmanager
@@ -293,31 +323,3 @@ def own_rng(name: str) -> Iterator[None]:
         seed = int(torch.randint(2**62, ())) + zlib.crc32(name.encode())
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def one_or_all(features: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-    """What a loss gets: the tensor of a bind with one tap, else a tuple."""
-    return features[0] if len(features) == 1 else tuple(features)
-
-
-def root_mean_square(features: Sequence[Tensor]) -> Tensor:
-    """The root mean square of all numbers of several tensors together, in float64."""
-    norms = [torch.linalg.vector_norm(x.detach(), dtype=torch.float64) for x in features]
-    return torch.stack(norms).square().sum().div(sum(x.numel() for x in features)).sqrt()
-
-
-def resize_feature(x: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, C, h, w) -> (N, C, H, W): area average where both axes shrink or stay, else bilinear."""
-    height, width = x.shape[-2:]
-    if (height, width) == tuple(size):
-        return x
-    if size[0] <= height and size[1] <= width:
-        return F.adaptive_avg_pool2d(x, (size[0], size[1]))
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, H, W) int64 -> (N, h, w), nearest-exact, so that no class is invented."""
-    if tuple(label.shape[-2:]) == tuple(size):
-        return label
-    return F.interpolate(label[:, None].double(), size=tuple(size), mode="nearest-exact")[:, 0].long()

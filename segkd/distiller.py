@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from segkd.arguments import flag, part_name
-from segkd.binding import Bind, one_or_all, own_rng, resize_feature
+from segkd.binding import Bind, own_rng
 from segkd.errors import UserError
+from segkd.meeting import one_or_all, resize_feature
 from segkd.models import NETWORKS, Network
 from segkd.registry import construct
 from segkd.segmentor import PROBE_SIZE, TrainingModel, probe_input
@@ -156,10 +157,11 @@ class Distiller(TrainingModel):
     @torch.no_grad()
     def teach(self, image: Tensor, step: int = 0) -> dict[str, dict[str, Tensor]]:
         """The teachers' features by bind (those on at ``step``) and tap, for images (N, 3, H, W) uint8."""
-        return self._teach({name: bind for name, bind in self.terms().items() if bind.is_on(step)}, image)
+        return self.taught({name: bind for name, bind in self.terms().items() if bind.is_on(step)}, image)
 
     @torch.no_grad()
-    def _teach(self, binds: Mapping[str, Bind], image: Tensor) -> dict[str, dict[str, Tensor]]:
+    def taught(self, binds: Mapping[str, Bind], image: Tensor) -> dict[str, dict[str, Tensor]]:
+        """The same for these binds, whatever the step."""
         features: dict[str, Mapping[str, Tensor]] = {}
         for source, network in self.teachers.items():
             paths = [p for bind in binds.values() if source in self._sources(bind) for p in bind.teacher_paths]
@@ -200,7 +202,7 @@ class Distiller(TrainingModel):
     def first_stage_loss(self, name: str, image: Tensor, label: Tensor, index: Tensor | None, step: int) -> Tensor:
         """What the first stage of a bind lowers, on one batch."""
         bind = self.terms()[name]
-        teacher, learner = self._teach({name: bind}, image)[name], bind.first_learner()
+        teacher, learner = self.taught({name: bind}, image)[name], bind.first_learner()
         if learner is None:
             with tap(self.student, bind.student_paths) as features:
                 self.student.predict(image)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.binding import Bind, resize_feature, resize_label
+from segkd.binding import Bind
+from segkd.meeting import resize_feature, resize_label
 from segkd.connectors import Conv1x1
 from segkd.distiller import Distiller
 from segkd.errors import UserError

@@ -10,8 +10,8 @@ import argparse
 from typing import Any
 
 from segkd.cli.common import (
-    add_config_arguments,
     add_json_argument,
+    add_run_arguments,
     add_threads_argument,
     console,
     following,
@@ -20,6 +20,7 @@ from segkd.cli.common import (
     positive,
     save_json,
     say,
+    take_files,
 )
 from segkd.errors import UserError
 
@@ -32,7 +33,7 @@ def add(subparsers: Any) -> None:
         description="`segkd bench CONFIG FILE...` times weights and ONNX files, `segkd bench blocks` the networks' "
         "blocks, `segkd bench step CONFIG` the parts of a training step, and a bare loop beside it.",
     )
-    add_config_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "files", metavar="FILE", nargs="*", help=".pth or .onnx (default: the config's student, untrained)"
     )
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
     from segkd.workbench.comparison import common_size, size_text, time_models
     from segkd.workbench.runs import crop_size, open_models
 
+    take_files(args)
     cfg = load(args)
     models = open_models(cfg, args.files, args.threads)
     size = common_size(models, args.size) or crop_size(cfg)

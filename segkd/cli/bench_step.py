@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from segkd.cli.common import console, following, save_json, say
+from segkd.cli.common import console, following, load, save_json, say
 from segkd.errors import UserError
 
 
 def run(args: argparse.Namespace) -> None:
     """Time the parts of a config's training step, and the loop in turns with a bare one; print both."""
-    if len(args.files) != 1 or args.channels:
+    if len(args.files) > 1 or args.channels:
         raise UserError("`segkd bench step CONFIG` takes one config, and no --channels")
     from segkd.report.tables import step_table
     from segkd.training.environment import environment
-    from segkd.workbench.runs import open_run
     from segkd.workbench.step import time_step
 
     given = {"data.batch_size": args.batch, "data.augment.crop_size": args.size, "engine.threads": args.threads}
     own = [f"{key}={value}" for key, value in given.items() if value is not None]
-    cfg = open_run(args.files[0], args.data, [*args.overrides, *own])
+    args.config, args.overrides = (args.files or [None])[0], [*args.overrides, *own]
+    cfg = load(args)
     with following() as progress:
         found = time_step(cfg, args.repeats or 20, args.untrained, args.random_images, progress)
     about, content = found.about, environment(cfg.get("seed"))

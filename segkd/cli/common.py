@@ -50,11 +50,45 @@ def say_columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add CONFIG, --data and --set."""
+    """Add CONFIG or --student, --data, --root and --set."""
     parser.add_argument(
-        "config", metavar="CONFIG", help="a config file, a shipped name (see `segkd configs`), or a run folder"
+        "config", metavar="CONFIG", nargs="?", help="a run folder or a config file; or none, and --student"
     )
-    parser.add_argument("--data", metavar="ROOT", help="root folder of the data set (data.dataset.root)")
+    parser.add_argument("--student", metavar="NAME", help="in place of CONFIG: a network, for the data set of --data")
+    _add_data(parser)
+    _add_set(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add CONFIG or the flags that compose one, and --set."""
+    parser.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="a config file or a run folder; or none, and --student"
+    )
+    parts = parser.add_argument_group("in place of CONFIG", "what `segkd configs` lists, or a file of such a part")
+    parts.add_argument("--student", metavar="NAME", help="a network: what was published for it comes with it")
+    parts.add_argument("--teacher", metavar="TEACHER", help="a run folder, a file, or KIND:NAME@FILE")
+    parts.add_argument("--recipe", metavar="NAME", help="what is learnt of the teacher, and how (default: kd)")
+    parts.add_argument("--schedule", metavar="NAME", help="optimiser and length, in place of the published ones")
+    data = parser.add_argument_group("data")
+    _add_data(data)
+    data.add_argument("--images", metavar="DIR", help="of --data folder: the images")
+    data.add_argument("--labels", metavar="DIR", help="of --data folder: the masks, named as their images are")
+    data.add_argument("--classes", metavar="FILE", help="of --data folder: a text file, a class name on each line")
+    data.add_argument("--val", type=share, metavar="X", help="of --data folder: the share for validation (0.2)")
+    data.add_argument("--crop", type=parse_size, metavar="HxW", help="training crops (data.augment.crop_size)")
+    _add_set(parser)
+
+
+def _add_data(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="NAME",
+        help="a data set by its name; after CONFIG, a root folder will do",
+    )
+    parser.add_argument("--root", metavar="DIR", help="root folder of the data set (data.dataset.root)")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -75,18 +109,58 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=thread_count, default=2, metavar="N", help="CPU threads (default 2)")
 
 
+COMPOSED = ("student", "teacher", "recipe", "schedule")
+FOLDER = {"images": "images", "labels": "labels", "classes": "class_names", "val": "val"}
+
+
 def load(args: argparse.Namespace, words: Sequence[str] = ()) -> dict[str, Any]:
-    """The config that the arguments name, with their overrides and those arguments that are plain words for keys."""
+    """The config that the arguments name or compose, with their overrides and the plain words among them."""
+    from segkd.workbench.composing import compose
     from segkd.workbench.runs import open_run
 
-    return open_run(args.config, args.data, args.overrides, **{word: getattr(args, word) for word in words})
+    given = {word: getattr(args, word) for word in words}
+    parts = {name: getattr(args, name, None) for name in COMPOSED}
+    crop = getattr(args, "crop", None)
+    if args.config is not None:
+        if extra := next((name for name, value in parts.items() if value is not None), None):
+            raise UserError(f"CONFIG says all of a run: leave out --{extra}, or CONFIG {args.config!r}")
+        return open_run(args.config, _data(args), args.root, args.overrides, size=crop, **given)
+    if args.student is None:
+        raise UserError("nothing named: give --student NAME and --data NAME (`segkd configs` lists them), or a CONFIG")
+    return compose(**parts, data=_data(args), root=args.root, size=crop, overrides=args.overrides, words=given)
 
 
-def default_run(config: str) -> Path:
-    """The folder of a run unless --out names one: ``work/<config name>``, or the run folder that gave the config."""
+def take_files(args: argparse.Namespace) -> None:
+    """With --student there is no CONFIG: what stands in its place is the first FILE."""
+    if args.student is not None and args.config is not None:
+        args.config, args.files = None, [args.config, *args.files]
+
+
+def _data(args: argparse.Namespace) -> Any:
+    """The data set of the arguments: a name, or a folder's arguments."""
+    known = FOLDER if hasattr(args, "classes") else {}
+    own = {key: getattr(args, flag) for flag, key in known.items() if getattr(args, flag) is not None}
+    if args.data != "folder" or not known:
+        if own:
+            flag = next(flag for flag, key in FOLDER.items() if key in own)
+            raise UserError(f"--{flag} belongs to --data folder")
+        return args.data
+    for flag in ("images", "labels", "classes"):
+        if FOLDER[flag] not in own:
+            raise UserError(f"--data folder needs --{flag}: see `segkd train --help`")
+    return dict(type="folder", val=0.2) | own
+
+
+def default_run(args: argparse.Namespace) -> Path:
+    """The folder of a run unless --out names one: ``work/`` and what names it; the run folder that gave the config."""
     from segkd.workbench.runs import default_folder
 
-    return default_folder(config)
+    if args.config is not None:
+        return default_folder(args.config)
+    names = [Path(name).stem.replace(":", "_") for name in (args.student, args.recipe, args.data) if name]
+    if args.teacher and not args.recipe:
+        names.insert(1, "kd")
+    return Path("work") / "_".join(names)
 
 
 def parse_size(text: str) -> tuple[int, int]:

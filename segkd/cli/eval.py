@@ -14,6 +14,7 @@ from segkd.cli.common import (
     parse_size,
     save_json,
     say_comparison,
+    take_files,
 )
 
 
@@ -22,7 +23,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("eval", help="score weights (.pth) and ONNX files on a split, side by side")
     add_config_arguments(parser)
     parser.add_argument("files", metavar="FILE", nargs="+", help="student weights (.pth) or ONNX files (.onnx)")
-    parser.add_argument("--teacher", action="store_true", help="score the config's teacher, too")
+    parser.add_argument("--teacher", dest="with_teacher", action="store_true", help="score the config's teacher, too")
     parser.add_argument("--split", default="val", help="train, val (default) or test")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="size to time at (default: the first image's)")
     parser.add_argument("--no-speed", action="store_true", help="score only")
@@ -57,10 +58,11 @@ def run(args: argparse.Namespace) -> None:
     from segkd.workbench.comparison import evaluate_models, image_size
     from segkd.workbench.runs import open_models, open_teacher
 
+    take_files(args)
     cfg = load(args)
     dataset = build_dataset(cfg, args.split)
     models = open_models(cfg, args.files, args.threads, args.resize)
-    if args.teacher:
+    if args.with_teacher:
         models = {"teacher": open_teacher(cfg, args.threads)} | models
     timed_at = None if args.no_speed else args.size or image_size(dataset)
     void = {"count_void": args.count_void, "void_output": args.void_output}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
-    add_config_arguments,
     add_json_argument,
+    add_run_arguments,
     load,
     parse_size,
     positive,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("inspect", help="print what can be tapped, and the shapes that meet in every bind")
-    add_config_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="input size (default: the config's crop)")
     parser.add_argument(
         "--depth", type=positive, metavar="N", help="only layers whose path has at most N names (default: every layer)"

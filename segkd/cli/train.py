@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_config_arguments, console, default_run, load, positive, say
+from segkd.cli.common import add_run_arguments, console, default_run, load, positive, say
 from segkd.files import writable_folder
 from segkd.training.config import LOGGERS
 
@@ -20,7 +20,7 @@ WORDS = ("lr", "batch", "steps", "epochs", "device")
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("train", help="train a teacher, a student alone, or a distilled student")
-    add_config_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--out", type=writable_folder, metavar="RUN", help="run folder (default: work/ and the config's name)"
     )
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
     args.overrides += [f"engine.logger={args.logger}"] if args.logger else []
     cfg = load(args, WORDS)
-    folder = args.out or writable_folder(default_run(args.config))
+    folder = args.out or writable_folder(default_run(args))
     if args.resume and is_main():
         _tell_changes(cfg, folder)
     try:

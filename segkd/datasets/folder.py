@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from segkd import arguments
 from segkd.datasets.base import DATASETS, IGNORE
 from segkd.datasets.files import (
     IMAGE_SUFFIXES,
@@ -26,30 +28,71 @@ class FolderDataset(FilePairs):
 
     Args:
         images, labels: the two folders.
-        class_names: one name per class, in id order.
+        class_names: one name per class, in id order; or a text file with a name on each line.
         palette: one (R, G, B) per class; made up if left out.
         ignore: the stored id that means void; 255 always does.
         label_map: stored id -> class (or 255 to ignore it), if the stored ids are not the classes; ids that it lacks
             are an error.
         check: see ``FilePairs``.
+        split: "train" or "val" of the pairs, with ``val``; all of them without.
+        val: share of the pairs that is for validation, at least one; drawn once by ``seed``.
+        seed: of that draw, which does not depend on anything else.
     """
+
+    splits = ("train", "val")
 
     def __init__(
         self,
         images: str | Path,
         labels: str | Path,
-        class_names: Sequence[str],
+        class_names: Sequence[str] | str | Path,
         palette: Sequence[Sequence[int]] | None = None,
         ignore: int = IGNORE,
         label_map: Mapping[int, int] | None = None,
         check: bool = True,
+        split: str | None = None,
+        val: float | None = None,
+        seed: int = 0,
     ) -> None:
-        self.class_names = tuple(class_names)
+        self.class_names = read_class_names(class_names)
         self.palette = _palette(palette, len(self.class_names))
         table = _table(len(self.class_names), ignore, label_map)
         image_files = list_files(existing_root(images, "images"), IMAGE_SUFFIXES)
         label_files = list_files(existing_root(labels, "labels"), LABEL_SUFFIXES)
         super().__init__(image_files, label_files, table, f"data set of {images} and {labels}", check)
+        if split is not None or val is not None:
+            self._keep(split, val, seed)
+
+    def _keep(self, split: str | None, val: float | None, seed: int) -> None:
+        """Keep one split's pairs."""
+        if split not in self.splits:
+            raise UserError(f"{self.source}: split must be 'train' or 'val', got {split!r}")
+        if val is None:
+            raise UserError(f"{self.source} has no split of its own: give val=0.2, the share for validation")
+        share = arguments.number(val, "val", "a folder data set", above=0, below=1)
+        count = max(1, round(share * len(self.pairs)))
+        if count >= len(self.pairs):
+            raise UserError(f"{self.source}: {len(self.pairs)} pairs are too few for a validation share of {share:g}")
+        chosen = set(random.Random(seed).sample(range(len(self.pairs)), count))
+        self.pairs = [pair for k, pair in enumerate(self.pairs) if (k in chosen) == (split == "val")]
+
+
+def read_class_names(given: Sequence[str] | str | Path) -> tuple[str, ...]:
+    """Class names as they are, or from the lines of a text file; empty lines are none."""
+    if not isinstance(given, str | Path):
+        return tuple(given)
+    try:
+        lines = Path(given).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read class names from {given}: {error}; it must be text, a name on each line"
+        ) from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise UserError(f"{given} holds no class names: write one on each line, in the order of their ids")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{given} names the class {twice[0]!r} twice")
+    return names
 
 
 def _palette(given: Sequence[Sequence[int]] | None, num_classes: int) -> tuple[tuple[int, int, int], ...]:

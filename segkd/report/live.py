@@ -56,6 +56,8 @@ class Live:
         self.begun, self.silent = True, training.rank != 0
         if not self.silent:
             tell(self.console, start_line(training, self.title))
+            for note in training.notes:
+                tell(self.console, [f"  {note}"])
 
     def first_stage(self, record: Mapping[str, Any]) -> None:
         """Show a first stage, told by {"first_stage": name, "step": ..., "steps": ..., "loss": ...}."""

@@ -65,7 +65,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), **words: Any) -
     path = find_config(name)
     own = [] if path.resolve().is_relative_to(config_root().resolve()) else [str(path.resolve().parent)]
     _can_import([*own, os.getcwd()])
-    content = _read(path)
+    content = read_variables(path)
     _check_names(content, path)
     cfg = {key: content[key] for key in KEYS if key in content}
     _can_import(folders(cfg.get("imports", ()), "imports"))
@@ -84,7 +84,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), **words: Any) -
     return cfg
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_variables(path: Path) -> dict[str, Any]:
     """All variables of a config file."""
     from mmengine.config import Config as File  # here: a run from Python reads no file
 

@@ -9,6 +9,7 @@ from segkd.datasets.base import IGNORE, Array
 from segkd.errors import UserError
 
 LOOKS = 200  # labels at most, where a class is not found
+COUNTED = 2000  # labels at most, for the frequencies of classes
 LOOKS_WITH_IMAGES = 20  # the same, where a label can't be had without making its image, too
 
 
@@ -40,6 +41,18 @@ def missing_classes(dataset: SegmentationDataset) -> str:
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     where = f"all {looks}" if looks == len(dataset) else f"{looks} of {len(dataset)}"
     return f"no pixel of {shown} in the training labels ({where} looked at): the student can't learn what it never sees"
+
+
+def class_frequencies(dataset: SegmentationDataset) -> list[float]:
+    """The share of each class in the pixels of a split's labels, void's pixels counted too, so that it may lack to 1.
+
+    Of a split of more than `COUNTED` labels, so many at equal distances are counted.
+    """
+    looks = min(len(dataset), COUNTED)
+    counts = np.zeros(256, dtype=np.int64)
+    for k in range(looks):
+        counts += np.bincount(_label(dataset, k * len(dataset) // looks).ravel(), minlength=256)
+    return [float(count / counts.sum()) for count in counts[: dataset.num_classes]]
 
 
 def _label(dataset: SegmentationDataset, index: int) -> Array:

@@ -23,6 +23,7 @@ from segkd.training.labels import missing_classes
 from segkd.training.log import trim_log
 from segkd.training.optim import STUDENT
 from segkd.training.prepare import Prepared
+from segkd.training.scales import settle_scales
 from segkd.training.state import BEST, EMA, LAST, STATE, run_folder, save_atomically, save_student
 from segkd.training.steps import Batch, Stretch, Values, take_steps
 from segkd.training.validation import class_scores, main_score, score
@@ -72,11 +73,16 @@ class Training(Prepared):
 
     def run_first_stages(self, report: Report | None) -> None:
         """Keep the config, then run the trainings that come before the main one."""
+        self.model.to(self.device)
+        kept = self.folder if self.resume else None
+        self.given, self.notes = settle_scales(self.given, self.cfg, self.model, self.data, kept)
         if processes.is_main():
             dump_config(self.given, self.folder / "config.py")
             if self.resume:
                 trim_log(self.folder, self.iter)
-            elif advice := missing_classes(self.data):
+            for note in self.notes:
+                self.write({"step": self.iter, "note": note})
+            if not self.resume and (advice := missing_classes(self.data)):
                 self.write({"step": 0, "warning": advice})
                 warnings.warn(advice, TermWarning, stacklevel=2)
         self.hooks.call("before_first_stages", self)

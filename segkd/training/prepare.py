@@ -51,6 +51,7 @@ class Prepared(MMEngineNames):
         logger: what is logged by it goes to the run's log.
         stop_training: set it to True to end the run after the step in progress.
         history: the scores of each validation.
+        notes: what was measured before the first step, a line each.
         class_scores: the IoU of each class at the last validation, by what was scored ("val", "val_ema").
     """
 
@@ -100,6 +101,7 @@ class Prepared(MMEngineNames):
         self.history: list[dict[str, Any]] = validations(folder, self.iter) if self.state else []
         self.class_scores: dict[str, Sequence[float] | None] = {}
         self.average: Average | None = None
+        self.notes: list[str] = []
         self.stop_training, self.state_due = False, False
         self.finite, self.means = FiniteLoss(), Means()
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)

@@ -6,7 +6,7 @@ import copy
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,24 +68,39 @@ def open_config(given: Any, data: Any = None, root: str | Path | None = None) ->
     return cfg
 
 
-def complete(cfg: dict[str, Any], config: Any, overrides: Sequence[str], words: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with further sections, plain words and overrides in it, in this order; checked as a file's is."""
+def complete(
+    cfg: dict[str, Any],
+    config: Any,
+    overrides: Sequence[str],
+    words: Mapping[str, Any],
+    fill: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """A config with further sections, plain words and overrides in it, in this order; then what ``fill`` makes of it.
+
+    It is checked as a file's is.
+    """
     if config is not None and not isinstance(config, Mapping):
         raise UserError(f"config= takes a dictionary of further keys, got {config!r}")
-    cfg = _merged(cfg, config or {})
+    cfg = merged(cfg, config or {})
     set_words(cfg, **words)
     if isinstance(overrides, str):
         raise UserError(f"overrides is a list of 'key.sub=value', got the string {overrides!r}; write [{overrides!r}]")
     for text in overrides:
         override(cfg, text)
+    cfg = fill(cfg) if fill else cfg
     Config.of(cfg)
     folders = [folder for folder in dict.fromkeys(_own_folders(cfg)) if folder not in cfg.get("imports", ())]
     return {**cfg, "imports": [*cfg.get("imports", ()), *folders]} if folders else cfg
 
 
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    both = {k: _merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old.get(k), Mapping)}
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with another over it, level by level; what names another ``type`` takes the whole place."""
+    both = {key: merged(old[key], value) for key, value in new.items() if _same_kind(old.get(key), value)}
     return {**old, **new, **both}
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    return isinstance(old, Mapping) and isinstance(new, Mapping) and new.get("type", old.get("type")) == old.get("type")
 
 
 def _own_folders(value: Any) -> Iterator[str]:
@@ -245,7 +260,7 @@ def _splits(given: Any) -> dict[str, Any]:
         raise UserError(
             f"{kind.__name__} has no splits of its own: give data=dict(train=dict(type=...), val=dict(...))"
         )
-    return dict(dataset=dataset, **{name: dict(split=name) for name in SPLITS})
+    return dict(dataset=dataset, **{name: dict(split=name) for name in getattr(kind, "splits", SPLITS)})
 
 
 def _dataset(given: Any, split: str) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from segkd.datasets import DATASETS
 from segkd.distiller import build_teacher
 from segkd.errors import UserError
 from segkd.files import existing_file, named
@@ -15,6 +16,7 @@ from segkd.models import Network, load_weights
 from segkd.training.build import build_student
 from segkd.training.configfile import config_root, find_config, load_config
 from segkd.training.state import BEST, LAST, STATE
+from segkd.workbench import making
 
 if TYPE_CHECKING:  # ONNX Runtime is imported where a model is opened: a training needs none
     from segkd.deploy.runtimes import Runtime
@@ -23,15 +25,23 @@ UNTRAINED = "student, untrained"
 
 
 def open_run(
-    source: str | Path, data: str | Path | None = None, overrides: Sequence[str] = (), **words: Any
+    source: str | Path,
+    data: Any = None,
+    root: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    **words: Any,
 ) -> dict[str, Any]:
     """The config of a run folder, of a config file or of a shipped name, with ``key.sub=value`` overrides.
 
     Args:
-        data: root folder of the data set, in place of the config's.
+        data, root: another data set, or another root folder of the config's (see ``making.open_config``).
         words: see ``segkd.training.overrides.WORDS``.
     """
-    return load_config(source, overrides, root=None if data is None else str(data), **words)
+    if isinstance(data, str | Path) and str(data) not in DATASETS.names():
+        data, root = None, data
+    if data is None:
+        return load_config(source, overrides, root=None if root is None else str(root), **words)
+    return making.complete(making.open_config(source, data, root), None, overrides, words)
 
 
 def default_folder(source: str | Path) -> Path:

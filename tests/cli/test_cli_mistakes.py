@@ -72,7 +72,7 @@ BUILT_OVERRIDES = [
     ("model.binds.pixel.loss.type=fitnet", "FitNet has no argument 'temperature'"),
     ("model.binds.pixel.weight=-1", "weight must be a number from 0, got -1"),
     ("model.binds.pixel.connector.type=conv1", "did you mean 'conv1x1'?"),
-    ("model.binds.pixel.student=fusion", "connector=dict(type=Conv1x1)"),
+    ("model.binds.pixel.student=fusion", "connector='auto'"),
 ]
 
 

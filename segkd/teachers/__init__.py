@@ -1,0 +1,5 @@
+"""temporary"""
+
+
+def load_teacher(source, *, num_classes=None, classes=None, preprocess=None, download=False):
+    raise NotImplementedError

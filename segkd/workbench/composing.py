@@ -1,0 +1,206 @@
+"""A run's config, composed of parts by name: a student, a teacher, a recipe, a data set, a schedule.
+
+A part is a config file with some of a config's keys. ``configs/networks/NAME.py`` has what was published for a network,
+``configs/data/NAME.py`` a data set, ``configs/recipes/NAME.py`` the binds of a distillation by role, and
+``configs/schedules/NAME.py`` an optimiser and a length. Any part may say in ``on = dict(NAME=dict(...))`` what differs
+on a data set.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from segkd.distiller import Distiller
+from segkd.errors import UserError, nearest
+from segkd.models import catalogue as known
+from segkd.models.info import NETWORKS
+from segkd.models.published import CHECKPOINTS
+from segkd.segmentor import Segmentor
+from segkd.teachers import load_teacher
+from segkd.training.configfile import CONFIG, config_root, load_config, read_variables
+from segkd.training.overrides import KEYS
+from segkd.training.state import BEST, LAST
+from segkd.workbench import making
+from segkd.workbench.settling import settle
+
+NETWORK, DATA, RECIPE, SCHEDULE = "networks", "data", "recipes", "schedules"
+WORDS = {NETWORK: "network", DATA: "data set", RECIPE: "recipe", SCHEDULE: "schedule"}
+#: a part's own keys, beside those of a config
+OWN = {NETWORK: ("network", "supervision"), RECIPE: ("binds",), DATA: ("frequencies",), SCHEDULE: ()}
+EPOCHS = 400  # of a network whose schedule says nothing of a data set, as the field trains on CamVid
+BASE = dict(
+    optim=dict(optimizer=dict(making.OPTIMIZER)),
+    schedule=dict(epochs=EPOCHS, val_interval=0.05),
+    engine=dict(precision="auto", channels_last=True),
+    seed=0,
+)
+
+
+class Source(NamedTuple):
+    """A data set's section, its name, and the share of each class in the pixels of its training labels, if known."""
+
+    section: dict[str, Any]
+    name: str | None
+    frequencies: Sequence[float] | None = None
+
+
+def parts(kind: str) -> list[str]:
+    """The names of the shipped parts of a kind ("networks", "data", "recipes", "schedules")."""
+    return sorted(file.stem for file in (config_root() / kind).glob("*.py") if not file.name.startswith("_"))
+
+
+def read_part(kind: str, name: str | Path) -> dict[str, Any]:
+    """A part by its file or by its shipped name: its keys, and nothing else of the file."""
+    path = Path(name)
+    if path.suffix != ".py" or not path.is_file():
+        path = config_root() / kind / f"{name}.py"
+    if not path.is_file():
+        raise UserError(
+            f"no {WORDS[kind]} {str(name)!r}: neither a file nor a shipped name; {nearest(str(name), parts(kind))}"
+        )
+    found = read_variables(path)
+    return {key: found[key] for key in (*KEYS, *OWN[kind], "on") if key in found}
+
+
+def compose(
+    student: Any,
+    *,
+    teacher: Any = None,
+    recipe: Any = None,
+    binds: Any = None,
+    data: Any = None,
+    root: str | Path | None = None,
+    schedule: str | Path | None = None,
+    size: Sequence[int] | None = None,
+    supervision: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    words: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A complete config: the student under labels, and under a teacher where a recipe, binds or a teacher are given.
+
+    What comes later wins: the data set's part, the student's, the schedule's, the recipe's (each with what it says of
+    this data set), ``config``, ``words``, ``overrides``. Then all that depends on the data is filled in (see
+    ``segkd.workbench.settling``).
+
+    Args:
+        student: name of a network or file of its part; ``module:Class``, class, dict(type=...) or module.
+        teacher: see ``segkd.workbench.making.teacher_config``, or what ``segkd.teachers.load_teacher`` takes.
+        recipe: name or file of a recipe; "kd" for a teacher without recipe and binds.
+        binds: terms in place of a recipe's.
+        data, root, size: see ``making.data_section``; a shipped part of that name is taken first.
+        schedule: name or file of a schedule.
+        supervision: in place of the network's own.
+        config, overrides, words: see ``making.complete``.
+
+    Raises:
+        UserError: a name that does not exist, with the nearest; parts that do not fit.
+    """
+    source = data_source(data, root, size)
+    own, module = student_part(student)
+    layers: list[Mapping[str, Any]] = [BASE, {"data": source.section}, own]
+    if schedule is not None:
+        layers.append(read_part(SCHEDULE, schedule))
+    taught = teacher is not None or recipe is not None or binds is not None
+    if taught and binds is None:
+        layers.append(read_part(RECIPE, recipe or "kd"))
+    cfg: dict[str, Any] = {}
+    for layer in layers:
+        cfg = _laid_over(cfg, layer, source.name)
+    if size is not None:
+        cfg["data"]["augment"] = {**cfg["data"]["augment"], "crop_size": tuple(map(int, size))}
+    count = making.num_classes(source.section)
+    trained = making.network_config(cfg["network"] if module is None else module, count)
+    model: dict[str, Any] = dict(type=Distiller, student=trained) if taught else dict(type=Segmentor, network=trained)
+    labelled = cfg.get("supervision") if supervision is None else supervision
+    if labelled is not None:
+        model["supervision"] = labelled
+    if taught:
+        model["teacher"] = teacher_config(teacher, count)
+        model["binds"] = making.bind_configs(binds) if binds is not None else cfg["binds"]
+    cfg = {"model": model, **{key: value for key, value in cfg.items() if key in KEYS}}
+    return making.complete(cfg, config, overrides, words or {}, lambda found: settle(found, source.frequencies))
+
+
+def _laid_over(cfg: Mapping[str, Any], layer: Mapping[str, Any], data: str | None) -> dict[str, Any]:
+    """A config with a part over it, and over that what the part says of the data set of that name."""
+    exception = layer.get("on", {}).get(data, {})
+    found = cfg
+    for one in (layer, exception):
+        if one.get("schedule", {}).keys() & {"steps", "epochs"}:  # a length is given in one of two units
+            kept = {key: value for key, value in found.get("schedule", {}).items() if key not in ("steps", "epochs")}
+            found = {**found, "schedule": kept}
+        found = making.merged(found, one)
+    return dict(found)
+
+
+def data_source(given: Any, root: str | Path | None = None, size: Sequence[int] | None = None) -> Source:
+    """The data section of a shipped part, or of what ``making.data_section`` takes, with the set's name."""
+    name = making.label(given) if given is not None else None
+    if isinstance(given, str | Path) and (str(given) in parts(DATA) or Path(given).suffix == ".py"):
+        part = read_part(DATA, given)
+        section, name = part["data"], Path(given).stem
+        if root is not None:
+            section["dataset"] = {**section["dataset"], "root": str(root)}
+        return Source(section, name, part.get("frequencies"))
+    return Source(making.data_section(given, root, size), name)
+
+
+def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
+    """What is published for a network, with the network itself under "network"; or a module that is one.
+
+    A name of the catalogue without a part of its own has that of its family (``light_fpn`` for ``light_fpn_resnet18``).
+    """
+    if isinstance(given, nn.Module):
+        return {}, given
+    if isinstance(given, Mapping) or inspect.isclass(given):
+        return {"network": given if isinstance(given, Mapping) else dict(type=given)}, None
+    text = str(given)
+    if text.endswith(".py"):
+        return read_part(NETWORK, text), None
+    if ":" in text:
+        return {"network": dict(type=text.replace(":", "."))}, None
+    if text not in known.catalogue() and text not in NETWORKS.names():
+        raise UserError(f"unknown network {text!r}; {nearest(text, known.catalogue())}")
+    entry = known.entry(text)
+    part = next((read_part(NETWORK, name) for name in (text, entry.name) if name in parts(NETWORK)), {})
+    return {**part, "network": {**part.get("network", {}), "type": entry.name, **entry.options}}, None
+
+
+def teacher_config(given: Any, count: int) -> Any:
+    """The config of a teacher for ``count`` classes.
+
+    Args:
+        given: a run folder of segkd or a weights file in it; ``NAME@FILE``, a published checkpoint
+            (``espnet_q8_camvid@FILE``) or a network with a weights file of its own; whatever
+            ``segkd.teachers.load_teacher`` takes; or what ``making.teacher_config`` does.
+    """
+    if not isinstance(given, str | Path):
+        return making.teacher_config(given, count)
+    text = str(given)
+    folder, weights = _run(Path(text))
+    if folder is not None:
+        found = making.trained(load_config(folder), weights)
+        if found is None:
+            raise UserError(f"{folder} does not tell how its network was made: give it from Python")
+        return found
+    name, _, file = text.partition("@")
+    if file and name in CHECKPOINTS:
+        row = CHECKPOINTS[name]
+        return dict(type=row.network, **row.options, published=row.published, weights=file)
+    if file and name in known.catalogue():
+        entry = known.entry(name)
+        return dict(type=entry.name, **entry.options, num_classes=count, weights=file)
+    return dict(type=load_teacher, source=text, num_classes=count)
+
+
+def _run(path: Path) -> tuple[Path | None, Path]:
+    """A run folder and the weights meant by it or by a file in it; None for any other path."""
+    if path.is_dir() and (path / CONFIG).is_file():
+        return path, path / (BEST if (path / BEST).is_file() else LAST)
+    return (path.parent, path) if path.is_file() and (path.parent / CONFIG).is_file() else (None, path)
