@@ -22,6 +22,7 @@ def train(
     data: Any = None,
     root: File | None = None,
     supervision: Mapping[str, Any] | None = None,
+    schedule: File | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     lr: float | None = None,
@@ -40,8 +41,9 @@ def train(
 ) -> Run:
     """Train a network by labels, or whatever a config says.
 
-    A network given as an object stays as it is: a copy of it is trained. Its supervision is cross entropy on its logits
-    unless ``supervision`` says more; the shipped configs (``segkd configs``) have what was published.
+    A network by name brings what was published for it: auxiliary heads and losses, optimiser, schedule (``segkd
+    configs`` lists whose). Any other has cross entropy on its logits and AdamW, unless ``supervision`` and ``config``
+    say more. A network given as an object stays as it is: a copy of it is trained.
 
     Args:
         network: name (``segkd models`` lists them), dict(type=...), class or torch module; or a config: a dict, file,
@@ -50,10 +52,11 @@ def train(
             config, its root folder will do.
         root: root folder of the data set.
         supervision: see ``segkd.supervision.Supervision``.
+        schedule: a shipped schedule's name, or a file of one, in place of the network's own.
         steps, epochs: length of the training, one of them; an epoch is a pass over the training split.
-        lr: learning rate; AdamW at 1e-3 unless a config says otherwise.
-        batch: images per step (8).
-        size: (H, W) of the training crops; the first image's, but at most 512x1024.
+        lr: learning rate.
+        batch: images per step.
+        size: (H, W) of the training crops; by default the data set's, or the first image's, but at most 512x1024.
         device: "cpu", "cuda", "cuda:1"; by default a GPU where there is one.
         precision: "fp32", "bf16" or "fp16".
         workers: processes that load images.
@@ -69,18 +72,22 @@ def train(
         UserError: anything that does not exist, fit or mean something; before the first file is written.
     """
     from segkd.workbench import making
+    from segkd.workbench.composing import compose
 
-    words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, size=size, device=device)
+    words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device)
     words |= dict(precision=precision, workers=workers, seed=seed)
     given = network.config if isinstance(network, Run) else network
     if making.is_config(given):
         cfg = making.open_config(given, data, root)
         if supervision is not None:
             cfg["model"] = {**cfg["model"], "supervision": supervision}
+        cfg = making.complete(cfg, config, overrides, {**words, "size": size})
     else:
-        cfg = making.alone(given, making.data_section(data, root, size), supervision)
+        cfg = compose(
+            given, data=data, root=root, schedule=schedule, size=size, supervision=supervision, config=config,
+            overrides=overrides, words=words,
+        )  # fmt: skip
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
-    cfg = making.complete(cfg, config, overrides, words)
     return _fit(cfg, out or _place(network, data), resume, progress)
 
 
@@ -89,10 +96,12 @@ def distill(
     student: Any,
     teacher: Any = None,
     *,
+    recipe: File | None = None,
     binds: Any = None,
     data: Any = None,
     root: File | None = None,
     supervision: Mapping[str, Any] | None = None,
+    schedule: File | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     lr: float | None = None,
@@ -113,41 +122,44 @@ def distill(
 
     Args:
         student: a network, as in ``train``; or the config of a distillation.
-        teacher: a Run, a run folder or weights file of it, dict(type=..., weights=...), or a trained network.
-        binds: the terms, {name: Bind or dict(student=tap, teacher=tap, loss=..., weight=...)}; losses alone, by name or
-            dict(type=...), compare the logits: "cwd", ["kd", "cwd"]. By default "kd".
+        teacher: a Run, a run folder or weights file of it, a trained network or torch module, dict(type=...,
+            weights=...), or what ``segkd.teachers.load_teacher`` takes ("smp:fpn/resnet18@FILE").
+        recipe: a shipped recipe's name, or a file of one; by default "kd".
+        binds: terms in place of a recipe's, {name: Bind or dict(student=tap, teacher=tap, loss=..., weight=...)};
+            losses alone, by name or dict(type=...), compare the logits: "cwd", ["kd", "cwd"].
         data: as in ``train``; by default that of the teacher's run.
     """
     from segkd.workbench import making
+    from segkd.workbench.composing import compose, teacher_config
 
-    words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, size=size, device=device)
+    words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device)
     words |= dict(precision=precision, workers=workers, seed=seed)
     given = student.config if isinstance(student, Run) else student
     taught_by = _teacher(teacher)
     if making.is_config(given):
         cfg = making.open_config(given, data, root)
-        new = {"supervision": supervision, "teacher": taught_by}
+        count = making.num_classes(cfg["data"])
+        new = {"supervision": supervision, "teacher": taught_by and teacher_config(taught_by, count)}
         new["binds"] = None if binds is None else making.bind_configs(binds)
         cfg["model"] = {**cfg["model"], **{key: value for key, value in new.items() if value is not None}}
+        cfg = making.complete(cfg, config, overrides, {**words, "size": size})
     else:
         if data is None and isinstance(teacher, Run):
             data = {key: value for key, value in teacher.config["data"].items() if size is None or key != "augment"}
-        section = making.data_section(data, root, size)
-        cfg = making.taught(given, taught_by, binds, section, supervision)
+        cfg = compose(
+            given, teacher=taught_by, recipe=recipe or "kd", binds=binds, data=data, root=root, schedule=schedule, size=size,
+            supervision=supervision, config=config, overrides=overrides, words=words,
+        )  # fmt: skip
     if "teacher" not in cfg["model"] and "teachers" not in cfg["model"]:
         raise UserError("that config trains a network alone: give the network as student=, with its teacher")
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
-    cfg = making.complete(cfg, config, overrides, words)
     return _fit(cfg, out or _place(student, data, "distill"), resume, progress)
 
 
 def _teacher(given: Any) -> Any:
     """A teacher that was trained here, with its weights; any other as it is."""
-    from segkd.face.opening import load_file
     from segkd.workbench import making
 
-    if isinstance(given, Path) or (isinstance(given, str) and Path(given).exists()):
-        given = load_file(Path(given))
     if not isinstance(given, Run):
         return given
     found = making.trained(given.config, given.weights())

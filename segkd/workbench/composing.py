@@ -20,7 +20,7 @@ from segkd.errors import UserError, nearest
 from segkd.models import catalogue as known
 from segkd.models.info import NETWORKS
 from segkd.models.published import CHECKPOINTS
-from segkd.segmentor import Segmentor
+from segkd.segmentor import Segmentor, TrainingModel
 from segkd.teachers import load_teacher
 from segkd.training.configfile import CONFIG, config_root, load_config, read_variables
 from segkd.training.overrides import KEYS
@@ -114,17 +114,27 @@ def compose(
         cfg = _laid_over(cfg, layer, source.name)
     if size is not None:
         cfg["data"]["augment"] = {**cfg["data"]["augment"], "crop_size": tuple(map(int, size))}
+    model = making.fresh(module) if isinstance(module, TrainingModel) else _model(cfg, module, source, teacher, taught)
+    if supervision is not None:
+        model["supervision"] = supervision
+    if binds is not None:
+        model["binds"] = making.bind_configs(binds)
+    cfg = {"model": model, **{key: value for key, value in cfg.items() if key in KEYS}}
+    return making.complete(cfg, config, overrides, words or {}, lambda found: settle(found, source.frequencies))
+
+
+def _model(
+    cfg: Mapping[str, Any], module: nn.Module | None, source: Source, teacher: Any, taught: bool
+) -> dict[str, Any]:
+    """``model`` of a config: a Segmentor, or a Distiller."""
     count = making.num_classes(source.section)
     trained = making.network_config(cfg["network"] if module is None else module, count)
     model: dict[str, Any] = dict(type=Distiller, student=trained) if taught else dict(type=Segmentor, network=trained)
-    labelled = cfg.get("supervision") if supervision is None else supervision
-    if labelled is not None:
-        model["supervision"] = labelled
+    if "supervision" in cfg:
+        model["supervision"] = cfg["supervision"]
     if taught:
-        model["teacher"] = teacher_config(teacher, count)
-        model["binds"] = making.bind_configs(binds) if binds is not None else cfg["binds"]
-    cfg = {"model": model, **{key: value for key, value in cfg.items() if key in KEYS}}
-    return making.complete(cfg, config, overrides, words or {}, lambda found: settle(found, source.frequencies))
+        model |= dict(teacher=teacher_config(teacher, count), binds=cfg.get("binds", {}))
+    return model
 
 
 def _laid_over(cfg: Mapping[str, Any], layer: Mapping[str, Any], data: str | None) -> dict[str, Any]:
@@ -160,6 +170,8 @@ def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
         return {}, given
     if isinstance(given, Mapping) or inspect.isclass(given):
         return {"network": given if isinstance(given, Mapping) else dict(type=given)}, None
+    if not isinstance(given, str | Path):
+        raise UserError(f"a network is given by its name, a class, dict(type=...) or a torch module, got {given!r}")
     text = str(given)
     if text.endswith(".py"):
         return read_part(NETWORK, text), None
@@ -193,10 +205,15 @@ def teacher_config(given: Any, count: int) -> Any:
     if file and name in CHECKPOINTS:
         row = CHECKPOINTS[name]
         return dict(type=row.network, **row.options, published=row.published, weights=file)
-    if file and name in known.catalogue():
+    if name in known.catalogue():
         entry = known.entry(name)
-        return dict(type=entry.name, **entry.options, num_classes=count, weights=file)
-    return dict(type=load_teacher, source=text, num_classes=count)
+        return dict(type=entry.name, **entry.options, num_classes=count, **({"weights": file} if file else {}))
+    if ":" in name or Path(text).exists() or "/" in text:
+        return dict(type=load_teacher, source=text, num_classes=count)
+    raise UserError(
+        f"unknown teacher {text!r}: it is no file, no folder, no KIND:NAME@FILE and no NAME@FILE of a network; "
+        f"{nearest(name, [*known.catalogue(), *CHECKPOINTS])}"
+    )
 
 
 def _run(path: Path) -> tuple[Path | None, Path]:

@@ -17,7 +17,6 @@ import segkd
 from segkd.binding import Bind
 from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.transforms import TrainTransform
-from segkd.distiller import Distiller
 from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.models import NETWORKS, Network
@@ -25,7 +24,6 @@ from segkd.models import catalogue as known
 from segkd.models.base import read_tensors
 from segkd.models.own import OwnNetwork
 from segkd.registry import description
-from segkd.segmentor import Segmentor, TrainingModel
 from segkd.training.config import Config
 from segkd.training.configfile import load_config, plain, shipped
 from segkd.training.overrides import override, set_words
@@ -81,7 +79,7 @@ def complete(
     """
     if config is not None and not isinstance(config, Mapping):
         raise UserError(f"config= takes a dictionary of further keys, got {config!r}")
-    cfg = merged(cfg, config or {})
+    cfg = merged(plain(cfg), plain(config or {}))  # copies: the caller's stay as they are
     set_words(cfg, **words)
     if isinstance(overrides, str):
         raise UserError(f"overrides is a list of 'key.sub=value', got the string {overrides!r}; write [{overrides!r}]")
@@ -117,32 +115,6 @@ def _own_folders(value: Any) -> Iterator[str]:
         installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
         if folder != Path(segkd.__file__).resolve().parents[1] and not any(map(folder.is_relative_to, installed)):
             yield str(folder)
-
-
-def alone(network: Any, section: dict[str, Any], supervision: Any = None) -> dict[str, Any]:
-    """The config of a network that labels alone train."""
-    if isinstance(network, TrainingModel):
-        return _with_defaults(fresh(network), section)
-    model = dict(type=Segmentor, network=network_config(network, num_classes(section)))
-    return _with_defaults(model | _given(supervision=supervision), section)
-
-
-def taught(student: Any, teacher: Any, binds: Any, section: dict[str, Any], supervision: Any = None) -> dict[str, Any]:
-    """The config of a student that a teacher's features train, too."""
-    if isinstance(student, TrainingModel):
-        return _with_defaults(fresh(student), section)
-    count = num_classes(section)
-    networks = dict(student=network_config(student, count), teacher=teacher_config(teacher, count))
-    model = dict(type=Distiller, **networks, binds=bind_configs(binds))
-    return _with_defaults(model | _given(supervision=supervision), section)
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _with_defaults(model: Any, section: dict[str, Any]) -> dict[str, Any]:
-    return dict(model=model, data=section, optim=dict(optimizer=dict(OPTIMIZER)), schedule={}, engine={}, seed=0)
 
 
 def network_config(given: Any, count: int) -> Any:
@@ -189,8 +161,8 @@ def trained(cfg: Mapping[str, Any], weights: Path) -> Any:
 
 def bind_configs(given: Any) -> dict[str, Any]:
     """Binds of {name: Bind, dict, or loss}; of a loss, or several, by name, dict or object: on the logits."""
-    if given is None or isinstance(given, str | DistillationLoss) or (isinstance(given, Mapping) and "type" in given):
-        given = ["kd" if given is None else given]
+    if isinstance(given, str | DistillationLoss) or (isinstance(given, Mapping) and "type" in given):
+        given = [given]
     if not isinstance(given, Mapping):
         given = {_loss_name(loss): loss for loss in given}
     return {name: _bind_config(value) for name, value in given.items()}
