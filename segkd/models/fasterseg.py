@@ -91,8 +91,8 @@ class Zoomed(nn.Module):
         size = x.shape[-2:]
         half = resize_corners(x, [(length + 1) // 2 for length in size])
         out = self.body(half)
-        out = self.act(resize_corners(out, size) if self.stride == 1 else out)
-        return out
+        rectified: Tensor = self.act(resize_corners(out, size) if self.stride == 1 else out)
+        return rectified
 
 
 def double_conv(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
