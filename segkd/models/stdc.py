@@ -71,7 +71,7 @@ class STDC(Network):
     """
 
     paper = "Fan, Lai, Huang, Wei, Chai, Luo, Wei, CVPR 2021, arXiv:2104.13188"
-    # a stage joins maps that are rectified one by one, so none exists before: it stands for itself
+    # a stage joins maps that are rectified one by one, so no map exists before: it is its own
     roles: Roles = {
         "backbone": "stage5",
         "stages": ("stem", "stage3", "stage4", "stage5"),

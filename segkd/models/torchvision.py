@@ -70,12 +70,14 @@ class TorchvisionModel(Network):
     def _find_roles(self, maps: Sequence[FeatureInfo]) -> Roles:
         """A ResNet's stages are its layers, other backbones' the last map of each stride.
 
-        LR-ASPP adds the scores of two classifiers; the head is what the one reads that sees the deep map.
+        LR-ASPP adds the scores of two classifiers; the head is what the one reads that sees the deep map. That is
+        rectified, then scaled and resized, so no map exists before: it is its own.
         """
         layers = [info for info in maps if "layer" in info.path]
         found = backbone_roles(layers or {info.stride: info for info in maps}.values())
         if self.takes_all:
-            return {"classifier": "classifier", "head": "classifier.high_classifier@input", **found}
+            head = "classifier.high_classifier@input"
+            return {"classifier": "classifier", "head": head, "head_preact": head, **found}
         return {"classifier": f"classifier.{len(list(self.classifier.children())) - 1}", **found}
 
     def forward(self, x: Tensor) -> Tensor:
