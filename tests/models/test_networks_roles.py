@@ -126,7 +126,7 @@ def test_stages_go_down_and_end_at_the_backbone(flow: Flow) -> None:
     places, strides = [flow.order[path] for path in stages], [flow.stride(path) for path in stages]
     assert places == sorted(places)
     assert strides == sorted(strides)
-    assert strides[0] <= 8
+    assert strides[0] <= (16 if flow.label.startswith("dpt") else 8)  # a plain transformer has one stride
     assert flow.order[backbone] >= places[-1]
     assert flow.stride(backbone) >= strides[-1]
     assert flow.order[backbone] < flow.order[resolve_role(flow.network, "@classifier", flow.x)[0]]
