@@ -63,6 +63,10 @@ class Preprocess(nn.Module):
         return image.index_select(1, self.order).to(self.mean.dtype) * gain - shift
 
 
+#: role ("classifier", "head", "backbone", "stages", "head_preact" ...) -> tap, or taps from shallow to deep
+Roles = Mapping[str, str | Sequence[str]]
+
+
 class Network(Described, nn.Module):
     """Base of all segkd networks.
 
@@ -71,6 +75,8 @@ class Network(Described, nn.Module):
     """
 
     feature_info: Sequence[FeatureInfo] = ()
+    #: role -> tap (``segkd.roles``); none needed for the layer ``classifier`` and its input, the head; () is none
+    roles: Roles = {}
     #: authors, venue and arXiv number of the paper, and its results
     paper: str = ""
     results: Sequence[Result] = ()
@@ -98,6 +104,10 @@ class Network(Described, nn.Module):
                 raise
             raise one_value_error(self, x) from error
         return out
+
+    def find_roles(self, x: Tensor) -> Roles:
+        """``roles``; where they are not known beforehand, found by running on ``x`` (N, 3, H, W), preprocessed."""
+        return self.roles
 
     def predict(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB -> logits (N, K, H, W)."""

@@ -16,6 +16,7 @@ from segkd.models.base import (
     Network,
     Preprocess,
     Result,
+    Roles,
     load_weights,
     resize_corners,
     resize_to,
@@ -141,6 +142,10 @@ class BiSeNetV1(Network):
     """
 
     paper = "Yu, Wang, Peng, Gao, Yu, Sang, ECCV 2018, arXiv:1808.00897"
+    roles: Roles = {
+        "backbone": "trunk.layer4",
+        "stages": ("trunk.layer1", "trunk.layer2", "trunk.layer3", "trunk.layer4"),
+    }
     results = (
         Result("cityscapes", "val", 76.28, source="repository, in windows of 1024"),
         Result("cityscapes", "test", 74.7, 65.5, "Titan Xp", (768, 1536), source="Papers with Code, STDC's repository"),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segkd.models.base import (
     NETWORKS,
@@ -14,6 +13,7 @@ from segkd.models.base import (
     Network,
     Preprocess,
     Result,
+    Roles,
     load_weights,
     resize_to,
 )
@@ -44,9 +44,11 @@ class GatherExpand(nn.Module):
             self.shortcut = nn.Sequential(
                 ConvNormAct(cin, cin, 3, stride, groups=cin, act=False), ConvNormAct(cin, cout, 1, act=False)
             )
+        self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.project(self.body(x)) + self.shortcut(x))
+        out: Tensor = self.act(self.project(self.body(x)) + self.shortcut(x))
+        return out
 
 
 class Stem(nn.Module):
@@ -149,6 +151,10 @@ class BiSeNetV2(Network):
     """
 
     paper = "Yu, Gao, Wang, Yu, Shen, Sang, IJCV 2021, arXiv:2004.02147"
+    roles: Roles = {
+        "backbone": "semantic.stage5",
+        "stages": ("semantic.stem", "semantic.stage3", "semantic.stage4", "semantic.stage5"),
+    }
     results = (
         # the paper gives its speed for 1024x2048 images, which the network sees at half of that (STDC's repository)
         Result("cityscapes", "test", 72.6, 156.0, "GTX 1080 Ti", (512, 1024)),

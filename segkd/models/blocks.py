@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
 
@@ -191,11 +190,11 @@ class ResidualBasic(nn.Module):
             ConvNormAct(cin, width, 3, stride, dilation), ConvNormAct(width, width, 3, 1, dilation, act=False)
         )
         self.shortcut = _projection(cin, width, stride)
-        self.final_act = final_act
+        self.act = nn.ReLU() if final_act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x) + self.shortcut(x)
-        return F.relu(out) if self.final_act else out
+        out: Tensor = self.act(self.body(x) + self.shortcut(x))
+        return out
 
 
 class ResidualBottleneck(nn.Module):
@@ -224,11 +223,11 @@ class ResidualBottleneck(nn.Module):
             ConvNormAct(width, width * expansion, 1, act=False),
         )
         self.shortcut = _projection(cin, width * expansion, stride)
-        self.final_act = final_act
+        self.act = nn.ReLU() if final_act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x) + self.shortcut(x)
-        return F.relu(out) if self.final_act else out
+        out: Tensor = self.act(self.body(x) + self.shortcut(x))
+        return out
 
 
 def _projection(cin: int, cout: int, stride: int) -> nn.Module:

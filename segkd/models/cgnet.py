@@ -16,6 +16,7 @@ from segkd.models.base import (
     Network,
     Preprocess,
     Result,
+    Roles,
     kaiming_init,
     load_weights,
     resize_to,
@@ -111,6 +112,7 @@ class CGNet(Network):
     """
 
     paper = "Wu, Tang, Zhang, Cao, Zhang, IEEE TIP 2020, arXiv:1811.08201"
+    roles: Roles = {"backbone": "join3", "stages": ("join1", "join2", "join3")}
     results = (Result("cityscapes", "test", 64.8, source="paper"),)
 
     def __init__(

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, kaiming_init, load_weights, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, Roles, kaiming_init, load_weights, resize_to
 from segkd.models.blocks import ConvNormAct, DepthwiseSeparable, InvertedResidual
 from segkd.models.fusion import FeatureFusion
 
@@ -64,6 +64,7 @@ class ContextNet(Network):
     """
 
     paper = "Poudel, Bonde, Liwicki, Zach, BMVC 2018, arXiv:1805.04554"
+    roles: Roles = {"backbone": "context", "stages": ("context.stages.1", "context.stages.3", "context")}
     results = (
         Result("cityscapes", "val", 65.9),
         Result("cityscapes", "test", 66.1, 18.3, "Titan X", (1024, 2048)),

@@ -15,6 +15,7 @@ from segkd.models.base import (
     Network,
     Preprocess,
     Result,
+    Roles,
     kaiming_init,
     load_weights,
     resize_to,
@@ -74,6 +75,7 @@ class DABNet(Network):
     """
 
     paper = "Li, Kim, BMVC 2019, arXiv:1907.11357"
+    roles: Roles = {"backbone": "join3", "stages": ("join1", "join2", "join3")}
     results = (
         # trained on train + val
         Result("cityscapes", "test", 70.07, 104, "GTX 1080Ti", (512, 1024), source="repository"),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, fan_out_init, load_weights, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, Roles, fan_out_init, load_weights, resize_to
 from segkd.models.blocks import ConvNormAct, NormActConv, ResidualBasic, ResidualBottleneck
 from segkd.models.fusion import AddSkip
 
@@ -119,6 +119,13 @@ class DDRNet(Network):
     """
 
     paper = "Hong, Pan, Sun, Jia, 2021, arXiv:2101.06085"
+    # the context branch; its maps are rectified in the network's forward, where the next stage reads them
+    roles: Roles = {
+        "classifier": "classifier.2",
+        "backbone": "context5",
+        "stages": ("stage2@input", "context3@input", "context4@input", "context5@input", "context5"),
+        "stages_preact": ("stage1", "stage2", "to_context3", "to_context4", "context5"),
+    }
 
     def __init__(self, num_classes: int, weights: str | Path | None, width: int, head_width: int) -> None:
         super().__init__(num_classes)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, Roles, load_weights, resize_to
 from segkd.models.blocks import DownConcat, convolution
 from segkd.models.fusion import crop_to
 
@@ -189,6 +189,7 @@ class ENet(Network):
     """
 
     paper = "Paszke, Chaurasia, Kim, Culurciello, 2016, arXiv:1606.02147"
+    roles: Roles = {"backbone": "stage3", "stages": ("initial", "stage1", "stage3")}
     results = (
         Result("cityscapes", "test", 58.3, 76.9, "Titan X", (512, 1024), source="Papers with Code, STDC's repository"),
         Result("camvid", "test", 51.3, source="ESPNet's repository"),

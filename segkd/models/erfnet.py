@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, Roles, load_weights
 from segkd.models.blocks import Asymmetric, DownConcat, TransposedNormAct
 from segkd.models.fusion import crop_to
 
@@ -29,11 +29,13 @@ class FactorisedResidual(nn.Module):
         self.second = Asymmetric(channels, dilation=dilation, bias=True, between="act")
         self.norm2 = nn.BatchNorm2d(channels, eps=EPS)
         self.dropout = nn.Dropout2d(dropout)
+        self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.first(x)))
         out = self.dropout(self.norm2(self.second(out)))
-        return F.relu(out + x)
+        summed: Tensor = self.act(out + x)
+        return summed
 
 
 def down(cin: int, cout: int) -> nn.Sequential:
@@ -57,6 +59,7 @@ class ERFNet(Network):
     """
 
     paper = "Romera, Alvarez, Bergasa, Arroyo, IEEE T-ITS 2018"
+    roles: Roles = {"backbone": "stage3", "stages": ("down1", "stage2", "stage3")}
     results = (
         Result("cityscapes", "val", 72.1, source="repository"),
         Result("cityscapes", "test", 69.8, source="repository"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, resize_to
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Result, Roles, resize_to
 from segkd.models.blocks import ESP_DILATIONS, NormAct, SpatialPyramid
 from segkd.models.fusion import crop_to
 from segkd.models.published import Published, load_published
@@ -118,6 +118,8 @@ class ESPNet(Network):
     """
 
     paper = "Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, ECCV 2018, arXiv:1803.06815"
+    # what the last layer reads has one channel a class: the decoder fuses class scores, not features
+    roles: Roles = {"backbone": "encoder.join3", "stages": ("encoder.join1", "encoder.join2", "encoder.join3")}
     results = (
         Result("cityscapes", "test", 60.34, 112, "Titan X", source="repository"),
         Result("camvid", "test", 55.64, source="repository"),
@@ -178,6 +180,11 @@ class ESPNetC(Network):
     """
 
     paper = ESPNet.paper
+    roles: Roles = {
+        "classifier": "encoder.classifier",
+        "backbone": "encoder.join3",
+        "stages": ("encoder.join1", "encoder.join2", "encoder.join3"),
+    }
     authors_name = ESPNet.authors_name
 
     def __init__(

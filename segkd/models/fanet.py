@@ -12,6 +12,7 @@ from segkd.models.base import (
     FeatureInfo,
     Network,
     Result,
+    Roles,
     kaiming_init,
     load_weights,
     resize_corners,
@@ -89,6 +90,11 @@ class FANet(Network):
 
     arch = ""
     paper = "Hu, Perazzi, Caba Heilbron, Wang, Lin, Saenko, Sclaroff, IEEE RA-L 2021, arXiv:2007.03815"
+    roles: Roles = {
+        "classifier": "classifier.1",
+        "backbone": "trunk.layer4",
+        "stages": ("trunk.layer1", "trunk.layer2", "trunk.layer3", "trunk.layer4"),
+    }
 
     def __init__(self, num_classes: int, weights: str | Path | None = None, pretrained: bool = False) -> None:
         super().__init__(num_classes)

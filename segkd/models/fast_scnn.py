@@ -11,6 +11,7 @@ from segkd.models.base import (
     FeatureInfo,
     Network,
     Result,
+    Roles,
     kaiming_init,
     load_weights,
     resize_to,
@@ -58,6 +59,15 @@ class FastSCNN(Network):
     """
 
     paper = "Poudel, Liwicki, Cipolla, BMVC 2019, arXiv:1902.04502"
+    roles: Roles = {
+        "backbone": "global_features.stage3",
+        "stages": (
+            "learning_to_downsample.1",
+            "learning_to_downsample",
+            "global_features.stage1",
+            "global_features.stage3",
+        ),
+    }
     results = (Result("cityscapes", "test", 68.0, 123.5, "Titan Xp", (1024, 2048)),)
 
     def __init__(self, num_classes: int, weights: str | Path | None = None, dropout: float = 0.1) -> None:

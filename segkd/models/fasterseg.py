@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segkd.models.base import (
     NETWORKS,
     FeatureInfo,
     Network,
     Result,
+    Roles,
     kaiming_init,
     load_weights,
     resize_corners,
@@ -85,12 +85,14 @@ class Zoomed(nn.Module):
         first = [ConvNormAct(cin, cout)] if convolutions == 2 else []
         self.body = nn.Sequential(*first, ConvNormAct(cout if first else cin, cout, act=False))
         self.stride = stride
+        self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[-2:]
         half = resize_corners(x, [(length + 1) // 2 for length in size])
-        out: Tensor = self.body(half)
-        return F.relu(resize_corners(out, size) if self.stride == 1 else out)
+        out = self.body(half)
+        rectified: Tensor = self.act(resize_corners(out, size) if self.stride == 1 else out)
+        return rectified
 
 
 def double_conv(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
@@ -146,6 +148,8 @@ class FasterSeg(Network):
     """
 
     paper = "Chen, Gong, Liu, Zhang, Li, Wang, ICLR 2020, arXiv:1912.10917"
+    # of the branch that goes to stride 32
+    roles: Roles = {"backbone": "deep32", "stages": ("stem.1", "deep8", "deep16", "deep32")}
     results: Sequence[Result] = (
         Result("cityscapes", "val", 73.1, 163.9, "GTX 1080 Ti, TensorRT", (1024, 2048), source="repository"),
         Result("cityscapes", "test", 71.5, 163.9, "GTX 1080 Ti, TensorRT", (1024, 2048), source="repository"),

@@ -138,8 +138,10 @@ class FeatureFusion(nn.Module):
         self.spread = ConvNormAct(coarse, cout, 3, dilation=dilation, groups=cout)
         self.coarse = nn.Sequential(nn.Conv2d(cout, cout, 1), nn.BatchNorm2d(cout))
         self.detail = nn.Sequential(nn.Conv2d(detail, cout, 1), nn.BatchNorm2d(cout))
+        self.act = nn.ReLU()
 
     def forward(self, detail: Tensor, coarse: Tensor) -> Tensor:
         """(N, detail, H, W), (N, coarse, h, w) -> (N, cout, H, W)."""
         coarse = self.spread(resize_to(coarse, detail.shape[-2:]))
-        return F.relu(self.coarse(coarse) + self.detail(detail))
+        out: Tensor = self.act(self.coarse(coarse) + self.detail(detail))
+        return out

@@ -13,6 +13,7 @@ from segkd.models.base import (
     Network,
     Preprocess,
     Result,
+    Roles,
     kaiming_init,
     load_weights,
     resize_corners,
@@ -53,10 +54,12 @@ class CascadeFusion(nn.Module):
         super().__init__()
         self.coarse = ConvNormAct(coarse, cout, 3, dilation=2, act=False)
         self.fine = ConvNormAct(fine, cout, 1, act=False)
+        self.act = nn.ReLU()
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """(N, coarse, h, w), (N, fine, H, W) -> (N, cout, H, W)."""
-        return F.relu(self.coarse(resize_corners(coarse, fine.shape[-2:])) + self.fine(fine))
+        out: Tensor = self.act(self.coarse(resize_corners(coarse, fine.shape[-2:])) + self.fine(fine))
+        return out
 
 
 def residual_stage(cin: int, width: int, blocks: int, dilation: int = 1) -> nn.Sequential:
@@ -81,6 +84,13 @@ class ICNet(Network):
     """
 
     paper = "Zhao, Qi, Shen, Shi, Jia, ECCV 2018, arXiv:1704.08545"
+    # the branch of lowest resolution; the classifier reads the last fusion resized, whose map before the ReLU is half
+    # as large
+    roles: Roles = {
+        "backbone": "stage5",
+        "stages": ("stage2", "stage3", "stage4", "stage5"),
+        "head_preact": "fusion8.act@input",
+    }
     results = (
         Result("cityscapes", "val", 67.7, 30.3, "Titan X", (1024, 2048)),
         Result("cityscapes", "test", 69.5, source="repository"),  # trained on train + val

@@ -113,5 +113,9 @@ class LightFPN(PyramidNetwork):
             separable=True,
             size=options.get("img_size"),
         )
+        if (
+            backbone in SHUFFLENETS
+        ):  # joins or pools maps that are rectified, so none exists before: it stands for itself
+            self.roles = {**self.roles, **{f"{role}_preact": self.roles[role] for role in ("backbone", "stages")}}
         if weights is not None:
             load_weights(self, weights)

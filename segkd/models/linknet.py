@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, load_weights
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, Roles, load_weights
 from segkd.models.blocks import ConvNormAct, TransposedNormAct
 from segkd.models.cgnet import CITYSCAPES_MEAN
 from segkd.models.fusion import crop_to
@@ -73,6 +73,10 @@ class LinkNet(Network):
     """
 
     paper = "Chaurasia, Culurciello, VCIP 2017, arXiv:1707.03718"
+    roles: Roles = {
+        "backbone": "encoder.layer4",
+        "stages": ("encoder.layer1", "encoder.layer2", "encoder.layer3", "encoder.layer4"),
+    }
     results = (
         Result("cityscapes", "val", 76.44, source="repository"),
         Result("camvid", "test", 69.10, source="repository"),

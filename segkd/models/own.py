@@ -9,14 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from segkd.errors import UserError
-from segkd.models.base import Network, Preprocess, load_weights, resize_to
+from segkd.models.base import Network, Preprocess, Roles, load_weights, resize_to
+from segkd.models.finding import find_roles
 from segkd.registry import build
 
 
 class OwnNetwork(Network):
     """A module that takes preprocessed images (N, 3, H, W) and gives logits (N, num_classes, h, w), resized to H, W.
 
-    Its layers are tapped by their own paths behind ``module.`` (``module.layer4``).
+    Its layers are tapped by their own paths behind ``module.`` (``module.layer4``). Its roles are found by running it.
 
     Args:
         module: the module, or ``dict(type=class, **arguments)``. It may give its logits in a dict, under "out".
@@ -39,6 +40,17 @@ class OwnNetwork(Network):
         if weights is not None:
             load_weights(self, weights)
 
+    def find_roles(self, x: Tensor) -> Roles:
+        """The roles found in what the module does with ``x`` (N, 3, H, W); a role that is not clear is left out.
+
+        The module may declare its own, ``roles = {"backbone": "layer4", "stages": ("layer1", ...)}``, with its paths.
+        """
+        if not self.roles:
+            own = getattr(self.module, "roles", None)
+            found = find_roles(self, self.num_classes, x)
+            self.roles = {**found, **(_behind_module(own) if isinstance(own, Mapping) else {})}
+        return self.roles
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, num_classes, H, W)."""
         out = self.module(x)
@@ -50,3 +62,11 @@ class OwnNetwork(Network):
                 f"the data set; it gave {got}"
             )
         return resize_to(logits, x.shape[-2:])
+
+
+def _behind_module(roles: Roles) -> Roles:
+    """Roles by the module's own paths -> by the network's."""
+    return {
+        role: f"module.{path}" if isinstance(path, str) else [f"module.{one}" for one in path]
+        for role, path in roles.items()
+    }

@@ -17,6 +17,7 @@ from segkd.models.base import (
     FeatureInfo,
     Network,
     Result,
+    Roles,
     fan_out_init,
     load_weights,
     resize_corners,
@@ -126,6 +127,13 @@ class PIDNet(Network):
     """
 
     paper = "Xu, Xiong, Bhattacharyya, CVPR 2023, arXiv:2206.02066"
+    # the context branch; its maps are rectified in the network's forward, where the next stage reads them
+    roles: Roles = {
+        "classifier": "classifier.2",
+        "backbone": "context5",
+        "stages": ("stage2@input", "context3@input", "context4@input", "context5@input", "context5"),
+        "stages_preact": ("stage1", "stage2", "context3", "context4", "context5"),
+    }
 
     def __init__(self, num_classes: int, weights: str | Path | None, width: int, large: bool = False) -> None:
         super().__init__(num_classes)

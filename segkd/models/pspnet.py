@@ -13,6 +13,7 @@ from segkd.models.base import (
     FeatureInfo,
     Network,
     Result,
+    Roles,
     fan_out_init,
     load_weights,
     resize_corners,
@@ -71,6 +72,7 @@ class PSPNet(Network):
     """
 
     paper = "Zhao, Shi, Qi, Wang, Jia, CVPR 2017, arXiv:1612.01105"
+    roles: Roles = {"backbone": "layer4", "stages": ("layer1", "layer2", "layer3", "layer4")}
 
     def __init__(
         self, num_classes: int, encoder: str = "resnet101", weights: str | Path | None = None, dropout: float = 0.1

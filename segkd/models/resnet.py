@@ -55,9 +55,10 @@ class ResNetTrunk(nn.Module):
         self.stem = nn.Sequential(ConvNormAct(3, 64, 7, 2, act=act), nn.MaxPool2d(3, 2, 1))
         stages = []
         for cin, width, depth, stride in zip((64, *WIDTHS), WIDTHS, depths, strides, strict=False):
-            blocks = [Residual(cin if not k else width, width, 1 if k else stride, act=act) for k in range(depth)]
-            blocks[-1].final_act = not presum
-            stages.append(nn.Sequential(*blocks))
+            plan = [(width, 1, True)] * depth  # channels in, stride, ReLU after the sum
+            plan[0] = (cin, stride, True)
+            plan[-1] = (*plan[-1][:2], not presum)
+            stages.append(nn.Sequential(*(Residual(a, width, s, final, act) for a, s, final in plan)))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from segkd.errors import UserError, nearest
 from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, resize_to
 from segkd.models.wrapping import (
+    backbone_roles,
     check_size,
     describe,
     drop_idle,
@@ -165,8 +166,10 @@ class SmpModel(Network):
             self.maps.extend(nn.Identity() for _ in maps)
             outputs = probe(self, (height, width))
             stages = [f"maps.{i}" for i, m in enumerate(maps) if m.shape[1] and m.shape[-2] < height]
-        logits = "segmentation_head.head" if arch.lower() == "dpt" else "segmentation_head.0"
-        self.feature_info = describe(outputs, [*stages, "decoder", logits], height)
+        head = "segmentation_head.head" if arch.lower() == "dpt" else "segmentation_head.0"
+        self.feature_info = describe(outputs, [*stages, "decoder", head], height)
+        classifier = f"{head}.4" if arch.lower() == "dpt" else head
+        self.roles = {"classifier": classifier, **backbone_roles(describe(outputs, stages, height))}
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]

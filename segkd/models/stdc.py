@@ -12,6 +12,7 @@ from segkd.models.base import (
     FeatureInfo,
     Network,
     Result,
+    Roles,
     load_weights,
     resize_corners,
 )
@@ -70,6 +71,13 @@ class STDC(Network):
     """
 
     paper = "Fan, Lai, Huang, Wei, Chai, Luo, Wei, CVPR 2021, arXiv:2104.13188"
+    # a stage joins maps that are rectified one by one, so no map exists before: it is its own
+    roles: Roles = {
+        "backbone": "stage5",
+        "stages": ("stem", "stage3", "stage4", "stage5"),
+        "backbone_preact": "stage5",
+        "stages_preact": ("stem.1.2@input", "stage3", "stage4", "stage5"),
+    }
     blocks: tuple[int, int, int]
 
     def __init__(self, num_classes: int, weights: str | Path | None = None) -> None:

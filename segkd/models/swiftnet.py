@@ -10,7 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, Preprocess, Result, fan_out_init, load_weights, resize_to
+from segkd.models.base import (
+    NETWORKS,
+    FeatureInfo,
+    Network,
+    Preprocess,
+    Result,
+    Roles,
+    fan_out_init,
+    load_weights,
+    resize_to,
+)
 from segkd.models.blocks import ConvNormAct, NormActConv, convolution
 from segkd.models.resnet import DEPTHS, WIDTHS, ResNetTrunk, imagenet_weights, load_trunk
 
@@ -78,6 +88,11 @@ class SwiftNetRN18(Network):
     """
 
     paper = PAPER
+    roles: Roles = {
+        "classifier": "classifier.2",
+        "backbone": "trunk.layer4",
+        "stages": ("trunk.layer1", "trunk.layer2", "trunk.layer3", "trunk.layer4"),
+    }
     results = (Result("cityscapes", "test", 75.5, 39.9, "GTX 1080Ti", (1024, 2048)),)
 
     def __init__(
@@ -201,6 +216,12 @@ class SwiftNetRN18Pyramid(Network):
     """
 
     paper = PAPER
+    # of the image at its own size, the first of three; the sums before their ReLU, which the ladder reads
+    roles: Roles = {
+        "classifier": "classifier.2",
+        "backbone": "trunk.layers.3.1#0",
+        "stages": ("trunk.layers.0.1#0", "trunk.layers.1.1#0", "trunk.layers.2.1#0", "trunk.layers.3.1#0"),
+    }
 
     def __init__(self, num_classes: int, weights: str | Path | None = None, pretrained: bool = False) -> None:
         super().__init__(num_classes, Preprocess(MEAN, STD, scale=1.0))

@@ -20,7 +20,9 @@ from segkd.models.base import (
 from segkd.models.blocks import ConvNormAct, DepthwiseSeparable
 from segkd.models.efficientformer import any_size
 from segkd.models.wrapping import (
+    FINEST,
     ChannelsFirst,
+    backbone_roles,
     check_size,
     describe,
     fetch_error,
@@ -30,8 +32,6 @@ from segkd.models.wrapping import (
     probe,
     size_error,
 )
-
-FINEST = 4
 
 
 class PyramidDecoder(nn.Module):
@@ -92,7 +92,8 @@ class PyramidNetwork(Network):
         # Maps that are no exact fractions of the image differ between encoders (some round down, some fail).
         self.multiple = max(strides)
         self.encoder: nn.Module = encoder
-        self.channels_first = nn.ModuleList()
+        #: where taps can read maps that the library makes in another layout, or outside its modules; empty for others
+        self.channels_first, self.maps = nn.ModuleList(), nn.ModuleList()
         self.decoder = PyramidDecoder([channels[i] for i in self.levels], decoder_channels, separable)
         self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
         kaiming_init(self.classifier)
@@ -112,7 +113,11 @@ class PyramidNetwork(Network):
         stages = paths_of(outputs, features, "encoder")
         if len(self.channels_first):
             stages = [f"channels_first.{i}" for i in range(len(self.levels))]
+        elif len(stages) < len(self.levels):
+            self.maps.extend(nn.Identity() for _ in self.levels)
+            outputs, stages = probe(self, size), [f"maps.{i}" for i in range(len(self.levels))]
         self.feature_info = describe(outputs, [*stages, "decoder", "classifier"], size[0])
+        self.roles = backbone_roles(describe(outputs, stages, size[0]))
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -122,6 +127,8 @@ class PyramidNetwork(Network):
         features = [maps[i] for i in self.levels]
         if len(self.channels_first):
             features = [permute(f) for permute, f in zip(self.channels_first, features, strict=True)]
+        if len(self.maps):
+            features = [tap(f) for tap, f in zip(self.maps, features, strict=True)]
         logits = resize_to(self.classifier(self.decoder(features)), padded.shape[-2:])
         return logits[..., :height, :width]
 

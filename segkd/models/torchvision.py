@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, load_weights, resize_to
-from segkd.models.wrapping import describe, fetch_error, last_per_shape, probe
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Roles, load_weights, resize_to
+from segkd.models.wrapping import backbone_roles, describe, fetch_error, last_per_shape, probe
 
 
 def build(arch: str, num_classes: int, pretrained: bool) -> Any:
@@ -62,8 +63,22 @@ class TorchvisionModel(Network):
         outputs = probe(self, (64, 64))
         stages = last_per_shape(outputs, [f"backbone.{name}" for name, _ in self.backbone.named_children()])
         self.feature_info = describe(outputs, [*stages, "classifier"], height=64)
+        self.roles = self._find_roles(describe(outputs, stages, height=64))
         if weights is not None:
             load_weights(self, weights)
+
+    def _find_roles(self, maps: Sequence[FeatureInfo]) -> Roles:
+        """A ResNet's stages are its layers, other backbones' the last map of each stride.
+
+        LR-ASPP adds the scores of two classifiers; the head is what the one reads that sees the deep map. That is
+        rectified, then scaled and resized, so no map exists before: it is its own.
+        """
+        layers = [info for info in maps if "layer" in info.path]
+        found = backbone_roles(layers or {info.stride: info for info in maps}.values())
+        if self.takes_all:
+            head = "classifier.high_classifier@input"
+            return {"classifier": "classifier", "head": head, "head_preact": head, **found}
+        return {"classifier": f"classifier.{len(list(self.classifier.children())) - 1}", **found}
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.backbone(x)

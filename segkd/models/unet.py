@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, FeatureInfo, Network, load_weights
+from segkd.models.base import NETWORKS, FeatureInfo, Network, Roles, load_weights
 from segkd.models.blocks import ConvNormAct, convolution
 from segkd.models.fusion import crop_to
 
@@ -117,6 +117,7 @@ class UNet(Network):
     """
 
     paper = "Ronneberger, Fischer, Brox, MICCAI 2015, arXiv:1505.04597"
+    roles: Roles = {"backbone": "down5", "stages": ("down1", "down2", "down3", "down4", "down5")}
 
     def __init__(
         self,

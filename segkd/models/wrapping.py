@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.models.base import FeatureInfo
+
+#: strides below are of stems
+FINEST = 4
 
 
 class ChannelsFirst(nn.Module):
@@ -141,6 +144,12 @@ def paths_of(outputs: Mapping[str, list[Any]], tensors: Iterable[Any], root: str
             depth = min(path.count(".") for path in makers)
             paths.append([path for path in makers if path.count(".") == depth][-1])
     return paths
+
+
+def backbone_roles(infos: Iterable[FeatureInfo]) -> dict[str, str | Sequence[str]]:
+    """The roles ``backbone`` and ``stages`` of an encoder's maps, from shallow to deep; those of stems are left out."""
+    stages = [info.path for info in infos if info.stride >= FINEST]
+    return {"backbone": stages[-1], "stages": stages} if stages else {}
 
 
 def last_per_shape(outputs: Mapping[str, list[Any]], paths: Iterable[str]) -> list[str]:
