@@ -36,10 +36,13 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": set(),
     "report": {"evaluation.*"},
     "supervision": {"taps"},
-    "binding": {"taps", "connectors", "losses", "losses.base", "weight_schedule"},
+    "meeting": set(),
+    "roles": {"taps"},
+    "teachers": {"models.*", "training.configfile"},
+    "binding": {"taps", "roles", "meeting", "connectors", "losses", "losses.base", "weight_schedule"},
     "segmentor": {"taps", "supervision", "models", "models.base"},
-    "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding"},
-    "training": {"memory", "taps", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
+    "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding", "meeting"},
+    "training": {"memory", "taps", "meeting", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
     | {"datasets.*", "evaluation.*", "models.*", "report.*"},  # not the command line, nor what ships (deploy)
     "workbench": {
         "training.*",
@@ -53,6 +56,9 @@ ROOMS: dict[str, set[str]] = {
         "memory",
         "binding",
         "losses",
+        "roles",
+        "supervision",
+        "teachers",
     },
     "face": {"workbench.*", "training.*", "report.*", "deploy.*", "models.*", "datasets.*"},
     "cli": {"workbench.*", "training.*", "report.*"},

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.binding import Bind
-from segkd.meeting import resize_feature, resize_label
 from segkd.connectors import Conv1x1
 from segkd.distiller import Distiller
 from segkd.errors import UserError
@@ -22,6 +21,7 @@ from segkd.losses.fitnet import FitNet
 from segkd.losses.kd import PixelwiseKD
 from segkd.losses.mgd import MaskedGenerative
 from segkd.losses.ofd import Overhaul, overhaul
+from segkd.meeting import resize_feature, resize_label
 from segkd.models import Network, Preprocess
 from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import Segmentor
@@ -187,7 +187,7 @@ def test_teacher_loads_its_weights_strictly(tmp_path: Path) -> None:
         (dict(loss=dict(type="cdw")), r"bind 'b'.*unknown loss 'cdw'.*cwd"),
         (dict(loss=dict(type=PixelwiseKD, temprature=2.0)), r"PixelwiseKD has no argument 'temprature'.*temperature"),
         (dict(size="large"), r"size policy 'large'"),
-        (dict(student="stem", teacher="stem", loss=dict(type=ChannelWise)), r"8 channels.*12.*Conv1x1"),
+        (dict(student="stem", teacher="stem", loss=dict(type=ChannelWise)), r"8 channels.*12.*connector='auto'"),
         (dict(student=["stem", "norm"]), r"as many student taps"),
         (dict(wieght=1.0), r"no argument 'wieght'.*weight"),
         (dict(loss="kd"), r"a loss is given as dict\(type=...\), got 'kd'"),
@@ -494,3 +494,64 @@ def test_making_binds_leaves_the_random_stream() -> None:
         distiller(Tiny(width=12), binds=binds)
         after.append(torch.rand(3))
     assert torch.equal(*after)
+
+
+class Staged(Tiny):
+    """A network with roles."""
+
+    roles = {"backbone": "norm", "stages": ["stem", "norm"]}
+
+
+def test_roles_become_the_taps_that_they_stand_for() -> None:
+    written = dict(
+        logits=dict(student="@logits", teacher="@logits", loss=dict(type=PixelwiseKD)),
+        head=dict(student="@head", teacher="@head", loss=dict(type=AttentionTransfer)),
+        stages=dict(student="@stages", teacher="@stages", loss=dict(type=AttentionTransfer)),
+        one=dict(student="@stages[-1]", teacher="norm", loss=dict(type=AttentionTransfer)),
+    )
+    torch.manual_seed(0)
+    model = Distiller(Staged(), Staged(width=12), written, probe_size=(48, 64))
+    found = {name: (bind.student_paths, bind.teacher_paths) for name, bind in model.terms().items()}
+    both = ["stem", "norm"]
+    assert found == {
+        "logits": ([""], [""]),
+        "head": (["classifier@input"], ["classifier@input"]),
+        "stages": (both, both),
+        "one": (["norm"], ["norm"]),
+    }
+    by_path = {name: {**bind, "student": found[name][0], "teacher": found[name][1]} for name, bind in written.items()}
+    torch.manual_seed(0)
+    plain = Distiller(Staged(), Staged(width=12), by_path, probe_size=(48, 64))
+    for model_ in (model, plain):
+        torch.manual_seed(1)
+        model_.eval()
+    image, label = batch()
+    ours, theirs = model.losses(image, label, 0), plain.losses(image, label, 0)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_networks_with_fewer_stages_meet_from_the_deepest() -> None:
+    class Single(Tiny):
+        roles = {"stages": ["norm"]}
+
+    bind = dict(student="@stages", teacher="@stages", loss=dict(type=AttentionTransfer))
+    terms = Distiller(Staged(), Single(width=12), {"a": bind}, probe_size=(48, 64)).terms()
+    assert (terms["a"].student_paths, terms["a"].teacher_paths) == (["norm"], ["norm"])
+    with pytest.raises(UserError, match="as many student taps as teacher taps"):
+        Distiller(
+            Staged(), Single(), {"a": {**bind, "student": ["@head", "stem"], "teacher": "@head"}}, probe_size=(48, 64)
+        )
+    with pytest.raises(UserError, match=r"bind 'a': .*backbone"):
+        Distiller(Single(), Staged(), {"a": {**bind, "student": "@backbone"}}, probe_size=(48, 64))
+
+
+def test_a_connector_comes_by_itself_where_channels_differ_and_the_loss_minds() -> None:
+    def connectors(width: int, loss: Any) -> list[str]:
+        bind = dict(student="stem", teacher="stem", loss=dict(type=loss), connector="auto")
+        torch.manual_seed(0)
+        made = Distiller(Tiny(), Tiny(width=width), {"a": bind}, probe_size=(48, 64)).terms()["a"].connectors
+        return [type(connector).__name__ for connector in made]
+
+    assert connectors(12, FitNet) == ["Conv1x1"]
+    assert connectors(8, FitNet) == ["Identity"]
+    assert connectors(12, AttentionTransfer) == ["Identity"]
