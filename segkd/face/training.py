@@ -147,8 +147,8 @@ def distill(
         if data is None and isinstance(teacher, Run):
             data = {key: value for key, value in teacher.config["data"].items() if size is None or key != "augment"}
         cfg = compose(
-            given, teacher=taught_by, recipe=recipe or "kd", binds=binds, data=data, root=root, schedule=schedule, size=size,
-            supervision=supervision, config=config, overrides=overrides, words=words,
+            given, teacher=taught_by, recipe=recipe or "kd", binds=binds, data=data, root=root, schedule=schedule,
+            size=size, supervision=supervision, config=config, overrides=overrides, words=words,
         )  # fmt: skip
     if "teacher" not in cfg["model"] and "teachers" not in cfg["model"]:
         raise UserError("that config trains a network alone: give the network as student=, with its teacher")
