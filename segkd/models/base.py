@@ -14,6 +14,7 @@ from segkd.errors import UserError, nearest
 from segkd.models.info import NETWORKS as NETWORKS
 from segkd.models.info import FeatureInfo as FeatureInfo
 from segkd.models.info import Result as Result
+from segkd.models.statedict import named_as_in, read_state_dict
 from segkd.registry import Described
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -77,6 +78,8 @@ class Network(Described, nn.Module):
     feature_info: Sequence[FeatureInfo] = ()
     #: role -> tap (``segkd.roles``); none needed for the layer ``classifier`` and its input, the head; () is none
     roles: Roles = {}
+    #: what its outputs are called, in their order, where that is known
+    class_names: Sequence[str] | None = None
     #: authors, venue and arXiv number of the paper, and its results
     paper: str = ""
     results: Sequence[Result] = ()
@@ -175,27 +178,6 @@ def one_value_error(network: nn.Module, x: Tensor) -> UserError:
     )
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """A file's state dict, loaded with ``weights_only=True`` on the CPU.
-
-    Accepts a plain state dict, or one under ``state_dict``. A missing or unreadable file is a UserError.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"weights file not found: {file}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"cannot read weights file {file} ({type(error).__name__}): it must be tensors alone, saved by torch.save"
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()) or not content:
-        raise UserError(f"{file} holds no state dict of tensors")
-    return {str(k): v for k, v in content.items()}
-
-
 def is_authors_name(network: nn.Module, key: str) -> bool:
     """True if a tensor's name is of the authors' code (``Network.authors_name``)."""
     pattern = getattr(network, "authors_name", "")
@@ -204,7 +186,7 @@ def is_authors_name(network: nn.Module, key: str) -> bool:
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a file into ``network``, strictly; a file of another network is a UserError that names what differs."""
-    apply_weights(network, read_tensors(path), str(path))
+    apply_weights(network, named_as_in(read_state_dict(path), network), str(path))
 
 
 def apply_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -224,6 +206,11 @@ def apply_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str
             )
     missing = sorted(set(own) - set(tensors))
     extra = sorted(set(tensors) - set(own))
+    if missing and not extra and all(key.startswith("preprocess.") for key in missing):
+        raise UserError(
+            f"{source} fits {name} but does not say its preprocessing: open it as a teacher with "
+            "preprocess=dict(mean=..., std=..., scale=1/255, channels='RGB')"
+        )
     if missing or extra:
         shown = f"it lacks {missing[0]!r}" if missing else f"it also has {extra[0]!r}"
         hint = f" ({nearest(missing[0], extra)})" if missing and extra else ""

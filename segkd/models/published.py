@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import NETWORKS, Network, Preprocess, apply_weights, is_authors_name, read_tensors
+from segkd.models.base import NETWORKS, Network, Preprocess, apply_weights, is_authors_name
+from segkd.models.statedict import read_state_dict
 
 
 class Published(NamedTuple):
@@ -47,7 +48,7 @@ def load_published(network: Network, path: str | Path, published: str | None, kn
 
     What the authors' file may lack: BatchNorm's step counters (0 is right, momentum is fixed) and our preprocessing.
     """
-    tensors = read_tensors(path)
+    tensors = read_state_dict(path)
     if published is None:
         apply_weights(network, tensors, str(path))
         return

@@ -21,8 +21,8 @@ from segkd.errors import UserError, nearest
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.models import NETWORKS, Network
 from segkd.models import catalogue as known
-from segkd.models.base import read_tensors
 from segkd.models.own import OwnNetwork
+from segkd.models.statedict import read_state_dict
 from segkd.registry import description
 from segkd.training.config import Config
 from segkd.training.configfile import load_config, plain, shipped
@@ -146,7 +146,7 @@ def teacher_config(given: Any, count: int) -> Any:
 
 
 def _holds(network: Network, weights: str | Path) -> bool:
-    own, kept = network.state_dict(), read_tensors(weights)
+    own, kept = network.state_dict(), read_state_dict(weights)
     return own.keys() == kept.keys() and all(torch.equal(own[key].cpu(), kept[key]) for key in own)
 
 
