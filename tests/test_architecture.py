@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "weight_schedule": set(),
     "taps": set(),
     "inspection": {"taps"},
+    "roles": {"taps"},
     "models": set(),
     "datasets": set(),
     "deploy": set(),
@@ -53,6 +54,7 @@ ROOMS: dict[str, set[str]] = {
         "distiller",
         "segmentor",
         "inspection",
+        "roles",
         "memory",
         "binding",
         "losses",
@@ -65,7 +67,7 @@ ROOMS: dict[str, set[str]] = {
     "__main__": {"cli.*"},
 }
 MMENGINE = {"training"}
-ISOLATED = ["losses", "connectors", "taps", "supervision", "inspection", "models", "datasets", "evaluation"]
+ISOLATED = ["losses", "connectors", "taps", "supervision", "inspection", "roles", "models", "datasets", "evaluation"]
 ISOLATED += ["deploy", "report", "binding", "segmentor", "distiller"]
 MAX_LINES = 350
 MAY_PRINT = {"cli", "report"}  # and make tables and bars for a terminal (rich)

@@ -39,7 +39,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the table of all networks, or the stages of one."""
+    """Print the table of all networks, or the stages and roles of one."""
     if args.name and args.markdown:
         raise UserError("--markdown writes the list of all networks: leave NAME out")
     if args.size and not args.name:
@@ -81,5 +81,10 @@ def _draw(label: str, num_classes: int, size: tuple[int, int], json: Path | None
         shape = " x ".join(map(str, stage["shape"][1:]))
         rows.append((stage["path"], stage["type"], f"{stage['parameters']:,}", stage["stride"], shape, stage["tap"]))
     say_columns(rows, right=(2, 3))
+    roles = [("role", "tap")]
+    for role, paths in network.roles.items():
+        roles.append((f"@{role}", ", ".join(paths) if isinstance(paths, list) else paths or '"" (the network itself)'))
+    say_columns(roles)
     say(f"{network.parameters:,} parameters, input {size[0]}x{size[1]} (HxW), {num_classes} classes")
-    save_json(json, {"name": label, "size": size, "parameters": network.parameters, "stages": network.stages})
+    content = {"name": label, "size": size, "parameters": network.parameters, "stages": network.stages}
+    save_json(json, content | {"roles": network.roles})

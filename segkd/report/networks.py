@@ -53,13 +53,16 @@ _INTRODUCTION = """# Networks
 Written by `python tools/networks.py`; parameters and MACs are counted from the code at {num_classes}
 classes, without auxiliary heads. MACs: convolutions and matrix products of one image, height x width. Published
 numbers are others', on their hardware, with their source under each network; segkd's own are beside the released
-weights in this folder.
+weights in this folder. Taps are named by what they are for under "Roles": a bind may say `@backbone` for any network.
 """
 
 
 def _section(row: Row, configs: Sequence[str]) -> str:
     lines = [f"## {row['name']}\n", "\n", _line(["tap", "channels", "stride"]), _line(["---", "---:", "---:"])]
     lines += [_line([f"`{tap['path']}`", str(tap["channels"]), str(tap["stride"])]) for tap in row["taps"]]
+    roles = ((role, [paths] if isinstance(paths, str) else paths) for role, paths in row["roles"].items() if paths)
+    named = (f"{role} {', '.join(f'`{path}`' for path in paths)}" for role, paths in roles)
+    lines.append("\nRoles: " + "; ".join(named) + ".\n")
     if row["results"]:
         lines.append("\nPublished: " + "; ".join(map(describe_result, row["results"])) + ".\n")
     if configs:

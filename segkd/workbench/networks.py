@@ -27,10 +27,11 @@ def describe_networks(num_classes: int, progress: Progress = silent) -> list[Row
 
 
 def describe_network(label: str, entry: known.Entry, num_classes: int) -> Row:
-    """The row of one network, counted on the meta device: parameters, MACs, taps, published results."""
+    """The row of one network, counted on the meta device: parameters, MACs, taps, roles, published results."""
     import torch
 
     from segkd.evaluation.speed import count_macs, count_parameters
+    from segkd.roles import roles_of
 
     network = entry.on_meta(num_classes)
     with torch.device("meta"):
@@ -41,6 +42,7 @@ def describe_network(label: str, entry: known.Entry, num_classes: int) -> Row:
         "parameters": count_parameters(network),
         "macs": macs,
         "taps": [info._asdict() for info in network.feature_info],
+        "roles": roles_of(network),
         "paper": network.paper,
         "results": [result._asdict() for result in network.results],
     }
@@ -68,12 +70,13 @@ def configs_of(labels: Iterable[str]) -> dict[str, list[str]]:
 
 
 class Stages(NamedTuple):
-    """One network: its paper, its published results, its parameters, and a row for each stage."""
+    """One network: its paper, its published results, its parameters, a row for each stage, and the tap of each role."""
 
     paper: str
     results: list[dict[str, Any]]
     parameters: int
     stages: list[Row]
+    roles: dict[str, str | list[str]]
 
 
 def network_stages(label: str, num_classes: int, size: tuple[int, int]) -> Stages:
@@ -82,13 +85,15 @@ def network_stages(label: str, num_classes: int, size: tuple[int, int]) -> Stage
 
     from segkd.evaluation.speed import count_parameters
     from segkd.inspection import describe_layers
+    from segkd.roles import roles_of
     from segkd.segmentor import probe_input
 
     network = known.entry(label).on_meta(num_classes)
     with torch.device("meta"):
         layers = describe_layers(network, probe_input(network, size))
     results = [result._asdict() for result in network.results]
-    return Stages(network.paper, results, count_parameters(network), _stages(network, layers))
+    stages = _stages(network, layers)
+    return Stages(network.paper, results, count_parameters(network), stages, roles_of(network))
 
 
 def _stages(network: Network, layers: list[LayerInfo]) -> list[Row]:

@@ -94,6 +94,20 @@ def test_one_network_is_drawn_with_its_shapes(segkd: Run) -> None:
     lines = [line.split() for line in result.out.splitlines()]
     assert ["fusion", "FeatureFusion", "26,752", "8", "128", "x", "8", "x", "12", "*"] in lines
     assert "1,137,019 parameters, input 64x96 (HxW), 11 classes" in result.out
+    assert ["@head", "classifier@input"] in lines
+
+
+def test_one_network_is_shown_with_its_roles(segkd: Run, tmp_path: Path) -> None:
+    out = tmp_path / "network.json"
+    result = segkd("models", "bisenetv2", "--size", "64x96", "--json", out)
+    assert result.code == 0, result.err
+    assert re.search(r"^@backbone +semantic\.stage5$", result.out, re.MULTILINE)
+    assert re.search(
+        r"^@stages +semantic\.stem, semantic\.stage3, semantic\.stage4, semantic\.stage5$", result.out, re.M
+    )
+    roles = json.loads(out.read_text())["roles"]
+    assert roles["logits"] == ""
+    assert roles == TABLE["bisenetv2"]["roles"]
 
 
 def test_strides_of_the_taps_are_the_declared_ones(segkd: Run, tmp_path: Path) -> None:
@@ -120,6 +134,10 @@ def test_markdown_names_taps_and_configs(segkd: Run, few: None, tmp_path: Path) 
     section = text.partition("## fast_scnn")[2]
     assert "`students/camvid/fast_scnn`" in section
     assert "`distill/cityscapes/fast_scnn_kd_cwd`" in section
+    assert (
+        "\nRoles: classifier `classifier`; head `classifier@input`; backbone `global_features.stage3`; stages"
+        in section
+    )
 
 
 @pytest.mark.slow

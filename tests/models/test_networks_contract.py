@@ -15,6 +15,7 @@ from segkd.deploy.onnx import export_onnx
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.models.catalogue import catalogue, counted
+from segkd.roles import roles_of
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +167,7 @@ def test_the_table_that_is_shipped_describes_the_network(name: str) -> None:
     parameters = sum(p.numel() for p in network.parameters())
     assert (row["parameters"], row["kind"], row["paper"]) == (parameters, catalogue()[name].kind, network.paper)
     assert [tuple(tap.values()) for tap in row["taps"]] == [tuple(tap) for tap in network.feature_info]
+    assert row["roles"] == json.loads(json.dumps(roles_of(network)))
     assert row["results"] == json.loads(json.dumps([result._asdict() for result in network.results]))
     assert results().get(name, row)["parameters"] == parameters
 
