@@ -1,4 +1,4 @@
-"""Published networks to compare with: shapes and MACs as counted on the authors' code (golden/networks.json)."""
+"""Published networks to compare with: shapes and MACs as counted on the authors' code, names in their files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from segkd.models.published_backbones import BACKBONES
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "networks.json").read_text())
 Shapes = Counter[tuple[int, ...]]
@@ -63,3 +66,29 @@ def espnet_names(p: int, q: int) -> list[str]:
     for stem in plain + nested:
         names += [f"{stem}.act.weight", *(f"{stem}.bn.{n}" for n in norm)]
     return names
+
+
+def lite_names(depths: tuple[int, ...]) -> list[str]:
+    """Every tensor of the published file in its order: stem, blocks counted through, head, classifier."""
+
+    def layer(stem: str, conv: str, norm: str) -> list[str]:
+        kinds = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        return [f"{stem}{conv}.weight", *(f"{stem}{norm}.{kind}" for kind in kinds)]
+
+    names = layer("", "_conv_stem", "_bn0")
+    for k in range(sum(depths)):
+        stem = f"_blocks.{k}."
+        names += layer(stem, "_expand_conv", "_bn0") if k >= depths[0] else []
+        names += layer(stem, "_depthwise_conv", "_bn1") + layer(stem, "_project_conv", "_bn2")
+    return [*names, *layer("", "_conv_head", "_bn1"), "_fc.weight", "_fc.bias"]
+
+
+def random_backbone(name: str, path: Path) -> dict[str, torch.Tensor]:
+    """Random tensors in timm's order and shapes under the published names, and the same under timm's names."""
+    entry = BACKBONES[name]
+    state = timm.create_model(entry.network).state_dict()
+    theirs = lite_names(tuple(entry.depths))
+    assert len(theirs) == len(state) == {0: 296, 1: 386, 2: 386}[int(entry.network[-1])]
+    tensors = {k: torch.rand(v.shape).to(v.dtype) for k, v in state.items()}
+    torch.save(dict(zip(theirs, tensors.values(), strict=True)), path)
+    return tensors

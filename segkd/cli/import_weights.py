@@ -21,13 +21,16 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the file and say how to score it; or list what can be imported."""
-    from segkd.workbench.published import import_published, known_files
+    from segkd.workbench.published import import_published, is_backbone, known_files
 
     if args.name is None:
         say_columns([("name", "published in"), *known_files().items()])
         return
     if args.file is None or args.out is None:
         raise UserError(f"name the published file and where to write: segkd import-weights {args.name} FILE --out FILE")
+    if is_backbone(args.name):
+        _backbone(args)
+        return
     imported = import_published(args.name, args.file, args.out)
     kept = "" if imported.num_classes == imported.outputs else f", {imported.num_classes} of {imported.outputs} outputs"
     say(f"read {args.file}: {imported.network}, {imported.parameters:,} parameters{kept}")
@@ -36,3 +39,13 @@ def run(args: argparse.Namespace) -> None:
     say(f"  segkd eval {imported.config} {args.out} {sets}")
     if imported.note:
         say(imported.note)
+
+
+def _backbone(args: argparse.Namespace) -> None:
+    from segkd.workbench.published import import_backbone
+
+    imported = import_backbone(args.name, args.file, args.out)
+    say(f"read {args.file}: {imported.network} of timm, ImageNet, {imported.tensors} tensors")
+    say(f"wrote {args.out}, with the preprocessing it was trained with; start a network from it with")
+    say(f"  --set model.network.pretrained={args.out}")
+    say(f"where the network is light_fpn or timm with {imported.network}, or smp with tu-{imported.network}")

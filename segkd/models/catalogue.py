@@ -79,7 +79,11 @@ BACKBONES = {
     "Sandler, Howard, Zhu, Zhmoginov, Chen, CVPR 2018, arXiv:1801.04381": ("mobilenetv2_100",),
     MOBILENETV3: ("mobilenetv3_small_100", "mobilenetv3_large_100"),
     "Qin et al., ECCV 2024, arXiv:2404.10518": ("mobilenetv4_conv_small",),
-    "Tan, Le, ICML 2019, arXiv:1905.11946": ("efficientnet_b0", "efficientnet_lite0"),
+    "Tan, Le, ICML 2019, arXiv:1905.11946": (
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        *(f"tf_efficientnet_lite{k}" for k in range(3)),
+    ),
     "Yu et al., CVPR 2022, arXiv:2111.11418": tuple(
         f"poolformer_{size}" for size in ("s12", "s24", "s36", "m36", "m48")
     ),

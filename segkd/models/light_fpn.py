@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
+from segkd.models.backbones import BackboneFile, given_file, load_backbone
 from segkd.models.base import NETWORKS, Preprocess, load_weights
 from segkd.models.timm import PyramidNetwork, build, encoder_preprocess, layout_of
 from segkd.models.wrapping import fetch_error
@@ -37,26 +38,32 @@ class ShuffleNetStages(nn.Module):
         return maps
 
 
-def build_shufflenet(backbone: str, pretrained: bool, options: dict[str, Any]) -> ShuffleNetStages:
+def build_shufflenet(backbone: str, pretrained: bool | BackboneFile, options: dict[str, Any]) -> ShuffleNetStages:
     """torchvision's backbone, without the layers that only classify images."""
     import torchvision  # inside: it takes a second
 
     if options:
         raise UserError(f"{backbone} has no option {next(iter(options))!r}: torchvision's ShuffleNets take none")
     try:
-        model = torchvision.models.get_model(backbone, weights="DEFAULT" if pretrained else None)
+        model = torchvision.models.get_model(backbone, weights="DEFAULT" if pretrained is True else None)
     except Exception as error:
-        if not pretrained:
+        if pretrained is not True:
             raise
         raise fetch_error(f"torchvision's weights of {backbone}", error) from error
-    return ShuffleNetStages(model)
+    stages = ShuffleNetStages(model)
+    if isinstance(pretrained, BackboneFile):
+        load_backbone(stages, pretrained, backbone, set(model.state_dict()))
+    return stages
 
 
-def build_backbone(backbone: str, pretrained: bool, options: dict[str, Any]) -> tuple[Any, Layout, Preprocess]:
+def build_backbone(
+    backbone: str, pretrained: bool | BackboneFile, options: dict[str, Any]
+) -> tuple[Any, Layout, Preprocess]:
     """The backbone as a list of maps, their strides and channels, and the preprocessing it wants."""
     if backbone in SHUFFLENETS:
         shufflenet = build_shufflenet(backbone, pretrained, options)
-        return shufflenet, shufflenet.layout, Preprocess()
+        given = pretrained.preprocess if isinstance(pretrained, BackboneFile) else None
+        return shufflenet, shufflenet.layout, given or Preprocess()
     import timm
 
     name = backbone.split(".")[0]
@@ -77,6 +84,8 @@ class LightFPN(PyramidNetwork):
     - ``resnet18``, ``resnet34``, ...; ``convnext_atto``, ...; ``efficientnet_b0``, ``efficientnet_lite0``, ...
     - ``mobilenetv1_100``, ``mobilenetv2_100``, ``mobilenetv3_large_100``, ``mobilenetv4_conv_small``, ...
     - ``shufflenet_v2_x0_5``, ``_x1_0``, ``_x1_5``, ``_x2_0``
+    - ``tf_efficientnet_lite0``, ``_lite1``, ``_lite2``: as Google trained them (padding at one side), where timm's
+      ``efficientnet_lite0`` pads both sides
     - ``poolformer_s12``, ``_s24``, ``_s36``, ``_m36``, ``_m48``
     - ``efficientformer_l1``, ``_l3``, ``_l7``; ``efficientformerv2_s0``, ``_s1``, ``_s2``, ``_l``
 
@@ -86,7 +95,9 @@ class LightFPN(PyramidNetwork):
         num_classes: number of classes.
         backbone: its name in timm (with or without ``.tag``) or torchvision.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download the library's ImageNet weights of the backbone; nothing is downloaded otherwise.
+        pretrained: True downloads the library's ImageNet weights of the backbone, and nothing is downloaded otherwise;
+            a file holds those of the library's whole network, or is one of ``segkd import-weights``, which brings its
+            preprocessing along.
         decoder_channels: width of the decoder.
         options: passed on to ``timm.create_model`` (``drop_path_rate=0.1``).
     """
@@ -98,11 +109,11 @@ class LightFPN(PyramidNetwork):
         num_classes: int,
         backbone: str = "mobilenetv2_100",
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         decoder_channels: int = 128,
         **options: Any,
     ) -> None:
-        body, layout, preprocess = build_backbone(backbone, pretrained, options)
+        body, layout, preprocess = build_backbone(backbone, given_file(pretrained) or bool(pretrained), options)
         super().__init__(
             body,
             layout,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segkd.errors import UserError, nearest
+from segkd.errors import UserError
 from segkd.models.base import NETWORKS, Network, Preprocess, apply_weights, is_authors_name
 from segkd.models.statedict import read_state_dict
 
@@ -112,10 +112,3 @@ CHECKPOINTS = {
     **_of_cityscapes(5),
     **_of_cityscapes(8),
 }
-
-
-def checkpoint(name: str) -> Checkpoint:
-    """The published file of that name; a UserError that names the nearest if there is none."""
-    if name not in CHECKPOINTS:
-        raise UserError(f"no published weights are known as {name!r}; {nearest(name, CHECKPOINTS)}")
-    return CHECKPOINTS[name]

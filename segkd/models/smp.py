@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
+from segkd.models.backbones import BackboneFile, given_file, load_backbone
 from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, resize_to
+from segkd.models.timm import names_of
 from segkd.models.wrapping import (
     backbone_roles,
     check_size,
@@ -74,19 +76,23 @@ def check_options(arch: str, encoder: str, options: dict[str, Any]) -> None:
             raise UserError(f"smp's {arch} has no option {key!r}; {nearest(key, known)}")
 
 
-def build(arch: str, encoder: str, num_classes: int, pretrained: bool, options: dict[str, Any]) -> Any:
+def build(arch: str, encoder: str, num_classes: int, pretrained: bool | BackboneFile, options: dict[str, Any]) -> Any:
     """The library's model; its complaints about options become a UserError."""
-    weights = "imagenet" if pretrained else None
+    weights = "imagenet" if pretrained is True else None
     try:
-        return architectures()[arch.lower()](
+        model: Any = architectures()[arch.lower()](
             encoder_name=encoder, encoder_weights=weights, in_channels=3, classes=num_classes, **options
         )
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise UserError(f"smp cannot build {arch} with encoder {encoder} and {options}: {error}") from error
     except Exception as error:
-        if not pretrained:
+        if pretrained is not True:
             raise
         raise fetch_error(f"smp's weights of encoder {encoder}", error) from error
+    if isinstance(pretrained, BackboneFile):
+        name = encoder.removeprefix("tu-")
+        load_backbone(model.encoder, pretrained, name, names_of(name, {}) if name != encoder else ())
+    return model
 
 
 def maps_of(features: Any) -> list[Tensor]:
@@ -94,10 +100,15 @@ def maps_of(features: Any) -> list[Tensor]:
     return list(features[0] if isinstance(features, tuple) else features)
 
 
-def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
-    """What the encoder's pretrained weights were trained with; ImageNet's mean and std without them."""
+def encoder_preprocess(encoder: str, pretrained: bool | BackboneFile) -> Preprocess:
+    """What the encoder's pretrained weights were trained with; ImageNet's mean and std without them.
+
+    A file that does not say it is taken for one of the library's own.
+    """
     if not pretrained:
         return Preprocess()
+    if isinstance(pretrained, BackboneFile) and pretrained.preprocess is not None:
+        return pretrained.preprocess
     import segmentation_models_pytorch as smp
 
     params = smp.encoders.get_preprocessing_params(encoder)
@@ -117,7 +128,9 @@ class SmpModel(Network):
         encoder: "resnet18", "mit_b0", "tu-convnext_tiny", ...
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download the library's ImageNet weights of the encoder; nothing is downloaded otherwise.
+        pretrained: True downloads the library's ImageNet weights of the encoder, and nothing is downloaded otherwise; a
+            file holds those of the whole classification network (timm's for "tu-NAME"), or is one of
+            ``segkd import-weights``, which brings its preprocessing along.
         options: passed on to the library (``decoder_channels=...``). SegFormer's decoder is as wide as published
             (768 from B2 on) unless ``decoder_segmentation_channels`` says otherwise.
     """
@@ -129,14 +142,15 @@ class SmpModel(Network):
         *,
         num_classes: int,
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         **options: Any,
     ) -> None:
         check_names(arch, encoder)
         check_options(arch, encoder, options)
         options = {**published_options(arch, encoder), **options}
-        model = build(arch, encoder, num_classes, pretrained, options)
-        super().__init__(num_classes, encoder_preprocess(encoder, pretrained))
+        source = given_file(pretrained) or bool(pretrained)
+        model = build(arch, encoder, num_classes, source, options)
+        super().__init__(num_classes, encoder_preprocess(encoder, source))
         self.encoder: nn.Module = model.encoder
         self.decoder: nn.Module = model.decoder
         self.segmentation_head: nn.Module = model.segmentation_head

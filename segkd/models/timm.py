@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
+from segkd.models.backbones import BackboneFile, given_file, load_backbone
 from segkd.models.base import (
     NETWORKS,
     Network,
@@ -32,6 +34,9 @@ from segkd.models.wrapping import (
     probe,
     size_error,
 )
+
+#: options of timm's lists of maps that its whole networks have not
+ONLY_MAPS = ("out_indices", "feature_cls", "flatten_sequential")
 
 
 class PyramidDecoder(nn.Module):
@@ -133,21 +138,34 @@ class PyramidNetwork(Network):
         return logits[..., :height, :width]
 
 
-def build(encoder: str, pretrained: bool, options: dict[str, Any]) -> Any:
+def build(encoder: str, pretrained: bool | BackboneFile, options: dict[str, Any]) -> Any:
     """The library's encoder as a list of feature maps; its complaints become a UserError."""
     import timm  # inside: it takes seconds
 
     name = encoder.split(".")[0]
     if not timm.is_model(name):
         raise UserError(f"timm has no encoder {encoder!r}; {nearest(name, timm.list_models())}")
+    download = pretrained is True
     try:
-        return any_size(timm.create_model(encoder, pretrained=pretrained, features_only=True, **options))
+        body = timm.create_model(encoder, pretrained=download, features_only=True, **options)
+        if isinstance(pretrained, BackboneFile):
+            load_backbone(body, pretrained, encoder, names_of(encoder, options))
+        return any_size(body)
     except (TypeError, ValueError, AttributeError, AssertionError) as error:
         raise UserError(f"timm gives no feature maps of {encoder} with {options}: {error}") from error
     except Exception as error:
-        if not pretrained:
+        if not download:
             raise
         raise fetch_error(f"timm's weights of {encoder}", error) from error
+
+
+def names_of(encoder: str, options: dict[str, Any]) -> set[str]:
+    """The names of all tensors of timm's whole classification network, which a list of maps leaves out in part."""
+    import timm
+
+    options = {key: value for key, value in options.items() if key not in ONLY_MAPS}
+    with torch.device("meta"):
+        return set(timm.create_model(encoder, **options).state_dict())
 
 
 def layout_of(body: Any) -> tuple[list[int], list[int]]:
@@ -155,10 +173,15 @@ def layout_of(body: Any) -> tuple[list[int], list[int]]:
     return body.feature_info.reduction(), body.feature_info.channels()
 
 
-def encoder_preprocess(encoder: str, pretrained: bool) -> Preprocess:
-    """What the pretrained weights were trained with; ImageNet's mean and std without them."""
+def encoder_preprocess(encoder: str, pretrained: bool | BackboneFile) -> Preprocess:
+    """What the pretrained weights were trained with; ImageNet's mean and std without them.
+
+    A file that does not say it is taken for one of the library's own.
+    """
     if not pretrained:
         return Preprocess()
+    if isinstance(pretrained, BackboneFile) and pretrained.preprocess is not None:
+        return pretrained.preprocess
     import timm
 
     config = timm.get_pretrained_cfg(encoder)
@@ -175,7 +198,8 @@ class TimmModel(PyramidNetwork):
         encoder: a name of ``timm.list_models()``, with or without ``.tag``.
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download timm's weights of the encoder; nothing is downloaded otherwise.
+        pretrained: True downloads timm's weights of the encoder, and nothing is downloaded otherwise; a file holds
+            those of timm's whole network, or is one of ``segkd import-weights``, which brings its preprocessing along.
         decoder_channels: width of the decoder.
         options: passed on to ``timm.create_model`` (``strict_img_size=False`` for Swin at other sizes than 224).
     """
@@ -186,17 +210,18 @@ class TimmModel(PyramidNetwork):
         *,
         num_classes: int,
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         decoder_channels: int = 128,
         **options: Any,
     ) -> None:
-        body = build(encoder, pretrained, options)
+        source = given_file(pretrained) or bool(pretrained)
+        body = build(encoder, source, options)
         super().__init__(
             body,
             layout_of(body),
             decoder_channels,
             num_classes=num_classes,
-            preprocess=encoder_preprocess(encoder, pretrained),
+            preprocess=encoder_preprocess(encoder, source),
             name=f"timm's {encoder}",
             size=options.get("img_size"),
         )

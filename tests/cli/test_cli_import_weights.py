@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from cli_kit import Refused, Run
-from published import espnet_names
+from published import espnet_names, random_backbone
 
 from segkd.models import create, load_weights
 from segkd.models.espnet import PUBLISHED
 from segkd.models.published import CHECKPOINTS
+from segkd.models.published_backbones import BACKBONES
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "shared/data/weights/espnet_p_2_q_8_camvid.pth"
 CAMVID = ("students/camvid/espnet", "--set", "model.network.num_classes=12")
@@ -28,8 +29,8 @@ def theirs() -> Path:
 
 def test_what_is_known(segkd: Run) -> None:
     lines = segkd("import-weights").out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(CHECKPOINTS)
-    assert all("github.com/" in line and "licence" in line for line in lines[1:])
+    assert [line.split()[0] for line in lines[1:]] == [*CHECKPOINTS, *BACKBONES]
+    assert all(("github.com/" in line or "package" in line) and "licence" in line for line in lines[1:])
 
 
 def test_the_file_of_ours_is_the_same_network(segkd: Run, theirs: Path, tmp_path: Path) -> None:
@@ -46,6 +47,27 @@ def test_the_file_of_ours_is_the_same_network(segkd: Run, theirs: Path, tmp_path
     command = next(line for line in result.out.splitlines() if "segkd eval" in line).split()
     assert command[2:4] == [entry.config, str(out)]
     assert {"model.network.num_classes=12", "model.network.outputs=11"} <= set(command)
+
+
+def test_a_backbone_starts_a_network(segkd: Run, refused: Refused, tmp_path: Path) -> None:
+    """Random tensors in the published order; the command that is printed builds the network."""
+    random_backbone("efficientnet_lite0_imagenet", tmp_path / "theirs.pth")
+    result = segkd("import-weights", "efficientnet_lite0_imagenet", "theirs.pth", "--out", "lite0.pth")
+    assert result.code == 0, result.err
+    assert "tf_efficientnet_lite0 of timm, ImageNet, 296 tensors" in result.out
+    override = next(line for line in result.out.splitlines() if "--set" in line).split()[1]
+    key, _, file = override.partition("=")
+    assert key == "model.network.pretrained"
+    network = create("light_fpn", num_classes=3, backbone="tf_efficientnet_lite0", pretrained=file)
+    assert network.preprocess.mean.tolist() == [127, 127, 127]
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    assert "has not the names" in refused(
+        "import-weights", "efficientnet_lite0_imagenet", "other.pth", "--out", "a.pth"
+    )
+    assert "or 'efficientnet_lite0_imagenet'" in refused(
+        "import-weights", "efficientnet_lite_imagenet", "other.pth", "--out", "a.pth"
+    )
+    assert not (tmp_path / "a.pth").exists()
 
 
 @pytest.mark.parametrize("name", list(CHECKPOINTS))
