@@ -24,6 +24,7 @@ COMMANDS = (
     "quantize",
     "predict",
     "inspect",
+    "check",
     "models",
     "import-weights",
     "configs",

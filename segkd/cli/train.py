@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_run_arguments, console, default_run, load, positive, say
+from segkd.cli.common import add_run_arguments, console, default_run, following, load, positive, say
+from segkd.errors import UserError
 from segkd.files import writable_folder
 from segkd.training.config import LOGGERS
 
@@ -31,19 +32,24 @@ def add(subparsers: Any) -> None:
     length.add_argument("--epochs", type=positive, metavar="N", help="the same in passes over the training split")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last state")
+    parser.add_argument(
+        "--skip-preflight", action="store_true", help="begin without looking at teacher, terms, memory and disk first"
+    )
     parser.add_argument("--logger", choices=LOGGERS, help="log there, too (engine.logger): losses, scores, val images")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, and print the validation scores."""
-    from segkd.training.processes import is_main
+    """Train, and print the validation scores. A new run of one process begins with a preflight."""
+    from segkd.training.processes import is_distributed, is_main
 
     args.overrides += [f"engine.logger={args.logger}"] if args.logger else []
     cfg = load(args, WORDS)
     folder = args.out or writable_folder(default_run(args))
     if args.resume and is_main():
         _tell_changes(cfg, folder)
+    if not (args.skip_preflight or args.resume or is_distributed()):
+        _look_first(cfg, folder)
     try:
         metrics = train_with_progress(cfg, folder, args.resume, title=str(folder))
     except (KeyboardInterrupt, OSError):
@@ -61,6 +67,19 @@ def run(args: argparse.Namespace) -> None:
     say(f"weights, best on val: {folder / metrics['student_best']}")
     if "student_ema" in metrics:
         say(f"weights, averaged, best on val: {folder / metrics['student_ema']}")
+
+
+def _look_first(cfg: Mapping[str, Any], folder: Path) -> None:
+    """The preflight, in a line, and one for each warning; an error ends the run before its first step."""
+    from segkd.workbench.preflight import preflight
+
+    with following() as progress:
+        found = preflight(cfg, folder=folder, progress=progress)
+    for one in found.warnings:
+        say(f"  warning, {one}")
+    if not found.ok:
+        raise UserError(f"{found.reason()}; to train all the same: --skip-preflight")
+    say(found.summary())
 
 
 def _tell_changes(cfg: Mapping[str, Any], folder: Path) -> None:
