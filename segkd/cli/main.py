@@ -24,6 +24,7 @@ COMMANDS = (
     "quantize",
     "predict",
     "inspect",
+    "advise",
     "models",
     "import-weights",
     "configs",
