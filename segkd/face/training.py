@@ -122,6 +122,24 @@ def distill(
 
     words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, size=size, device=device)
     words |= dict(precision=precision, workers=workers, seed=seed)
+    cfg = distillation_config(student, teacher, binds, data, root, supervision, size)
+    cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
+    cfg = making.complete(cfg, config, overrides, words)
+    return _fit(cfg, out or _place(student, data, "distill"), resume, progress)
+
+
+def distillation_config(
+    student: Any,
+    teacher: Any,
+    binds: Any = None,
+    data: Any = None,
+    root: File | None = None,
+    supervision: Mapping[str, Any] | None = None,
+    size: Size | None = None,
+) -> dict[str, Any]:
+    """The config of what ``distill`` is given, before its schedule."""
+    from segkd.workbench import making
+
     given = student.config if isinstance(student, Run) else student
     taught_by = _teacher(teacher)
     if making.is_config(given):
@@ -136,9 +154,7 @@ def distill(
         cfg = making.taught(given, taught_by, binds, section, supervision)
     if "teacher" not in cfg["model"] and "teachers" not in cfg["model"]:
         raise UserError("that config trains a network alone: give the network as student=, with its teacher")
-    cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
-    cfg = making.complete(cfg, config, overrides, words)
-    return _fit(cfg, out or _place(student, data, "distill"), resume, progress)
+    return cfg
 
 
 def _teacher(given: Any) -> Any:

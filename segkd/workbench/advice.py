@@ -33,9 +33,9 @@ from segkd.workbench.runs import load_student
 SPLITS = ("train", "val")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Advice:
-    """What was measured of a teacher and its student, and what follows. Scores are in percent.
+    """What was measured of a teacher and its student, and what follows; printed, what follows. Scores are in percent.
 
     Attributes:
         teacher, student: names of the networks' classes.
@@ -70,6 +70,11 @@ class Advice:
     recipe: Recipe
     settings: dict[str, Any]
     recipe_settings: dict[str, Any]
+
+    def __repr__(self) -> str:
+        found = [*self.verdict, *self.findings, Finding(f"recipe: {self.recipe.name}", self.recipe.because)]
+        lines = [f"- {one.says}\n  because: {one.because}" for one in found]
+        return "\n".join([*lines, *(f"{key} = {value!r}" for key, value in self.settings.items())])
 
 
 def advise(
@@ -114,7 +119,7 @@ def advise(
         extra = _recipe_bind(config, recipe.name, t, of)
         pulls = []
         if batches:
-            model = _model(config, extra, student)
+            model = _model(config, extra)
             pulls = measure_pulls(config, model, data["train"], device, batches, progress)
     names = data["val"].class_names
     return _conclude(config, teacher, asked, shown, names, recipe, t, about_t, extra, pulls, name)
@@ -180,7 +185,7 @@ def _recipe_bind(config: Config, name: str, t: float | None, of: str | None) -> 
     return {name if name not in config.model.get("binds", {}) else f"{name}_logits": bind}
 
 
-def _model(config: Config, extra: Mapping[str, Any], student: Network | None) -> Distiller:
+def _model(config: Config, extra: Mapping[str, Any]) -> Distiller:
     """The config's training model at its start, with one more bind."""
     binds = {**config.model.get("binds", {}), **extra}
     with torch.random.fork_rng():
