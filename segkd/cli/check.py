@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
-    add_run_arguments,
     add_json_argument,
+    add_run_arguments,
     console,
     following,
     load,

@@ -25,6 +25,7 @@ COMMANDS = (
     "predict",
     "inspect",
     "check",
+    "advise",
     "models",
     "import-weights",
     "configs",

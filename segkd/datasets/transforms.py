@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from segkd.datasets.base import IGNORE, Array
-from segkd.errors import UserError
+from segkd.errors import UserError, nearest
 from segkd.registry import Described
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before its import: it would ask the network for its newest version
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, RGB: zero after the usual preprocessing
+#: what ``photometric`` varies: by factors from .. to, the hue by parts of a turn
+COLOURS = {"brightness": (0.7, 1.3), "contrast": (0.7, 1.3), "saturation": (0.7, 1.3), "hue": (-0.04, 0.04)}
+UNCHANGED = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
 
 
 class TrainTransform(Described):
@@ -43,23 +46,48 @@ class TrainTransform(Described):
 
     def __call__(self, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
         """A pair (h, w, 3) uint8 and (h, w) uint8 as one of (H, W, 3) and (H, W), drawn from ``seed``."""
-        # A seed for each step: Compose.set_random_seed gives all of them one, and large scales would mean low crops.
-        steps = self._compose.transforms
-        for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):
-            step.set_random_seed(int(own))
-        result = self._compose(image=image, mask=label)
-        return np.ascontiguousarray(result["image"]), np.ascontiguousarray(result["mask"])
+        return _apply(self._compose, image, label, seed)
+
+
+def one_change(
+    scale: float | None = None, colours: Sequence[str] = (), mirror: bool = False
+) -> Callable[[Array, Array, int], tuple[Array, Array]]:
+    """A part of what ``TrainTransform`` does, alone and to every image, which is neither padded nor cut.
+
+    Args:
+        scale: the factor of the size.
+        colours: which of ``COLOURS`` vary, drawn from the seed of the call.
+        mirror: left to right.
+    """
+    for name in colours:
+        if name not in COLOURS:
+            raise UserError(f"TrainTransform varies no {name!r}; {nearest(name, COLOURS)}")
+    if scale is not None:
+        _check((1, 1), (scale, scale), 0)
+    import albumentations
+
+    steps: list[Any] = [] if scale is None else [_scaling((scale, scale))]
+    if mirror:
+        steps.append(albumentations.HorizontalFlip(p=1.0))
+    if colours:
+        steps.append(albumentations.ColorJitter(**{**UNCHANGED, **{name: COLOURS[name] for name in colours}}, p=1.0))
+    compose = albumentations.Compose(steps)
+    return lambda image, label, seed: _apply(compose, image, label, seed)
+
+
+def _apply(compose: Any, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
+    # A seed for each step: Compose.set_random_seed gives all of them one, and large scales would mean low crops.
+    steps = compose.transforms
+    for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):
+        step.set_random_seed(int(own))
+    result = compose(image=image, mask=label)
+    return np.ascontiguousarray(result["image"]), np.ascontiguousarray(result["mask"])
 
 
 def _pipeline(crop: tuple[int, int], scale: Sequence[float] | None, flip: float, photometric: bool) -> Any:
     import albumentations  # here, because its import takes a second that `segkd --help` need not wait for
-    import cv2
 
-    steps: list[Any] = []
-    if scale is not None:
-        limits = (scale[0] - 1.0, scale[1] - 1.0)  # albumentations counts from 0
-        nearest, linear = cv2.INTER_NEAREST_EXACT, cv2.INTER_LINEAR
-        steps.append(albumentations.RandomScale(limits, interpolation=linear, mask_interpolation=nearest, p=1.0))
+    steps: list[Any] = [] if scale is None else [_scaling(scale)]
     steps.append(
         albumentations.RandomCrop(
             *crop, pad_if_needed=True, pad_position="random", fill=MEAN_COLOUR, fill_mask=IGNORE, p=1.0
@@ -67,11 +95,17 @@ def _pipeline(crop: tuple[int, int], scale: Sequence[float] | None, flip: float,
     )
     steps.append(albumentations.HorizontalFlip(p=flip))
     if photometric:  # after the crop: fewer pixels to change
-        span = (0.7, 1.3)
-        steps.append(
-            albumentations.ColorJitter(brightness=span, contrast=span, saturation=span, hue=(-0.04, 0.04), p=0.8)
-        )
+        steps.append(albumentations.ColorJitter(**COLOURS, p=0.8))
     return albumentations.Compose(steps)
+
+
+def _scaling(scale: Sequence[float]) -> Any:
+    import albumentations
+    import cv2
+
+    limits = (scale[0] - 1.0, scale[1] - 1.0)  # albumentations counts from 0
+    interpolation = dict(interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST_EXACT)
+    return albumentations.RandomScale(limits, **interpolation, p=1.0)
 
 
 def _check(crop: Sequence[int], scale: Sequence[float] | None, flip: float) -> None:

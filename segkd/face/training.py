@@ -129,13 +129,37 @@ def distill(
             losses alone, by name or dict(type=...), compare the logits: "cwd", ["kd", "cwd"].
         data: as in ``train``; by default that of the teacher's run.
     """
+    words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device)
+    words |= dict(precision=precision, workers=workers, seed=seed)
+    cfg = distillation_config(
+        student, teacher, recipe=recipe, binds=binds, data=data, root=root, schedule=schedule, size=size,
+        supervision=supervision, config=config, overrides=overrides, words=words,
+    )  # fmt: skip
+    cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
+    return _fit(cfg, out or _place(student, data, "distill"), resume, progress)
+
+
+def distillation_config(
+    student: Any,
+    teacher: Any = None,
+    *,
+    recipe: File | None = None,
+    binds: Any = None,
+    data: Any = None,
+    root: File | None = None,
+    schedule: File | None = None,
+    size: Size | None = None,
+    supervision: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    words: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The config of what ``distill`` is given; ``words`` as in ``segkd.training.overrides.WORDS``."""
     from segkd.workbench import making
     from segkd.workbench.composing import compose, teacher_config
 
-    words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device)
-    words |= dict(precision=precision, workers=workers, seed=seed)
     given = student.config if isinstance(student, Run) else student
-    taught_by = _teacher(teacher)
+    taught_by, words = _teacher(teacher), words or {}
     if making.is_config(given):
         cfg = making.open_config(given, data, root)
         count = making.num_classes(cfg["data"])
@@ -152,8 +176,7 @@ def distill(
         )  # fmt: skip
     if "teacher" not in cfg["model"] and "teachers" not in cfg["model"]:
         raise UserError("that config trains a network alone: give the network as student=, with its teacher")
-    cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
-    return _fit(cfg, out or _place(student, data, "distill"), resume, progress)
+    return cfg
 
 
 def _teacher(given: Any) -> Any:
