@@ -17,12 +17,11 @@ from segkd.losses.base import (
     DistillationLoss,
     Tensors,
     mean_over,
-    no_autocast,
     same_shape,
     single,
-    upcast,
     valid_mask,
 )
+from segkd.losses.blocks import CHANNELS, blockwise_sum
 
 NAME = "ChannelWise"
 
@@ -50,19 +49,21 @@ def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 4.0, val
     same_shape(student, teacher, NAME)
     n, c, h, w = student.shape
     valid = valid_mask(valid, (n, h, w), NAME)
-    with no_autocast(student):
-        log_s = _log_density(student, temperature, valid)
-        log_t = _log_density(teacher.detach(), temperature, valid)
-        total = temperature**2 / c * F.kl_div(log_s, log_t, reduction="sum", log_target=True)
-        return total / n if valid is None else mean_over(total, valid.flatten(1).any(1).sum())
+
+    def of_block(s: Tensor, t: Tensor, counted: Tensor | None) -> Tensor:
+        log_s, log_t = _log_density(s, temperature, counted), _log_density(t, temperature, counted)
+        return F.kl_div(log_s, log_t, reduction="sum", log_target=True)
+
+    total = temperature**2 / c * blockwise_sum(of_block, student, teacher, valid, along=CHANNELS)
+    return total / n if valid is None else mean_over(total, valid.flatten(1).any(1).sum())
 
 
 def _log_density(x: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
-    """(N, C, H, W) -> log softmax over the valid positions of x / T, (N, C, H * W)."""
-    scaled = upcast(x).flatten(2) / temperature
+    """(n, c, P) -> log softmax over the valid ones (n, P) of the P positions of x / T."""
+    scaled = x / temperature
     if valid is not None:
         # a huge finite number, not -inf: probability exactly 0, and 0 * (log p - log q) stays 0 instead of NaN
-        scaled = scaled.masked_fill(~valid.flatten(1)[:, None], torch.finfo(scaled.dtype).min / 2)
+        scaled = scaled.masked_fill(~valid[:, None], torch.finfo(scaled.dtype).min / 2)
     return F.log_softmax(scaled, dim=-1)
 
 

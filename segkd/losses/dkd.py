@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,11 +18,10 @@ from segkd.losses.base import (
     Tensors,
     check_logits,
     mean_over,
-    no_autocast,
     single,
-    upcast,
     valid_mask,
 )
+from segkd.losses.blocks import blockwise_sum
 from segkd.losses.sampling import IGNORE_INDEX, labelled
 
 NAME = "DecoupledKD"
@@ -36,6 +36,7 @@ def decoupled_kd(
     temperature: float = 1.0,
     ignore_index: int = IGNORE_INDEX,
     valid: Tensor | None = None,
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """``T^2 * mean over labelled pixels of (alpha * TCKD + beta * NCKD)`` (equation 7).
 
@@ -50,6 +51,7 @@ def decoupled_kd(
         temperature: T.
         ignore_index: label of pixels that take no part.
         valid: of the label's shape, true where a pixel counts; None counts all. With no pixel the value is 0.
+        change: of both sides' logits beforehand, pixel by pixel: (n, K, p) of a part of them -> the same shape.
 
     Returns:
         A scalar of at least float32. It is 0 where both give the same distribution.
@@ -61,15 +63,21 @@ def decoupled_kd(
     positive(temperature, "temperature", NAME)
     check_logits(student, teacher, NAME)
     counted = counted_pixels(student, label, ignore_index, valid)
-    with no_autocast(student):
+
+    def of_block(s: Tensor, t: Tensor, counted: Tensor, label: Tensor) -> Tensor:
         # equal logits at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
-        s, t = (upcast(x).masked_fill(~counted[:, None], 0) for x in (student, teacher.detach()))
+        s, t = (x.masked_fill(~counted[:, None], 0) for x in (s, t))
+        if change is not None:
+            s, t = change(s), change(t)
         target = label.masked_fill(~counted, 0)[:, None]
         binary_s, others_s = _decoupled(s / temperature, target)
         binary_t, others_t = _decoupled(t / temperature, target)
         tckd = F.kl_div(binary_s, binary_t, reduction="sum", log_target=True)
         nckd = F.kl_div(others_s, others_t, reduction="sum", log_target=True)
-        return mean_over(temperature**2 * (alpha * tckd + beta * nckd), counted.sum())
+        return alpha * tckd + beta * nckd
+
+    total = temperature**2 * blockwise_sum(of_block, student, teacher, counted, label)
+    return mean_over(total, counted.sum())
 
 
 def counted_pixels(student: Tensor, label: Tensor, ignore_index: int, valid: Tensor | None) -> Tensor:
@@ -85,7 +93,7 @@ def counted_pixels(student: Tensor, label: Tensor, ignore_index: int, valid: Ten
 def _decoupled(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """(N, K, ...) and target (N, 1, ...) -> log (p_y, 1 - p_y) (N, 2, ...), log softmax over the others (N, K, ...)."""
     # a huge finite number at y, not -inf: probability exactly 0, and 0 * (log p - log q) stays 0 instead of NaN
-    others = logits.contiguous().scatter(1, target, torch.finfo(logits.dtype).min / 2)
+    others = logits.scatter(1, target, torch.finfo(logits.dtype).min / 2)
     rest = others.logsumexp(1, keepdim=True)
     odds = logits.gather(1, target) - rest
     return F.logsigmoid(torch.cat([odds, -odds], 1)), others - rest
@@ -136,10 +144,21 @@ class DecoupledKD(DistillationLoss):
         valid: Tensor | None = None,
     ) -> Tensor:
         """Logits (N, K, H, W) or (N, K), label (N, H, W) or (N,) -> scalar; ``image`` and ``draw`` are not used."""
+        return self.compare(single(student, NAME), single(teacher, NAME), label, valid)
+
+    def compare(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        label: Tensor | None,
+        valid: Tensor | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """``decoupled_kd`` with this loss's constants; no label is a UserError."""
         if label is None:
             raise UserError(f"{NAME} needs the labels: it tells the labelled class from the others")
-        s, t = single(student, NAME), single(teacher, NAME)
-        return decoupled_kd(s, t, label, self.alpha, self.beta, self.temperature, self.ignore_index, valid)
+        constants = self.alpha, self.beta, self.temperature, self.ignore_index
+        return decoupled_kd(student, teacher, label, *constants, valid, change)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha:g}, beta={self.beta:g}, temperature={self.temperature:g}"

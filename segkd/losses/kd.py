@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -16,22 +17,28 @@ from segkd.losses.base import (
     Tensors,
     check_logits,
     mean_over,
-    no_autocast,
     single,
-    upcast,
     valid_mask,
 )
+from segkd.losses.blocks import blockwise_sum
 
 NAME = "PixelwiseKD"
 
 
-def pixelwise_kd(student: Tensor, teacher: Tensor, temperature: float = 1.0, valid: Tensor | None = None) -> Tensor:
+def pixelwise_kd(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    valid: Tensor | None = None,
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """``T^2 * mean over pixels of KL(softmax(teacher / T) || softmax(student / T))``.
 
     Args:
         student, teacher: raw logits (N, K, H, W) or (N, K), one shape; the teacher is detached.
         temperature: T. The factor T^2 keeps the gradient's size, and so the weight, independent of T.
         valid: (N, H, W) or (N,), true where a pixel counts; None counts all. With no valid pixel the value is 0.
+        change: of both sides' logits beforehand, pixel by pixel: (n, K, p) of a part of them -> the same shape.
 
     Returns:
         A scalar of at least float32. It is 0 where both give the same distribution.
@@ -43,22 +50,24 @@ def pixelwise_kd(student: Tensor, teacher: Tensor, temperature: float = 1.0, val
     check_logits(student, teacher, NAME)
     positions = (student.shape[0], *student.shape[2:])
     valid = valid_mask(valid, positions, NAME)
-    with no_autocast(student):
-        s, t = upcast(student), upcast(teacher.detach())
-        if valid is not None:
+
+    def of_block(s: Tensor, t: Tensor, counted: Tensor | None) -> Tensor:
+        if counted is not None:
             # equal (uniform) distributions at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
-            s, t = s.masked_fill(~valid[:, None], 0), t.masked_fill(~valid[:, None], 0)
-        total = temperature**2 * _kl_sum(s, t, temperature)
-        return total / math.prod(positions) if valid is None else mean_over(total, valid.sum())
+            s, t = s.masked_fill(~counted[:, None], 0), t.masked_fill(~counted[:, None], 0)
+        if change is not None:
+            s, t = change(s), change(t)
+        return _kl_sum(s, t, temperature)
+
+    total = temperature**2 * blockwise_sum(of_block, student, teacher, valid)
+    return total / math.prod(positions) if valid is None else mean_over(total, valid.sum())
 
 
 def _kl_sum(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Sum over everything of the KL of softmax over the classes (dim 1), all in log space."""
-    # In channels_last, torch's softmax over dim 1 (or over a last dimension of few classes) is 2.5 times slower.
-    student, teacher = student.contiguous(), teacher.contiguous()
-    log_s = F.log_softmax(student / temperature, dim=1)
-    log_t = F.log_softmax(teacher / temperature, dim=1)
-    return F.kl_div(log_s, log_t, reduction="sum", log_target=True)
+    if temperature != 1:
+        student, teacher = student / temperature, teacher / temperature
+    return F.kl_div(student.log_softmax(1), teacher.log_softmax(1), reduction="sum", log_target=True)
 
 
 @LOSSES.register("kd")

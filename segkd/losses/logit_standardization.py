@@ -20,7 +20,7 @@ from segkd.losses.base import (
     upcast,
     valid_mask,
 )
-from segkd.losses.dkd import DecoupledKD, counted_pixels
+from segkd.losses.dkd import DecoupledKD
 
 NAME = "LogitStandardization"
 EPS = 1e-7  # the published one, added to the deviation
@@ -103,10 +103,6 @@ class LogitStandardization(DistillationLoss):
         s, t = single(student, NAME), single(teacher, NAME).detach()
         check_logits(s, t, NAME)
         valid = valid_mask(valid, (s.shape[0], *s.shape[2:]), NAME)
-        if isinstance(self.loss, DecoupledKD) and label is not None:
-            valid = counted_pixels(s, label, self.loss.ignore_index, valid)
-        if valid is not None:
-            # before the deviation, through which inf or NaN would come back as a gradient of NaN
-            s, t = s.masked_fill(~valid[:, None], 0), t.masked_fill(~valid[:, None], 0)
-        value: Tensor = self.loss(standardize(s), standardize(t), label, valid=valid)
-        return value
+        if isinstance(self.loss, kd.PixelwiseKD):
+            return kd.pixelwise_kd(s, t, self.loss.temperature, valid, change=standardize)
+        return self.loss.compare(s, t, label, valid, change=standardize)
