@@ -20,6 +20,7 @@ def advise(
     student: Any,
     teacher: Any = None,
     *,
+    recipe: File | None = None,
     binds: Any = None,
     data: Any = None,
     root: File | None = None,
@@ -36,7 +37,7 @@ def advise(
     """Advice on a distillation: where the teacher is right, the student's room, and settings, each with its reason.
 
     Args:
-        student, teacher, binds, data, root, size, batch, device: as in ``segkd.distill``; the student may be the config
+        student, teacher, recipe, binds, data, root, size, batch, device: as in ``segkd.distill``; the student may be the config
             of a distillation.
         student_weights: of the student trained alone: a Run, its folder, or a weights file.
         images: of the training and of the validation split, each.
@@ -52,18 +53,13 @@ def advise(
     from segkd.workbench import making
     from segkd.workbench.advice import advise as measure
 
-    cfg = distillation_config(student, teacher, binds, data, root, size=size)
-    words = dict(batch=batch, size=size, device=device, steps=None if _has_length(cfg) else 1)
-    cfg = making.complete(cfg, None if threads is None else {"engine": {"threads": threads}}, (), words)
+    cfg = distillation_config(
+        student, teacher, recipe=recipe, binds=binds, data=data, root=root, size=size, words=dict(batch=batch, device=device),
+        config=None if threads is None else {"engine": {"threads": threads}},
+    )  # fmt: skip
     weights = student_weights.folder if isinstance(student_weights, Run) else student_weights
     if weights is not None and not isinstance(weights, str | Path):
         raise UserError(f"student_weights= is a run, its folder or a weights file, got {weights!r}")
     name = str(student) if isinstance(student, str | Path) else ""
     with following(shown=progress) as follow:
         return measure(making.for_training(cfg), images, weights, of=of, batches=batches, name=name, progress=follow)
-
-
-def _has_length(cfg: dict[str, Any]) -> bool:
-    """True for a config that says how long it trains, which advice does not need."""
-    schedule = cfg.get("schedule") or {}
-    return schedule.get("steps") is not None or schedule.get("epochs") is not None

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from segkd.errors import UserError, nearest
-from segkd.models.base import Network, Preprocess, apply_weights, read_tensors
+from segkd.models.base import Network, Preprocess, apply_weights
 from segkd.models.ddrnet import DDRNet23, DDRNet23Slim
 from segkd.models.pidnet import PIDNetL, PIDNetM, PIDNetS
+from segkd.models.statedict import read_state_dict
 from segkd.models.stdc import STDC1, STDC2
 from segkd.teachers import mmseg_names as names
 from segkd.teachers import mmseg_networks as networks
@@ -127,7 +128,7 @@ def load(
         raise UserError(f"mmseg has no network {name!r} here; {nearest(name, NETWORKS)}")
     if file is None:
         raise UserError(f"mmseg:{name or 'NAME'} needs its checkpoint: mmseg:{name or 'NAME'}@FILE")
-    tensors = needed(read_tensors(file), file)
+    tensors = needed(read_state_dict(file), file)
     name = name or recognised(tensors, file)
     classes = len(tensors[CLASSIFIER])
     if num_classes not in (None, classes):
