@@ -59,7 +59,6 @@ ROOMS: dict[str, set[str]] = {
         "memory",
         "binding",
         "losses",
-        "roles",
         "supervision",
         "teachers",
     },

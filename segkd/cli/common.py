@@ -66,6 +66,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parts = parser.add_argument_group("in place of CONFIG", "what `segkd configs` lists, or a file of such a part")
     parts.add_argument("--student", metavar="NAME", help="a network: what was published for it comes with it")
+    parts.add_argument("--init", metavar="FILE", help="weights that the student begins with, as far as they fit")
     parts.add_argument("--teacher", metavar="TEACHER", help="a run folder, a file, or KIND:NAME@FILE")
     parts.add_argument("--recipe", metavar="NAME", help="what is learnt of the teacher, and how (default: kd)")
     parts.add_argument("--schedule", metavar="NAME", help="optimiser and length, in place of the published ones")
@@ -109,7 +110,7 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=thread_count, default=2, metavar="N", help="CPU threads (default 2)")
 
 
-COMPOSED = ("student", "teacher", "recipe", "schedule")
+COMPOSED = ("student", "init", "teacher", "recipe", "schedule")
 FOLDER = {"images": "images", "labels": "labels", "classes": "class_names", "val": "val"}
 
 

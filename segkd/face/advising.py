@@ -37,8 +37,8 @@ def advise(
     """Advice on a distillation: where the teacher is right, the student's room, and settings, each with its reason.
 
     Args:
-        student, teacher, recipe, binds, data, root, size, batch, device: as in ``segkd.distill``; the student may be the config
-            of a distillation.
+        student, teacher, recipe, binds, data, root, size, batch, device: as in ``segkd.distill``; the student may be
+            the config of a distillation.
         student_weights: of the student trained alone: a Run, its folder, or a weights file.
         images: of the training and of the validation split, each.
         batches: of the training, on which the terms' gradients are measured; 0 leaves them out.
@@ -54,7 +54,8 @@ def advise(
     from segkd.workbench.advice import advise as measure
 
     cfg = distillation_config(
-        student, teacher, recipe=recipe, binds=binds, data=data, root=root, size=size, words=dict(batch=batch, device=device),
+        student, teacher, recipe=recipe, binds=binds, data=data, root=root, size=size,
+        words=dict(batch=batch, device=device),
         config=None if threads is None else {"engine": {"threads": threads}},
     )  # fmt: skip
     weights = student_weights.folder if isinstance(student_weights, Run) else student_weights

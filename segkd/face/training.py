@@ -21,6 +21,7 @@ def train(
     *,
     data: Any = None,
     root: File | None = None,
+    init: File | None = None,
     supervision: Mapping[str, Any] | None = None,
     schedule: File | None = None,
     steps: int | None = None,
@@ -51,6 +52,7 @@ def train(
         data: data set: name, dict(type=...), object, or several as (train, val) or {"train": ..., "val": ...}; with a
             config, its root folder will do.
         root: root folder of the data set.
+        init: weights file that a network by name begins with, as far as it fits.
         supervision: see ``segkd.supervision.Supervision``.
         schedule: a shipped schedule's name, or a file of one, in place of the network's own.
         steps, epochs: length of the training, one of them; an epoch is a pass over the training split.
@@ -84,7 +86,7 @@ def train(
         cfg = making.complete(cfg, config, overrides, {**words, "size": size})
     else:
         cfg = compose(
-            given, data=data, root=root, schedule=schedule, size=size, supervision=supervision, config=config,
+            given, init=init, data=data, root=root, schedule=schedule, size=size, supervision=supervision, config=config,
             overrides=overrides, words=words,
         )  # fmt: skip
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
@@ -100,6 +102,7 @@ def distill(
     binds: Any = None,
     data: Any = None,
     root: File | None = None,
+    init: File | None = None,
     supervision: Mapping[str, Any] | None = None,
     schedule: File | None = None,
     steps: int | None = None,
@@ -132,7 +135,7 @@ def distill(
     words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device)
     words |= dict(precision=precision, workers=workers, seed=seed)
     cfg = distillation_config(
-        student, teacher, recipe=recipe, binds=binds, data=data, root=root, schedule=schedule, size=size,
+        student, teacher, init=init, recipe=recipe, binds=binds, data=data, root=root, schedule=schedule, size=size,
         supervision=supervision, config=config, overrides=overrides, words=words,
     )  # fmt: skip
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
@@ -143,6 +146,7 @@ def distillation_config(
     student: Any,
     teacher: Any = None,
     *,
+    init: File | None = None,
     recipe: File | None = None,
     binds: Any = None,
     data: Any = None,
@@ -171,8 +175,8 @@ def distillation_config(
         if data is None and isinstance(teacher, Run):
             data = {key: value for key, value in teacher.config["data"].items() if size is None or key != "augment"}
         cfg = compose(
-            given, teacher=taught_by, recipe=recipe or "kd", binds=binds, data=data, root=root, schedule=schedule,
-            size=size, supervision=supervision, config=config, overrides=overrides, words=words,
+            given, init=init, teacher=taught_by, recipe=recipe or "kd", binds=binds, data=data, root=root,
+            schedule=schedule, size=size, supervision=supervision, config=config, overrides=overrides, words=words,
         )  # fmt: skip
     if "teacher" not in cfg["model"] and "teachers" not in cfg["model"]:
         raise UserError("that config trains a network alone: give the network as student=, with its teacher")

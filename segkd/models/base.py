@@ -78,6 +78,8 @@ class Network(Described, nn.Module):
     feature_info: Sequence[FeatureInfo] = ()
     #: role -> tap (``segkd.roles``); none needed for the layer ``classifier`` and its input, the head; () is none
     roles: Roles = {}
+    #: what a file that it was begun with (``init``) did not give, a line each; None without one
+    left_out: Sequence[str] | None = None
     #: what its outputs are called, in their order, where that is known
     class_names: Sequence[str] | None = None
     #: authors, venue and arXiv number of the paper, and its results

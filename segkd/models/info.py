@@ -37,18 +37,27 @@ class Result(NamedTuple):
 
 
 class Networks(Registry["Network"]):
-    """Networks, each of which can be built with ``weights``, a local file of its state dict."""
+    """Networks, each of which can be built with a local file of its state dict.
+
+    ``weights`` is one that fits; ``init`` one whose tensors are taken as far as they fit, for a training to start from:
+    what did not is listed in the network's ``left_out``.
+    """
 
     def build(self, cfg: Any) -> Network:
         """A network from ``dict(type=..., **arguments)``; a built one passes through."""
-        if not isinstance(cfg, Mapping) or cfg.get("weights") is None or "type" not in cfg:
+        if not isinstance(cfg, Mapping) or "type" not in cfg:
             return super().build(cfg)
-        if "weights" in inspect.signature(self.resolve(cfg["type"])).parameters:
-            return super().build(cfg)
-        from segkd.models.base import load_weights
+        taken = inspect.signature(self.resolve(cfg["type"])).parameters
+        apart = {key for key in ("weights", "init") if cfg.get(key) is not None and key not in taken}
+        network = super().build({key: value for key, value in cfg.items() if key not in apart})
+        if "weights" in apart:
+            from segkd.models.base import load_weights
 
-        network = super().build({key: value for key, value in cfg.items() if key != "weights"})
-        load_weights(network, cfg["weights"])
+            load_weights(network, cfg["weights"])
+        if "init" in apart:
+            from segkd.models.statedict import init_weights
+
+            network.left_out = init_weights(network, cfg["init"])
         return network
 
 

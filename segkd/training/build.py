@@ -68,6 +68,8 @@ def build_student(cfg: Mapping[str, Any] | Config) -> Network:
     network = model.get("student", model.get("network"))
     if network is None:
         raise UserError("the config's model has neither `network` nor `student`")
+    if isinstance(network, Mapping):  # what it began with is overwritten by what it learnt
+        network = {key: value for key, value in network.items() if key not in ("init", "pretrained")}
     return copy.deepcopy(NETWORKS.build(network)).eval()  # the object itself, if it was given as one, is the caller's
 
 

@@ -75,7 +75,8 @@ class Training(Prepared):
         """Keep the config, then run the trainings that come before the main one."""
         self.model.to(self.device)
         kept = self.folder if self.resume else None
-        self.given, self.notes = settle_scales(self.given, self.cfg, self.model, self.data, kept)
+        self.given, notes = settle_scales(self.given, self.cfg, self.model, self.data, kept)
+        self.notes += notes
         if processes.is_main():
             dump_config(self.given, self.folder / "config.py")
             if self.resume:

@@ -50,10 +50,12 @@ def set_words(cfg: dict[str, Any], **words: Any) -> None:
 def optional_keys() -> dict[str, set[str]]:
     """The keys that a section may have beyond those a config spells out; * stands for a name that the config chose.
 
-    Those of a class that the config chooses are not among them, but for the weights of networks: that class knows them.
+    Those of a class that the config chooses are not among them, but for the files of networks' weights: that class
+    knows them.
     """
     found = {one.name: {key.name for key in one.keys} for one in key_sections() if not one.type}
-    return found | {f"model.{name}": {"weights"} for name in ("network", "student", "teacher", "teachers.*")}
+    networks = ("network", "student", "teacher", "teachers.*")
+    return found | {f"model.{name}": {"weights", "init"} for name in networks}
 
 
 def override(cfg: dict[str, Any], text: str) -> None:

@@ -101,7 +101,8 @@ class Prepared(MMEngineNames):
         self.history: list[dict[str, Any]] = validations(folder, self.iter) if self.state else []
         self.class_scores: dict[str, Sequence[float] | None] = {}
         self.average: Average | None = None
-        self.notes: list[str] = []
+        left_out = [] if resume else self.model.student.left_out or []
+        self.notes = [f"not in what the student begins with: {line}" for line in left_out]
         self.stop_training, self.state_due = False, False
         self.finite, self.means = FiniteLoss(), Means()
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)

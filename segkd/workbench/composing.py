@@ -70,6 +70,7 @@ def read_part(kind: str, name: str | Path) -> dict[str, Any]:
 def compose(
     student: Any,
     *,
+    init: str | Path | None = None,
     teacher: Any = None,
     recipe: Any = None,
     binds: Any = None,
@@ -90,6 +91,7 @@ def compose(
 
     Args:
         student: name of a network or file of its part; ``module:Class``, class, dict(type=...) or module.
+        init: weights file that the student begins with, as far as it fits.
         teacher: see ``segkd.workbench.making.teacher_config``, or what ``segkd.teachers.load_teacher`` takes.
         recipe: name or file of a recipe; "kd" for a teacher without recipe and binds.
         binds: terms in place of a recipe's.
@@ -115,6 +117,9 @@ def compose(
     if size is not None:
         cfg["data"]["augment"] = {**cfg["data"]["augment"], "crop_size": tuple(map(int, size))}
     model = making.fresh(module) if isinstance(module, TrainingModel) else _model(cfg, module, source, teacher, taught)
+    if init is not None:
+        key = "network" if "network" in model else "student"
+        model[key] = making.begun(model[key], init)
     if supervision is not None:
         model["supervision"] = supervision
     if binds is not None:

@@ -18,6 +18,7 @@ from segkd.binding import Bind
 from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError, nearest
+from segkd.files import existing_file
 from segkd.losses import LOSSES, DistillationLoss
 from segkd.models import NETWORKS, Network
 from segkd.models import catalogue as known
@@ -131,6 +132,13 @@ def network_config(given: Any, count: int) -> Any:
     if not isinstance(given, nn.Module):
         raise UserError(f"a network is given by its name, a class, dict(type=...) or a torch module, got {given!r}")
     return given if isinstance(given, Network) else OwnNetwork(given, count)
+
+
+def begun(network: Any, init: str | Path) -> dict[str, Any]:
+    """The config of a network that begins with the weights of a file, as far as they fit."""
+    if not isinstance(network, Mapping):
+        raise UserError("init= is for a network by name or dict(type=...): an object has the weights that it has")
+    return {**network, "init": str(existing_file(init, "weights file"))}
 
 
 def teacher_config(given: Any, count: int) -> Any:
