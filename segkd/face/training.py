@@ -86,8 +86,8 @@ def train(
         cfg = making.complete(cfg, config, overrides, {**words, "size": size})
     else:
         cfg = compose(
-            given, init=init, data=data, root=root, schedule=schedule, size=size, supervision=supervision, config=config,
-            overrides=overrides, words=words,
+            given, init=init, data=data, root=root, schedule=schedule, size=size, supervision=supervision,
+            config=config, overrides=overrides, words=words,
         )  # fmt: skip
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
     return _fit(cfg, out or _place(network, data), resume, progress)
