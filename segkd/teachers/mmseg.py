@@ -1,8 +1,10 @@
 """Checkpoints of mmsegmentation: `mmseg:NAME@FILE`, read by declared tables of names.
 
-Each network of ``NETWORKS`` computes what mmsegmentation's own computes (`encode_decode`, logits at the size of the
-image) to 1e-4, at odd sizes too; mmsegmentation 1.4.2 was asked. Its DDRNet and PIDNet themselves fail unless 8
-divides H and W; there these compare, elsewhere they resize by target size.
+Each network of ``NETWORKS`` computes what mmsegmentation's own computes (`encode_decode`: logits at the image's size)
+to 1e-4, at odd sizes too, as checked against mmsegmentation 1.4.2. Its DDRNet and PIDNet themselves fail unless 8
+divides H and W; there these compare, and elsewhere they resize by target size. Where a network of `segkd.models`
+computes otherwise, `mmseg_networks`, `mmseg_dilated` and `mmseg_icnet` hold what is exchanged or built instead. Not
+read: dilated networks of another output stride, multi-grid or stem (`d16`, `d32`, `mg124`, `r50b`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from segkd.models.statedict import read_state_dict
 from segkd.models.stdc import STDC1, STDC2
 from segkd.teachers import mmseg_names as names
 from segkd.teachers import mmseg_networks as networks
+from segkd.teachers.mmseg_dilated import DilatedNetwork
+from segkd.teachers.mmseg_icnet import WideICNet
 
 #: mean and standard deviation of red, green and blue in 0..255 that all but one of its configs have
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -84,6 +88,20 @@ def segformer_tensors(tensors: Tensors) -> Tensors:
     return out
 
 
+def icnet_tensors(tensors: Tensors) -> Tensors:
+    """ICNet's tensors with the map itself before its pooled levels, which mmsegmentation concatenates last."""
+    fuse, level = "context.0.project.0.weight", "context.0.levels.0.1.0.weight"
+    if fuse not in tensors or level not in tensors:
+        return tensors
+    return {**tensors, fuse: tensors[fuse].roll(tensors[level].shape[1], dims=1)}
+
+
+#: architecture -> parameters with ResNet-18, -50 and -101
+DILATED = {
+    "pspnet": (12638816, 46601056, 65593184),
+    "deeplabv3": (13835104, 65738592, 84730720),
+    "deeplabv3plus": (12317692, 41215440, 60207568),
+}
 #: NAME -> how it is read
 NETWORKS: dict[str, Source] = {
     **{
@@ -91,6 +109,18 @@ NETWORKS: dict[str, Source] = {
             partial(networks.SegFormer, size), names.SEGFORMER, count, reshape=segformer_tensors
         )
         for size, count in enumerate((3715168, 13678272, 24723136, 44598976, 61369536, 81969856))
+    },
+    **{
+        f"{arch}_r{depth}{suffix}": Source(
+            partial(DilatedNetwork, arch, f"resnet{depth}", corners=bool(suffix)), names.DILATED, count
+        )
+        for suffix in ("", "_769")
+        for arch, counts in DILATED.items()
+        for depth, count in zip((18, 50, 101), counts, strict=True)
+    },
+    **{
+        f"upernet_convnext_{size}": Source(partial(networks.upernet_convnext, size), names.UPERNET_CONVNEXT, count)
+        for size, count in (("tiny", 59241888), ("small", 80876448), ("base", 120807296))
     },
     "fast_scnn": Source(networks.fast_scnn, names.FAST_SCNN, 1397488),
     "bisenetv1_r18": Source(networks.bisenetv1, names.BISENETV1, 13270656),
@@ -102,6 +132,10 @@ NETWORKS: dict[str, Source] = {
     "pidnet_s": Source(PIDNetS, names.PIDNET, 7623200),
     "pidnet_m": Source(PIDNetM, names.PIDNET, 28535936),
     "pidnet_l": Source(PIDNetL, names.PIDNET, 36934560),
+    **{
+        f"icnet_r{depth}": Source(partial(WideICNet, f"resnet{depth}"), names.ICNET, count, reshape=icnet_tensors)
+        for depth, count in ((18, 24871616), (50, 47525056), (101, 66517184))
+    },
     "erfnet": Source(networks.ERFNetWithHead, names.ERFNET, 2081644),
     "cgnet": Source(networks.cgnet, names.CGNET, 491442, CGNET_MEAN, (1.0, 1.0, 1.0)),
 }
@@ -161,11 +195,19 @@ def counted(tensors: Mapping[str, Tensor]) -> int:
 
 
 def recognised(tensors: Mapping[str, Tensor], file: Path) -> str:
-    """The key of ``NETWORKS`` whose number of parameters the file has; else a UserError that names the nearest."""
+    """The key of ``NETWORKS`` whose number of parameters the file has.
+
+    A UserError names the nearest if there is none, and the two that differ only in how they resize (``_769``).
+    """
     count = counted(tensors)
-    for name, source in NETWORKS.items():
-        if source.parameters == count:
-            return name
+    fitting = [name for name, source in NETWORKS.items() if source.parameters == count]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserError(
+            f"{file} has the tensors of both {' and '.join(fitting)}, whose resizes differ; say which it is, "
+            f"mmseg:{fitting[0]}@FILE (trained on crops of 769x769: {fitting[-1]})"
+        )
 
     def unlike(name: str) -> tuple[int, int]:
         source = NETWORKS[name]

@@ -199,3 +199,52 @@ CGNET: Names = (
     *CLASSIFIER,
     *MODULES,
 )
+#: mmsegmentation's ResNet of three convolutions in the stem
+RESNET: Names = (
+    (r"^backbone\.stem\.(\d)\.", lambda found: f"backbone.stem.{int(found[1]) // 3}.{int(found[1]) % 3}."),
+    (r"^(backbone\.layer\d\.\d+)\.conv(\d)\.", lambda found: f"{found[1]}.body.{int(found[2]) - 1}.0."),
+    (r"^(backbone\.layer\d\.\d+)\.bn(\d)\.", lambda found: f"{found[1]}.body.{int(found[2]) - 1}.1."),
+    (r"\.downsample\.", ".shortcut."),
+)
+DILATED: Names = (
+    *RESNET,
+    (r"^decode_head\.psp_modules\.", "context.levels."),
+    (r"^decode_head\.bottleneck\.", "context.project."),
+    (r"^decode_head\.image_pool\.", "context.pool."),
+    (r"^decode_head\.aspp_modules\.", "context.branches."),
+    (r"^decode_head\.c1_bottleneck\.", "fine."),
+    (r"^decode_head\.sep_bottleneck\.", "refine."),
+    *SEPARABLE,
+    *CLASSIFIER,
+    *MODULES,
+)
+ICNET: Names = (
+    (r"^backbone\.backbone\.", "backbone."),
+    *RESNET,
+    (r"^backbone\.psp_modules\.", "context.0.levels."),
+    (r"^backbone\.psp_bottleneck\.", "context.0.project."),
+    (r"^backbone\.conv_sub4\.", "context.1."),
+    (r"^backbone\.conv_sub2\.", "middle."),
+    (r"^backbone\.conv_sub1\.", "detail."),
+    (r"^neck\.cff_24\.", "fusion16."),
+    (r"^neck\.cff_12\.", "fusion8."),
+    (r"\.conv_low\.", ".coarse."),
+    (r"\.conv_high\.", ".fine."),
+    *FCN_HEAD,
+    *MODULES,
+)
+UPERNET_CONVNEXT: Names = (
+    (r"^backbone\.downsample_layers\.0\.(\d)\.", r"encoder.model.stem_\1."),
+    (r"^backbone\.downsample_layers\.(\d)\.", r"encoder.model.stages_\1.downsample."),
+    (r"^backbone\.stages\.(\d)\.(\d+)\.", r"encoder.model.stages_\1.blocks.\2."),
+    (r"\.depthwise_conv\.", ".conv_dw."),
+    (r"\.pointwise_conv(\d)\.", r".mlp.fc\1."),
+    (r"^backbone\.norm(\d)\.", r"decoder.feature_norms.\1."),
+    (r"^decode_head\.psp_modules\.", "decoder.psp.blocks."),
+    (r"^decode_head\.bottleneck\.", "decoder.psp.out_conv."),
+    (r"^decode_head\.lateral_convs\.(\d)\.", lambda m: f"decoder.fpn_lateral_blocks.{2 - int(m[1])}.conv_norm_relu."),
+    (r"^decode_head\.fpn_convs\.(\d)\.", lambda found: f"decoder.fpn_conv_blocks.{2 - int(found[1])}."),
+    (r"^decode_head\.fpn_bottleneck\.", "decoder.fusion_block."),
+    (r"^decode_head\.conv_seg\.", "segmentation_head.0."),
+    *MODULES,
+)

@@ -61,6 +61,14 @@ class SegFormer(SmpModel):
         return resize_to(self.segmentation_head(self.decoder(maps)), x.shape[-2:])
 
 
+def upernet_convnext(size: str, num_classes: int) -> Network:
+    """smp's UPerNet on timm's ConvNeXt of that size, without padding, its logits resized once."""
+    network = SmpModel("UPerNet", f"tu-convnext_{size}", num_classes=num_classes, decoder_channels=512)
+    network.multiple = 1
+    network.segmentation_head = nn.Sequential(network.segmentation_head[0])  # type: ignore[index]
+    return network
+
+
 def bisenetv1(num_classes: int) -> Network:
     """BiSeNet V1 of the variant "coincheung", with a ReLU before the sigmoid of its fusion's gate."""
     network = BiSeNetV1(num_classes, variant="coincheung")

@@ -23,6 +23,16 @@ from mmseg_cases import CLASSES, FILE, image, kept, size_of, values, weights
 #: network -> its config of mmsegmentation
 CONFIGS = {
     **{f"segformer_b{k}": f"segformer/segformer_mit-b{k}_8xb2-160k_ade20k-512x512" for k in range(6)},
+    **{
+        f"{arch}_r{depth}{suffix}": f"{arch}/{arch}_r{depth}-d8_4xb2-80k_cityscapes-{crop}"
+        for suffix, crop in (("", "512x1024"), ("_769", "769x769"))
+        for arch in ("pspnet", "deeplabv3", "deeplabv3plus")
+        for depth in (18, 50, 101)
+    },
+    **{
+        f"upernet_convnext_{size}": f"convnext/convnext-{size}_upernet_8xb2-amp-160k_ade20k-512x512"
+        for size in ("tiny", "small", "base")
+    },
     "fast_scnn": "fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024",
     "bisenetv1_r18": "bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024",
     "bisenetv2": "bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024",
@@ -31,6 +41,7 @@ CONFIGS = {
     "ddrnet23_slim": "ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024",
     "ddrnet23": "ddrnet/ddrnet_23_in1k-pre_2xb6-120k_cityscapes-1024x1024",
     **{f"pidnet_{k}": f"pidnet/pidnet-{k}_2xb6-120k_1024x1024-cityscapes" for k in "sml"},
+    **{f"icnet_r{depth}": f"icnet/icnet_r{depth}-d8_4xb2-80k_cityscapes-832x832" for depth in (18, 50, 101)},
     "erfnet": "erfnet/erfnet_fcn_4xb4-160k_cityscapes-512x1024",
     "cgnet": "cgnet/cgnet_fcn_4xb4-60k_cityscapes-680x680",
 }
@@ -53,6 +64,9 @@ def build(network: str) -> Any:
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
+
+    if "convnext" in network:
+        import mmpretrain.models  # noqa: F401 (registers it)
 
     init_default_scope("mmseg")
     folder = Path(mmseg.__file__).parent / ".mim" / "configs"
