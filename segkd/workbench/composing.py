@@ -84,7 +84,7 @@ def compose(
 ) -> dict[str, Any]:
     """A complete config: the student under labels, and under a teacher where a recipe, binds or a teacher are given.
 
-    What comes later wins: the data set's part, the student's, the schedule's, the recipe's (each with what it says of
+    What comes later wins: the data set's part, the student's, the recipe's, the schedule's (each with what it says of
     this data set), ``config``, ``words``, ``overrides``. Then all that depends on the data is filled in (see
     ``segkd.workbench.settling``).
 
@@ -94,7 +94,7 @@ def compose(
         recipe: name or file of a recipe; "kd" for a teacher without recipe and binds.
         binds: terms in place of a recipe's.
         data, root, size: see ``making.data_section``; a shipped part of that name is taken first.
-        schedule: name or file of a schedule.
+        schedule: name or file of a schedule, in place of the student's optimiser and length.
         supervision: in place of the network's own.
         config, overrides, words: see ``making.complete``.
 
@@ -104,14 +104,17 @@ def compose(
     source = data_source(data, root, size)
     own, module = student_part(student)
     layers: list[Mapping[str, Any]] = [BASE, {"data": source.section}, own]
-    if schedule is not None:
-        layers.append(read_part(SCHEDULE, schedule))
     taught = teacher is not None or recipe is not None or binds is not None
     if taught and binds is None:
         layers.append(read_part(RECIPE, recipe or "kd"))
     cfg: dict[str, Any] = {}
     for layer in layers:
         cfg = _laid_over(cfg, layer, source.name)
+    if schedule is not None:
+        part = read_part(SCHEDULE, schedule)
+        cfg = _laid_over(
+            {key: value for key, value in cfg.items() if key not in part or key == "data"}, part, source.name
+        )
     if size is not None:
         cfg["data"]["augment"] = {**cfg["data"]["augment"], "crop_size": tuple(map(int, size))}
     count = making.num_classes(source.section)
@@ -154,7 +157,8 @@ def data_source(given: Any, root: str | Path | None = None, size: Sequence[int] 
 def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
     """What is published for a network, with the network itself under "network"; or a module that is one.
 
-    A name of the catalogue without a part of its own has that of its family (``light_fpn`` for ``light_fpn_resnet18``).
+    A name of the catalogue without a part of its own has that of its family, whose name its own begins with
+    (``light_fpn`` for ``light_fpn_resnet18``).
     """
     if isinstance(given, nn.Module):
         return {}, given
@@ -162,14 +166,24 @@ def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
         return {"network": given if isinstance(given, Mapping) else dict(type=given)}, None
     text = str(given)
     if text.endswith(".py"):
-        return read_part(NETWORK, text), None
+        part = read_part(NETWORK, text)
+        if "type" not in part.get("network", {}):  # a shipped part, or one like it, has its network's name
+            part["network"] = {**part.get("network", {}), **_named(Path(text).stem)}
+        return part, None
     if ":" in text:
         return {"network": dict(type=text.replace(":", "."))}, None
-    if text not in known.catalogue() and text not in NETWORKS.names():
-        raise UserError(f"unknown network {text!r}; {nearest(text, known.catalogue())}")
-    entry = known.entry(text)
-    part = next((read_part(NETWORK, name) for name in (text, entry.name) if name in parts(NETWORK)), {})
-    return {**part, "network": {**part.get("network", {}), "type": entry.name, **entry.options}}, None
+    named, words = _named(text), text.split("_")
+    names = ("_".join(words[:count]) for count in range(len(words), 0, -1))
+    part = next((read_part(NETWORK, name) for name in names if name in parts(NETWORK)), {})
+    return {**part, "network": {**part.get("network", {}), **named}}, None
+
+
+def _named(name: str) -> dict[str, Any]:
+    """Type and options of a network of the catalogue."""
+    if name not in known.catalogue() and name not in NETWORKS.names():
+        raise UserError(f"unknown network {name!r}; {nearest(name, known.catalogue())}")
+    entry = known.entry(name)
+    return {"type": entry.name, **entry.options}
 
 
 def teacher_config(given: Any, count: int) -> Any:
