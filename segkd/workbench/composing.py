@@ -9,6 +9,7 @@ on a data set.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from segkd.models.info import NETWORKS
 from segkd.models.published import CHECKPOINTS
 from segkd.segmentor import Segmentor
 from segkd.teachers import load_teacher
-from segkd.training.configfile import CONFIG, config_root, load_config, read_variables
+from segkd.training.configfile import CONFIG, can_import, config_root, load_config, parts, read_variables
 from segkd.training.overrides import KEYS
 from segkd.training.state import BEST, LAST
 from segkd.workbench import making
@@ -49,11 +50,6 @@ class Source(NamedTuple):
     frequencies: Sequence[float] | None = None
 
 
-def parts(kind: str) -> list[str]:
-    """The names of the shipped parts of a kind ("networks", "data", "recipes", "schedules")."""
-    return sorted(file.stem for file in (config_root() / kind).glob("*.py") if not file.name.startswith("_"))
-
-
 def read_part(kind: str, name: str | Path) -> dict[str, Any]:
     """A part by its file or by its shipped name: its keys, and nothing else of the file."""
     path = Path(name)
@@ -63,6 +59,7 @@ def read_part(kind: str, name: str | Path) -> dict[str, Any]:
         raise UserError(
             f"no {WORDS[kind]} {str(name)!r}: neither a file nor a shipped name; {nearest(str(name), parts(kind))}"
         )
+    can_import([str(path.resolve().parent), os.getcwd()])
     found = read_variables(path)
     return {key: found[key] for key in (*KEYS, *OWN[kind], "on") if key in found}
 
@@ -172,10 +169,16 @@ def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
         return part, None
     if ":" in text:
         return {"network": dict(type=text.replace(":", "."))}, None
-    named, words = _named(text), text.split("_")
-    names = ("_".join(words[:count]) for count in range(len(words), 0, -1))
-    part = next((read_part(NETWORK, name) for name in names if name in parts(NETWORK)), {})
+    named, name = _named(text), part_of(text)
+    part = {} if name is None else read_part(NETWORK, name)
     return {**part, "network": {**part.get("network", {}), **named}}, None
+
+
+def part_of(network: str) -> str | None:
+    """The name of a network's shipped part: its own name, or the longest beginning of it that is one."""
+    words, known_parts = network.split("_"), parts(NETWORK)
+    names = ("_".join(words[:count]) for count in range(len(words), 0, -1))
+    return next((name for name in names if name in known_parts), None)
 
 
 def _named(name: str) -> dict[str, Any]:
