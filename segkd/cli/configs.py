@@ -1,4 +1,4 @@
-"""``segkd configs``: what is shipped, and the keys that a config may have."""
+"""``segkd configs``: the parts that compose a run, and the keys that a config may have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ PAGE = "configs/KEYS.md"
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("configs", help="list the shipped configs, or the keys that a config may have")
+    parser = subparsers.add_parser(
+        "configs", help="list the parts that compose a run, or the keys that a config may have"
+    )
     parser.add_argument("--keys", action="store_true", help="list every key: type, unit, default, what it means")
     parser.add_argument(
         "--markdown",
@@ -29,7 +31,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the configs, or the keys."""
+    """Print the parts, or the keys."""
     if args.markdown and not args.keys:
         raise UserError("--markdown writes the page of all keys: add --keys")
     if args.keys:
@@ -52,15 +54,17 @@ def _keys(markdown: Path | None) -> None:
 
 
 def _shipped() -> None:
-    """Print each name with the first line of its docstring."""
+    """Print the parts of each kind with the first line of their docstrings, under the flags that name one."""
     import ast
 
     from rich.table import Table
 
-    from segkd.training.configfile import config_root, shipped
+    from segkd.training.configfile import KINDS, config_root, parts
 
-    table = Table(box=None, show_header=False)
-    for name in shipped():
-        text = (config_root() / f"{name}.py").read_text(encoding="utf-8")
-        table.add_row(f"[bold]{name}[/]", (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0])
-    console.print(table)
+    for kind, flags in KINDS.items():
+        say(f"{kind}: {flags.format('NAME' if kind == 'data' else kind[:-1].upper())}", style="bold")
+        table = Table(box=None, show_header=False)
+        for name in parts(kind):
+            text = (config_root() / kind / f"{name}.py").read_text(encoding="utf-8")
+            table.add_row(f"[bold]{name}[/]", (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0])
+        console.print(table)

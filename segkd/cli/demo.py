@@ -1,6 +1,6 @@
 """``segkd demo``: teacher, student alone, distilled student, int8 file, on synthetic streets, in one go.
 
-It runs three shipped configs with overrides, then exports, quantises, scores and draws; no training code is its own.
+It composes three runs of shipped parts, then exports, quantises, scores and draws; no training code is its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from segkd.cli.common import console, following, parse_size, positive, say
 from segkd.errors import UserError
 from segkd.files import writable_folder
 
+#: arm -> its network, and its recipe
 ARMS = {
-    "teacher": "teachers/synthetic/deeplabv3plus_r18",
-    "student alone": "students/synthetic/fast_scnn",
-    "student distilled": "distill/synthetic/fast_scnn_kd_cwd",
+    "teacher": ("deeplabv3plus_r18", None),
+    "student alone": ("fast_scnn", None),
+    "student distilled": ("fast_scnn", "kd_cwd"),
 }
 SCENES = {"train": 3200, "val": 50}
 MARK = "segkd_demo"
@@ -92,9 +93,13 @@ def _slug(arm: str) -> str:
     return arm.replace(" ", "_")
 
 
+def _name(arm: str) -> str:
+    return " with ".join(filter(None, ARMS[arm]))
+
+
 def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """The arm's shipped config, made small. Both students get the same steps, seed, data and schedule."""
-    from segkd.training.configfile import load_config
+    """The arm's run of shipped parts, made small. Both students get the same steps, seed, data and schedule."""
+    from segkd.workbench.composing import compose
 
     steps = args.teacher_steps if arm == "teacher" else args.steps
     overrides = [
@@ -107,15 +112,15 @@ def _config(arm: str, args: argparse.Namespace, out: Path) -> dict[str, Any]:
         f"schedule.warmup={min(50, steps)}",
         f"schedule.val_interval={steps}",
     ]
-    if arm == "student distilled":
-        overrides.append(f"model.teacher.weights={str(out / 'teacher' / 'student_last.pth')!r}")
-    return load_config(ARMS[arm], overrides)
+    student, recipe = ARMS[arm]
+    teacher = f"{ARMS['teacher'][0]}@{out / 'teacher' / 'student_last.pth'}" if recipe else None
+    return compose(student, teacher=teacher, recipe=recipe, data="synthetic", overrides=overrides)
 
 
 def _train(arm: str, cfg: Mapping[str, Any], out: Path) -> None:
     from segkd.cli.train import train_with_progress
 
-    say(f"{arm}: {cfg['schedule']['steps']} steps of {ARMS[arm]}", style="bold")
+    say(f"{arm}: {cfg['schedule']['steps']} steps of {_name(arm)}", style="bold")
     began = time.perf_counter()
     train_with_progress(cfg, out / _slug(arm), title=arm, per_class=False)
     say(f"  took {time.perf_counter() - began:.0f} s")
@@ -143,7 +148,7 @@ def _write(
 
     content = {
         "rows": rows,
-        "configs": ARMS,
+        "parts": {arm: _name(arm) for arm in ARMS},
         "steps": {arm: cfg["schedule"]["steps"] for arm, cfg in cfgs.items()},
         "size": args.size,
         "test_scenes": args.images,

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     say(f"read {args.file}: {imported.network}, {imported.parameters:,} parameters{kept}")
     say(f"wrote {args.out}, with the preprocessing it was trained with; score it with")
     sets = " ".join(f"--set {override}" for override in imported.overrides)
-    say(f"  segkd eval {imported.config} {args.out} {sets}")
+    say(f"  segkd eval {imported.flags} {args.out} {sets}")
     if imported.note:
         say(imported.note)
 

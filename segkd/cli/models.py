@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> None:
 def _list(num_classes: int, markdown: Path | None, json: Path | None) -> None:
     from segkd.files import replacing
     from segkd.report.networks import networks_markdown, networks_table
-    from segkd.workbench.networks import configs_of, describe_networks
+    from segkd.workbench.networks import describe_networks, parts_of
 
     with following() as progress:
         rows = describe_networks(num_classes, progress)
     if markdown:
-        page = networks_markdown(rows, num_classes, configs_of(row["name"] for row in rows))
+        page = networks_markdown(rows, num_classes, parts_of(row["name"] for row in rows))
         with replacing(markdown) as temporary:
             temporary.write_text(page, encoding="utf-8")
         say(f"wrote {markdown}")

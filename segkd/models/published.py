@@ -71,7 +71,7 @@ class Checkpoint(NamedTuple):
         options: the network's arguments, beside ``weights`` and ``published``.
         published: which of the network's tables it is read by.
         source: repository, file and licence.
-        config: a shipped config of the same network and data set.
+        data: name of the data set.
         note: what else its user must know.
     """
 
@@ -79,7 +79,7 @@ class Checkpoint(NamedTuple):
     options: Mapping[str, Any]
     published: str
     source: str
-    config: str
+    data: str
     note: str = ""
 
     def load(self, path: str | Path) -> Network:
@@ -89,7 +89,7 @@ class Checkpoint(NamedTuple):
 
 def _espnet(network: str, data: str, file: str, options: Mapping[str, Any], note: str = "") -> Checkpoint:
     source = f"github.com/sacmehta/ESPNet, pretrained/{file}.pth, MIT licence"
-    return Checkpoint(network, options, data, source, f"students/{data}/{network}", note)
+    return Checkpoint(network, options, data, source, data, note)
 
 
 def _of_cityscapes(q: int) -> dict[str, Checkpoint]:

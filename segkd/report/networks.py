@@ -28,8 +28,8 @@ def networks_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def networks_markdown(rows: Sequence[Row], num_classes: int, configs: Mapping[str, Sequence[str]]) -> str:
-    """A page: the networks, what they cost, where to tap them, what was published, which configs train them."""
+def networks_markdown(rows: Sequence[Row], num_classes: int, parts: Mapping[str, str]) -> str:
+    """A page: the networks, what they cost, where to tap them, what was published, how they are trained."""
     sizes = list(rows[0]["macs"])
     head = [
         "network",
@@ -43,9 +43,9 @@ def networks_markdown(rows: Sequence[Row], num_classes: int, configs: Mapping[st
     for row in rows:
         cells = [f"[`{row['name']}`](#{row['name']})", *numbers(row), *published(row, "<br>"), row["paper"] or NOTHING]
         lines.append(_line(cells))
-    parts = [_INTRODUCTION.format(num_classes=num_classes), "".join(lines)]
-    parts += [_section(row, configs.get(row["name"], ())) for row in rows]
-    return "\n".join(parts)
+    page = [_INTRODUCTION.format(num_classes=num_classes), "".join(lines)]
+    page += [_section(row, parts.get(row["name"])) for row in rows]
+    return "\n".join(page)
 
 
 _INTRODUCTION = """# Networks
@@ -57,7 +57,7 @@ weights in this folder. Taps are named by what they are for under "Roles": a bin
 """
 
 
-def _section(row: Row, configs: Sequence[str]) -> str:
+def _section(row: Row, part: str | None) -> str:
     lines = [f"## {row['name']}\n", "\n", _line(["tap", "channels", "stride"]), _line(["---", "---:", "---:"])]
     lines += [_line([f"`{tap['path']}`", str(tap["channels"]), str(tap["stride"])]) for tap in row["taps"]]
     roles = ((role, [paths] if isinstance(paths, str) else paths) for role, paths in row["roles"].items() if paths)
@@ -65,8 +65,8 @@ def _section(row: Row, configs: Sequence[str]) -> str:
     lines.append("\nRoles: " + "; ".join(named) + ".\n")
     if row["results"]:
         lines.append("\nPublished: " + "; ".join(map(describe_result, row["results"])) + ".\n")
-    if configs:
-        lines.append("\nConfigs: " + ", ".join(f"`{name}`" for name in configs) + "\n")
+    if part:
+        lines.append(f"\nTrained as in [`{part}`](../configs/{part}).\n")
     return "".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Config files: found by path, by shipped name or by run folder; read, overridden value by value, written back."""
+"""Config files: found by path or by run folder; read, overridden value by value, written back."""
 
 from __future__ import annotations
 
@@ -14,43 +14,68 @@ from pathlib import Path
 from typing import Any
 
 import segkd
-from segkd.errors import UserError, first_line, nearest
+from segkd.errors import UserError, first_line
 from segkd.files import replacing
 from segkd.registry import description
 from segkd.training.config import Config, folders
 from segkd.training.overrides import KEYS, override, set_words
 
 CONFIG = "config.py"
+#: folder of shipped parts -> the flags that name one
+KINDS = {
+    "networks": "--student {} --data NAME",
+    "data": "--student NAME --data {}",
+    "recipes": "--student NAME --teacher TEACHER --recipe {} --data NAME",
+    "schedules": "--student NAME --data NAME --schedule {}",
+}
 
 PACKAGE = Path(segkd.__file__).resolve().parent
 
 
 def config_root() -> Path:
-    """The folder of the shipped configs: inside the installed package, or beside it in a checkout."""
+    """The folder of the shipped parts of configs: inside the installed package, or beside it in a checkout."""
     inside = PACKAGE / "_configs"
     return inside if inside.is_dir() else PACKAGE.parent / "configs"
 
 
-def shipped() -> list[str]:
-    """Names of the shipped configs, relative to their folder and without ``.py`` (``distill/camvid/fast_scnn_cwd``)."""
-    root = config_root()
-    files = (p.relative_to(root) for p in root.rglob("*.py") if not p.name.startswith("__"))
-    return sorted(str(p.with_suffix("")) for p in files if p.parts[0] != "_base_")
+def parts(kind: str) -> list[str]:
+    """The names of the shipped parts of a kind (``KINDS``)."""
+    return sorted(file.stem for file in (config_root() / kind).glob("*.py") if not file.name.startswith("_"))
 
 
 def find_config(name: str | Path) -> Path:
-    """The file of a config given by its path, by its run folder, or by its name among the shipped ones."""
+    """The file of a config given by its path or by its run folder.
+
+    Raises:
+        UserError: there is none; with the flags that compose it for the name of a shipped part, or of a config as they
+            were called before there were parts.
+    """
     path = Path(name)
-    if path.is_file():
+    if path.is_file() and path.resolve().parent.parent != config_root().resolve():
         return path
     if path.is_dir() and (path / CONFIG).is_file():
         return path / CONFIG
-    inner = Path(str(name).removeprefix("configs/"))
-    if inner.name and (shipped_file := (config_root() / inner).with_suffix(".py")).is_file():
-        return shipped_file
+    if flags := _flags(path):
+        raise UserError(f"{str(name)!r} is no config of its own: it is composed, by {flags}")
     if path.is_dir():
         raise UserError(f"{path} is no run folder (it holds no {CONFIG}); name a config file, see `segkd configs`")
-    raise UserError(f"no config {str(name)!r}: neither a file nor a shipped name; {nearest(str(name), shipped())}")
+    raise UserError(
+        f"no config {str(name)!r}: neither a file nor a run folder; see `segkd configs` for what composes one"
+    )
+
+
+def _flags(path: Path) -> str:
+    """The flags that compose a run with a shipped part, or what a config of an earlier release was; "" for others."""
+    name, above = path.stem, path.parts[-3:-1]
+    gpu = " --schedule gpu" if name.endswith("_gpu") else ""
+    name = name.removesuffix("_gpu")
+    if above and above[0] in ("students", "teachers"):
+        return f"--student {name} --data {above[-1]}{gpu}"
+    if above and above[0] == "distill":
+        student, recipe = ("fasterseg", "fasterseg") if name == "fasterseg_kd" else ("fast_scnn", name[10:])
+        return f"--student {student} --teacher TEACHER --recipe {recipe} --data {above[-1]}{gpu}"
+    kinds = [kind for kind in KINDS if path.parent.name in ("", kind) and name in parts(kind)]
+    return f"{KINDS[kinds[0]].format(name)}; `segkd configs` lists all parts" if kinds else ""
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = (), **words: Any) -> dict[str, Any]:
@@ -63,13 +88,13 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), **words: Any) -
         UserError: no such config; one that raises (with its file and line); an unknown key, or a value of a wrong kind.
     """
     path = find_config(name)
-    own = [] if path.resolve().is_relative_to(config_root().resolve()) else [str(path.resolve().parent)]
-    _can_import([*own, os.getcwd()])
+    own = [str(path.resolve().parent)]
+    can_import([*own, os.getcwd()])
     content = read_variables(path)
     _check_names(content, path)
     cfg = {key: content[key] for key in KEYS if key in content}
-    _can_import(folders(cfg.get("imports", ()), "imports"))
-    if own and path.name != CONFIG:
+    can_import(folders(cfg.get("imports", ()), "imports"))
+    if path.name != CONFIG:
         cfg["imports"] = [*cfg.get("imports", ()), *own]
     for key in ("model", "data", "optim", "schedule"):
         if key not in cfg:
@@ -102,7 +127,7 @@ def read_variables(path: Path) -> dict[str, Any]:
     return found
 
 
-def _can_import(folders: Iterable[str]) -> None:
+def can_import(folders: Iterable[str]) -> None:
     """Put folders at the end of the import path, where they shadow nothing."""
     sys.path.extend(dict.fromkeys(folder for folder in folders if folder not in sys.path))
 

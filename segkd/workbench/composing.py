@@ -9,6 +9,7 @@ on a data set.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from segkd.models.info import NETWORKS
 from segkd.models.published import CHECKPOINTS
 from segkd.segmentor import Segmentor, TrainingModel
 from segkd.teachers import load_teacher
-from segkd.training.configfile import CONFIG, config_root, load_config, read_variables
+from segkd.training.configfile import CONFIG, can_import, config_root, load_config, parts, read_variables
 from segkd.training.overrides import KEYS
 from segkd.training.state import BEST, LAST
 from segkd.workbench import making
@@ -49,11 +50,6 @@ class Source(NamedTuple):
     frequencies: Sequence[float] | None = None
 
 
-def parts(kind: str) -> list[str]:
-    """The names of the shipped parts of a kind ("networks", "data", "recipes", "schedules")."""
-    return sorted(file.stem for file in (config_root() / kind).glob("*.py") if not file.name.startswith("_"))
-
-
 def read_part(kind: str, name: str | Path) -> dict[str, Any]:
     """A part by its file or by its shipped name: its keys, and nothing else of the file."""
     path = Path(name)
@@ -63,6 +59,7 @@ def read_part(kind: str, name: str | Path) -> dict[str, Any]:
         raise UserError(
             f"no {WORDS[kind]} {str(name)!r}: neither a file nor a shipped name; {nearest(str(name), parts(kind))}"
         )
+    can_import([str(path.resolve().parent), os.getcwd()])
     found = read_variables(path)
     return {key: found[key] for key in (*KEYS, *OWN[kind], "on") if key in found}
 
@@ -85,7 +82,7 @@ def compose(
 ) -> dict[str, Any]:
     """A complete config: the student under labels, and under a teacher where a recipe, binds or a teacher are given.
 
-    What comes later wins: the data set's part, the student's, the schedule's, the recipe's (each with what it says of
+    What comes later wins: the data set's part, the student's, the recipe's, the schedule's (each with what it says of
     this data set), ``config``, ``words``, ``overrides``. Then all that depends on the data is filled in (see
     ``segkd.workbench.settling``).
 
@@ -96,7 +93,7 @@ def compose(
         recipe: name or file of a recipe; "kd" for a teacher without recipe and binds.
         binds: terms in place of a recipe's.
         data, root, size: see ``making.data_section``; a shipped part of that name is taken first.
-        schedule: name or file of a schedule.
+        schedule: name or file of a schedule, in place of the student's optimiser and length.
         supervision: in place of the network's own.
         config, overrides, words: see ``making.complete``.
 
@@ -106,14 +103,17 @@ def compose(
     source = data_source(data, root, size)
     own, module = student_part(student)
     layers: list[Mapping[str, Any]] = [BASE, {"data": source.section}, own]
-    if schedule is not None:
-        layers.append(read_part(SCHEDULE, schedule))
     taught = teacher is not None or recipe is not None or binds is not None
     if taught and binds is None:
         layers.append(read_part(RECIPE, recipe or "kd"))
     cfg: dict[str, Any] = {}
     for layer in layers:
         cfg = _laid_over(cfg, layer, source.name)
+    if schedule is not None:
+        part = read_part(SCHEDULE, schedule)
+        cfg = _laid_over(
+            {key: value for key, value in cfg.items() if key not in part or key == "data"}, part, source.name
+        )
     if size is not None:
         cfg["data"]["augment"] = {**cfg["data"]["augment"], "crop_size": tuple(map(int, size))}
     model = making.fresh(module) if isinstance(module, TrainingModel) else _model(cfg, module, source, teacher, taught)
@@ -169,7 +169,8 @@ def data_source(given: Any, root: str | Path | None = None, size: Sequence[int] 
 def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
     """What is published for a network, with the network itself under "network"; or a module that is one.
 
-    A name of the catalogue without a part of its own has that of its family (``light_fpn`` for ``light_fpn_resnet18``).
+    A name of the catalogue without a part of its own has that of its family, whose name its own begins with
+    (``light_fpn`` for ``light_fpn_resnet18``).
     """
     if isinstance(given, nn.Module):
         return {}, given
@@ -179,14 +180,30 @@ def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
         raise UserError(f"a network is given by its name, a class, dict(type=...) or a torch module, got {given!r}")
     text = str(given)
     if text.endswith(".py"):
-        return read_part(NETWORK, text), None
+        part = read_part(NETWORK, text)
+        if "type" not in part.get("network", {}):  # a shipped part, or one like it, has its network's name
+            part["network"] = {**part.get("network", {}), **_named(Path(text).stem)}
+        return part, None
     if ":" in text:
         return {"network": dict(type=text.replace(":", "."))}, None
-    if text not in known.catalogue() and text not in NETWORKS.names():
-        raise UserError(f"unknown network {text!r}; {nearest(text, known.catalogue())}")
-    entry = known.entry(text)
-    part = next((read_part(NETWORK, name) for name in (text, entry.name) if name in parts(NETWORK)), {})
-    return {**part, "network": {**part.get("network", {}), "type": entry.name, **entry.options}}, None
+    named, name = _named(text), part_of(text)
+    part = {} if name is None else read_part(NETWORK, name)
+    return {**part, "network": {**part.get("network", {}), **named}}, None
+
+
+def part_of(network: str) -> str | None:
+    """The name of a network's shipped part: its own name, or the longest beginning of it that is one."""
+    words, known_parts = network.split("_"), parts(NETWORK)
+    names = ("_".join(words[:count]) for count in range(len(words), 0, -1))
+    return next((name for name in names if name in known_parts), None)
+
+
+def _named(name: str) -> dict[str, Any]:
+    """Type and options of a network of the catalogue."""
+    if name not in known.catalogue() and name not in NETWORKS.names():
+        raise UserError(f"unknown network {name!r}; {nearest(name, known.catalogue())}")
+    entry = known.entry(name)
+    return {"type": entry.name, **entry.options}
 
 
 def teacher_config(given: Any, count: int) -> Any:

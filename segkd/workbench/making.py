@@ -26,7 +26,7 @@ from segkd.models.own import OwnNetwork
 from segkd.models.statedict import read_state_dict
 from segkd.registry import description
 from segkd.training.config import Config
-from segkd.training.configfile import load_config, plain, shipped
+from segkd.training.configfile import KINDS, load_config, parts, plain
 from segkd.training.overrides import override, set_words
 
 SPLITS = ("train", "val", "test")
@@ -35,7 +35,7 @@ LARGEST_CROP = (512, 1024)
 
 
 def is_config(given: Any) -> bool:
-    """True if a config is meant, by a dict, a file, a run folder or a shipped name, and no network."""
+    """True if a config is meant, by a dict, a file or a run folder, and no network."""
     if isinstance(given, Mapping):
         return "type" not in given
     if isinstance(given, str):
@@ -50,9 +50,11 @@ def _is_network(name: str) -> bool:
 def open_config(given: Any, data: Any = None, root: str | Path | None = None) -> dict[str, Any]:
     """A config as plain dictionaries of the caller's own, with another data set or another root where that is given."""
     if isinstance(given, str | Path):
-        if not Path(given).exists() and "/" not in str(given) and str(given) not in shipped():
-            names = [*known.catalogue(), *shipped()]
-            raise UserError(f"{str(given)!r} is neither a network nor a config; {nearest(str(given), names)}")
+        named = any(str(given) in parts(kind) for kind in KINDS)  # load_config says what composes with it
+        if not Path(given).exists() and "/" not in str(given) and not named:
+            raise UserError(
+                f"{str(given)!r} is neither a network nor a config; {nearest(str(given), known.catalogue())}"
+            )
         cfg = load_config(given)
     else:
         cfg = plain(given.to_dict() if isinstance(given, Config) else given)

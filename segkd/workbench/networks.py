@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segkd.models import catalogue as known
@@ -48,25 +47,12 @@ def describe_network(label: str, entry: known.Entry, num_classes: int) -> Row:
     }
 
 
-def configs_of(labels: Iterable[str]) -> dict[str, list[str]]:
-    """label -> the shipped configs that train this network (alone or taught)."""
-    from segkd.models import NETWORKS
-    from segkd.training.configfile import load_config, shipped, textual
+def parts_of(labels: Iterable[str]) -> dict[str, str]:
+    """label -> file of the part with what was published for this network or its family; only those that have one."""
+    from segkd.workbench.composing import NETWORK, part_of
 
-    entries = {label: known.entry(label) for label in labels}
-    found: dict[str, list[str]] = {label: [] for label in entries}
-    for name in shipped():
-        model = load_config(name)["model"]
-        network = dict(model.get("student") or model["network"])
-        kind = NETWORKS.resolve(network.pop("type"))
-        default = {key: parameter.default for key, parameter in signature(kind).parameters.items()}
-        same = {label: entry.options for label, entry in entries.items() if NETWORKS.get(entry.name) is kind}
-        tells_apart = {key for options in same.values() for key in options}
-        given = {key: str(textual(network.get(key, default.get(key)))).lower() for key in tells_apart}
-        for label, options in same.items():
-            if given == {key: str(options.get(key, default.get(key))).lower() for key in tells_apart}:
-                found[label].append(name)
-    return found
+    found = {label: part_of(label) for label in labels}
+    return {label: f"{NETWORK}/{name}.py" for label, name in found.items() if name is not None}
 
 
 class Stages(NamedTuple):

@@ -22,7 +22,7 @@ class Imported(NamedTuple):
         network: name of the network's class.
         num_classes, outputs: how many of the file's outputs are classes, and how many it has.
         overrides: what the config must be told to build the network of the file.
-        config: the config that scores it.
+        flags: the flags that compose the config by which it is scored.
         note: what else there is to know, or "".
     """
 
@@ -31,7 +31,7 @@ class Imported(NamedTuple):
     num_classes: int
     outputs: int
     overrides: list[str]
-    config: str
+    flags: str
     note: str
 
 
@@ -60,7 +60,7 @@ def import_published(name: str, file: str | Path, out: str | Path) -> Imported:
         num_classes=network.num_classes,
         outputs=entry.options["num_classes"],
         overrides=[f"model.network.{key}={value}" for key, value in entry.options.items()],
-        config=entry.config,
+        flags=f"--student {entry.network} --data {entry.data}",
         note=entry.note,
     )
 

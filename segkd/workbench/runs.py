@@ -14,7 +14,7 @@ from segkd.errors import UserError
 from segkd.files import existing_file, named
 from segkd.models import Network, load_weights
 from segkd.training.build import build_student
-from segkd.training.configfile import config_root, find_config, load_config
+from segkd.training.configfile import find_config, load_config
 from segkd.training.state import BEST, LAST, STATE
 from segkd.workbench import making
 
@@ -31,7 +31,7 @@ def open_run(
     overrides: Sequence[str] = (),
     **words: Any,
 ) -> dict[str, Any]:
-    """The config of a run folder, of a config file or of a shipped name, with ``key.sub=value`` overrides.
+    """The config of a run folder or of a config file, with ``key.sub=value`` overrides.
 
     Args:
         data, root: another data set, or another root folder of the config's (see ``making.open_config``).
@@ -46,12 +46,7 @@ def open_run(
 
 def default_folder(source: str | Path) -> Path:
     """The folder of a run unless told otherwise: ``work/<config name>``, or the run folder that gave the config."""
-    if Path(source).is_dir():
-        return Path(source)
-    path = find_config(str(source)).resolve()
-    root = config_root().resolve()
-    name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    return Path("work") / name.with_suffix("")
+    return Path(source) if Path(source).is_dir() else Path("work") / find_config(source).stem
 
 
 def crop_size(cfg: Mapping[str, Any]) -> tuple[int, int]:

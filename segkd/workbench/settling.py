@@ -5,16 +5,18 @@ in a part                  in the config of a run
 =========================  ============================================================================
 ``"@classes"``             the number of classes
 ``"@images"``              the number of training images
+``"@10/classes"``          10 by the number of classes, for a weight published for a mean over classes
 ``class_weight="@enet"``   weights by the share of each class in the pixels of the training labels (``RULES``)
-a length between 0 and 1   that share of the training's steps: of ``schedule``, ``warmup``, ``milestones`` and
-                           ``val_interval`` (100 at least); of a bind, ``first_stage.steps``, and ``warmup`` and
-                           ``stop`` of its ``schedule``
+a length between 0 and 1   that share of the training's steps: of ``schedule``, ``warmup``, ``milestones``,
+                           ``interval`` (1 at least) and ``val_interval`` (100 at least); of a bind,
+                           ``first_stage.steps`` (1 at least), and ``warmup`` and ``stop`` of its ``schedule``
 =========================  ============================================================================
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -43,8 +45,12 @@ RULES = {
     "@cgnet": Rule(1.10, "valid"),
     "@linknet": Rule(1.02, "highest"),
 }
-LEAST_INTERVAL = 100  # steps between two validations whose interval is a share of the training
-BIND_LENGTHS = ("warmup", "stop")
+#: key -> the least number of steps that a share of the training comes to
+SCHEDULE_LENGTHS = {"warmup": 0, "val_interval": 100, "milestones": 0, "interval": 1}
+STAGE_LENGTHS = {"steps": 1}
+BIND_LENGTHS = {"warmup": 0, "stop": 0}
+#: "@classes", "@images", and a number divided by one of them
+WORD = re.compile(r"@(?:(\d+)/)?(classes|images)")
 
 
 def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -> dict[str, Any]:
@@ -65,17 +71,13 @@ def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -
         shares = frequencies if frequencies is not None else class_frequencies(split())
         return class_weights(name, shares)
 
-    known = {"@classes": lambda: num_classes(cfg["data"]), "@images": lambda: len(split())}
-    found = {**cfg, "model": _filled(cfg["model"], known, weights), "schedule": dict(cfg["schedule"])}
-    for key in ("warmup", "val_interval", "milestones"):
-        if found["schedule"].get(key) is not None:
-            found["schedule"][key] = _length(found["schedule"][key], steps)
-            if key == "val_interval" and cfg["schedule"][key] != found["schedule"][key]:
-                found["schedule"][key] = min(steps(), max(LEAST_INTERVAL, found["schedule"][key]))
+    known = {"classes": lambda: num_classes(cfg["data"]), "images": lambda: len(split())}
+    found = {**cfg, "model": _filled(cfg["model"], known, weights)}
+    found["schedule"] = _settled(cfg["schedule"], SCHEDULE_LENGTHS, steps)
     for bind in found["model"].get("binds", {}).values():
-        for part, keys in (("first_stage", ("steps",)), ("schedule", BIND_LENGTHS)):
+        for part, lengths in (("first_stage", STAGE_LENGTHS), ("schedule", BIND_LENGTHS)):
             if isinstance(bind.get(part), Mapping):
-                bind[part] = {k: _length(v, steps) if k in keys else v for k, v in bind[part].items()}
+                bind[part] = _settled(bind[part], lengths, steps)
     return found
 
 
@@ -93,10 +95,17 @@ def class_weights(rule: str, frequencies: Sequence[float]) -> list[float]:
     return [round(1 / math.log(offset + share / whole), 4) for share in frequencies]
 
 
-def _length(value: Any, steps: Callable[[], int]) -> Any:
+def _settled(section: Mapping[str, Any], least: Mapping[str, int], steps: Callable[[], int]) -> dict[str, Any]:
+    """A section with steps in place of shares of the training's steps."""
+    return {k: _length(v, least[k], steps) if k in least else v for k, v in section.items()}
+
+
+def _length(value: Any, least: int, steps: Callable[[], int]) -> Any:
     if isinstance(value, list | tuple):
-        return [_length(one, steps) for one in value]
-    return round(value * steps()) if isinstance(value, float) and 0 < value < 1 else value
+        return [_length(one, least, steps) for one in value]
+    if not isinstance(value, float) or not 0 < value < 1:
+        return value
+    return min(steps(), max(least, round(value * steps())))
 
 
 def _filled(value: Any, known: Mapping[str, Callable[[], int]], weights: Callable[[str], list[float]]) -> Any:
@@ -105,4 +114,8 @@ def _filled(value: Any, known: Mapping[str, Callable[[], int]], weights: Callabl
         return {k: _filled(v, known, weights) for k, v in value.items()} | named
     if isinstance(value, list | tuple):
         return type(value)(_filled(one, known, weights) for one in value)
-    return known[value]() if isinstance(value, str) and value in known else value
+    word = WORD.fullmatch(value) if isinstance(value, str) else None
+    if word is None:
+        return value
+    count = known[word[2]]()
+    return count if word[1] is None else int(word[1]) / count
