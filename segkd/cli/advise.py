@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     cfg["engine"] = {**(cfg.get("engine") or {}), "threads": args.threads}
     with following() as progress:
         found = advise(
-            cfg, args.images, args.student_weights, of=args.of, batches=args.batches, name=args.config,
+            cfg, args.images, args.student_weights, of=args.of, batches=args.batches,
             progress=progress,
         )  # fmt: skip
     _say_tables(found)

@@ -61,6 +61,5 @@ def advise(
     weights = student_weights.folder if isinstance(student_weights, Run) else student_weights
     if weights is not None and not isinstance(weights, str | Path):
         raise UserError(f"student_weights= is a run, its folder or a weights file, got {weights!r}")
-    name = str(student) if isinstance(student, str | Path) else ""
     with following(shown=progress) as follow:
-        return measure(making.for_training(cfg), images, weights, of=of, batches=batches, name=name, progress=follow)
+        return measure(making.for_training(cfg), images, weights, of=of, batches=batches, progress=follow)

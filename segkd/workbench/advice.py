@@ -21,7 +21,6 @@ from segkd.registry import build, resolve
 from segkd.training import processes
 from segkd.training.build import build_dataset, build_model
 from segkd.training.config import Config
-from segkd.training.configfile import shipped
 from segkd.training.precision import training_device
 from segkd.training.state import BEST, LAST
 from segkd.workbench import Progress, Row, advice_rules, silent
@@ -31,6 +30,10 @@ from segkd.workbench.pulls import measure_pulls
 from segkd.workbench.runs import load_student
 
 SPLITS = ("train", "val")
+
+BASELINE = (
+    "train it alone (the same command, without --teacher and --recipe), then give --student-weights with its run folder"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +87,6 @@ def advise(
     *,
     of: str | None = None,
     batches: int = 3,
-    name: str = "",
     progress: Progress = silent,
 ) -> Advice:
     """Advice on a distillation, by showing images of its training and validation splits to its teacher.
@@ -95,7 +97,6 @@ def advise(
         student_weights: of the student trained alone: a weights file, or its run folder.
         of: name of the teacher, where there are several.
         batches: of the training, on which the terms' gradients are measured; 0 leaves them out.
-        name: of the config, to name the shipped one that trains its student alone.
         progress: told how far it is.
 
     Raises:
@@ -122,7 +123,7 @@ def advise(
             model = _model(config, extra)
             pulls = measure_pulls(config, model, data["train"], device, batches, progress)
     names = data["val"].class_names
-    return _conclude(config, teacher, asked, shown, names, recipe, t, about_t, extra, pulls, name)
+    return _conclude(config, teacher, asked, shown, names, recipe, t, about_t, extra, pulls)
 
 
 def _teacher(model: Mapping[str, Any], of: str | None) -> tuple[str, Any]:
@@ -206,7 +207,6 @@ def _conclude(
     about_t: list[Finding],
     extra: Mapping[str, Any],
     pulls: Sequence[Any],
-    name: str,
 ) -> Advice:
     """The rules applied to what was measured."""
     train, val = asked["train"], asked["val"]
@@ -215,7 +215,7 @@ def _conclude(
     classes = _classes(train, val, own, names)
     augment, about_augment = advice_rules.augmentation(table, _arguments(config.data.augment))
     weights, about_weights = advice_rules.weights(pulls)
-    helps, verdict = advice_rules.verdict(train, val, own, classes, _baseline(name))
+    helps, verdict = advice_rules.verdict(train, val, own, classes, BASELINE)
     about = advice_rules.where_right(train, val, own, classes)
     settings: dict[str, Any] = dict(augment)
     for term, weight in weights.items():
@@ -286,13 +286,3 @@ def _student_scores(val: Answers) -> Row | None:
         return None
     shares = {"only_teacher": val.only_teacher, "only_student": val.only_student}
     return {"miou": val.student.miou, "accuracy": val.student.pixel_accuracy, **shares}
-
-
-def _baseline(name: str) -> str:
-    """What to run for the scores of the student alone: the shipped config, if ``name`` belongs to one."""
-    kind, _, rest = name.removeprefix("configs/").removesuffix(".py").partition("/")
-    alone = [one for one in shipped() if one.startswith("students/") and f"{rest}_".startswith(f"{one[9:]}_")]
-    if kind == "distill" and alone:
-        longest = max(alone, key=len)
-        return f"train it alone (segkd train {longest}), then give --student-weights work/{longest}"
-    return "train it alone by the same data and schedule, then give --student-weights with its run folder or weights"
