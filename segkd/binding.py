@@ -21,7 +21,7 @@ from segkd.roles import is_role, pair_stages, resolve_role
 from segkd.taps import TapPath, eval_mode, read_taps
 from segkd.weight_schedule import WeightSchedule
 
-SIZES = ("smaller", "student", "teacher")
+SIZES = ("smaller", "half", "student", "teacher")
 IGNORE_INDEX = 255
 AUTO = "auto"
 
@@ -47,8 +47,9 @@ class Bind(Described, nn.Module):
             batch, says it, and writes it into its config.
         of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
             tap, each resized to the first one's height and width.
-        size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), or at the
-            "student"'s or the "teacher"'s. Shrinking averages areas, growing is bilinear (align_corners=False).
+        size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), at "half"
+            of that (a quarter of the work), or at the "student"'s or the "teacher"'s. Shrinking averages areas, growing
+            is bilinear (align_corners=False).
         masked: give the loss the mask of valid pixels (label is not 255), so that void and padding take no part.
         first_stage: ``dict(steps=..., optimizer=dict(type=..., lr=...))``: a training before the main one. Where the
             loss has parts that learn from the teacher alone (FT's paraphraser), it trains these and freezes them; else
@@ -281,7 +282,9 @@ class Bind(Described, nn.Module):
         if self.loss.raw_sizes or student.dim() != 4 or teacher.dim() != 4:
             return student, teacher
         s, t = student.shape[-2:], teacher.shape[-2:]
-        target = {"smaller": (min(s[0], t[0]), min(s[1], t[1])), "student": tuple(s), "teacher": tuple(t)}[self.size]
+        smaller = min(s[0], t[0]), min(s[1], t[1])
+        half = (smaller[0] + 1) // 2, (smaller[1] + 1) // 2
+        target = {"smaller": smaller, "half": half, "student": tuple(s), "teacher": tuple(t)}[self.size]
         return resize_feature(student, target), resize_feature(teacher, target)
 
     def _check_channels(self) -> None:

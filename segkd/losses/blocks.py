@@ -95,3 +95,15 @@ class _Blockwise(torch.autograd.Function):
     def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Any, ...]:
         (grad,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return (grad * slope).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
+
+
+def zeroed(x: Tensor, counted: Tensor) -> Tensor:
+    """(n, k, p) with 0 at the positions that do not count (n, p), even for inf or NaN.
+
+    On a CPU a product takes a quarter of ``masked_fill``'s time both ways, and will do unless something is not finite.
+    """
+    if x.device.type == "cpu":
+        product = x * counted[:, None]
+        if bool(product.detach().sum().isfinite()):
+            return product
+    return x.masked_fill(~counted[:, None], 0)

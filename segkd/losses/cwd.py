@@ -21,7 +21,7 @@ from segkd.losses.base import (
     single,
     valid_mask,
 )
-from segkd.losses.blocks import CHANNELS, blockwise_sum
+from segkd.losses.blocks import CHANNELS, blockwise_sum, zeroed
 
 NAME = "ChannelWise"
 
@@ -60,11 +60,11 @@ def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 4.0, val
 
 def _log_density(x: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
     """(n, c, P) -> log softmax over the valid ones (n, P) of the P positions of x / T."""
-    scaled = x / temperature
-    if valid is not None:
-        # a huge finite number, not -inf: probability exactly 0, and 0 * (log p - log q) stays 0 instead of NaN
-        scaled = scaled.masked_fill(~valid[:, None], torch.finfo(scaled.dtype).min / 2)
-    return F.log_softmax(scaled, dim=-1)
+    if valid is None:
+        return F.log_softmax(x / temperature, dim=-1)
+    # a huge finite number, not -inf: probability exactly 0, and 0 * (log p - log q) stays 0 instead of NaN
+    left_out = x.new_zeros(valid.shape).masked_fill_(~valid, torch.finfo(x.dtype).min / 2)
+    return F.log_softmax(zeroed(x, valid) / temperature + left_out[:, None], dim=-1)
 
 
 @LOSSES.register("cwd")

@@ -21,7 +21,7 @@ from segkd.losses.base import (
     single,
     valid_mask,
 )
-from segkd.losses.blocks import blockwise_sum
+from segkd.losses.blocks import blockwise_sum, zeroed
 from segkd.losses.sampling import IGNORE_INDEX, labelled
 
 NAME = "DecoupledKD"
@@ -66,7 +66,7 @@ def decoupled_kd(
 
     def of_block(s: Tensor, t: Tensor, counted: Tensor, label: Tensor) -> Tensor:
         # equal logits at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
-        s, t = (x.masked_fill(~counted[:, None], 0) for x in (s, t))
+        s, t = zeroed(s, counted), zeroed(t, counted)
         if change is not None:
             s, t = change(s), change(t)
         target = label.masked_fill(~counted, 0)[:, None]

@@ -20,7 +20,7 @@ from segkd.losses.base import (
     single,
     valid_mask,
 )
-from segkd.losses.blocks import blockwise_sum
+from segkd.losses.blocks import blockwise_sum, zeroed
 
 NAME = "PixelwiseKD"
 
@@ -54,7 +54,7 @@ def pixelwise_kd(
     def of_block(s: Tensor, t: Tensor, counted: Tensor | None) -> Tensor:
         if counted is not None:
             # equal (uniform) distributions at the pixels left out: exactly 0 in value and gradient, even for inf or NaN
-            s, t = s.masked_fill(~counted[:, None], 0), t.masked_fill(~counted[:, None], 0)
+            s, t = zeroed(s, counted), zeroed(t, counted)
         if change is not None:
             s, t = change(s), change(t)
         return _kl_sum(s, t, temperature)

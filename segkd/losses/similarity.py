@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from segkd.losses.sampling import gather_rows
 
 FAINT = 1e-4  # shorter vectors count as zero: a gradient by 1 / length would be more than half precision holds
-BLOCK = {"cpu": 2**18, "other": 2**24}  # similarities held at a time
+BLOCK = {"cpu": 2**19, "other": 2**24}  # similarities made at a time
+PAIR = 2**24  # similarities of a pair of images that are held whole, of either side
+LARGEST = 40.0  # similarity over temperature whose exponentials need no maximum taken off first, in float32
 
 
 def unit(rows: Tensor, shortest: float = FAINT) -> Tensor:
@@ -25,7 +27,8 @@ def relation_kl(
     """``sum over rows i and groups g of columns of KL(softmax_g(t_i . t_j / T) || softmax_g(s_i . s_j / T))``, j in g.
 
     The similarities are never held whole, nor for the backward pass: they are made in blocks of rows, each of which
-    adds to the gradient at once.
+    adds to the gradient at once. Where columns are the rows themselves (one process), groups are taken in pairs, each
+    of which gives its similarities in both directions: half the work. (Pairs of more than ``PAIR`` are not.)
 
     Args:
         student, teacher: (M, D) rows of this process, any D on either side; the teacher gets no gradient.
@@ -48,10 +51,16 @@ class _RelationKL(torch.autograd.Function):
         ctx: FunctionCtx, student: Tensor, teacher: Tensor, memory: Tensor | None, sizes: list[int], temperature: float
     ) -> Tensor:
         columns = (gather_rows(student), gather_rows(teacher)) if memory is None else (memory, memory)
+        rows = (student / temperature, teacher / temperature)
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         rows_grad = torch.zeros_like(student) if wanted else None
-        columns_grad = torch.zeros_like(columns[0]) if wanted and memory is None else None
-        total = _blocks((student / temperature, teacher / temperature), columns, sizes, rows_grad, columns_grad)
+        columns_grad = None
+        bounded = _bounded(rows, columns)
+        if bounded and memory is None and columns[0] is student and max(sizes, default=0) ** 2 <= PAIR:
+            total = _pairs(rows, columns, sizes, rows_grad)
+        else:
+            columns_grad = torch.zeros_like(columns[0]) if wanted and memory is None else None
+            total = _blocks(rows, columns, sizes, rows_grad, columns_grad, bounded)
         if rows_grad is not None:
             rows_grad /= temperature
         if rows_grad is not None and columns_grad is not None:
@@ -75,15 +84,26 @@ def _own_rows(grad: Tensor, own: int) -> Tensor:
     return grad[start : start + own]
 
 
+def _bounded(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> bool:
+    """True if no similarity can be above ``LARGEST``, by the longest vectors of both sides."""
+    longest = [
+        torch.linalg.vector_norm(a, dim=1).max() * torch.linalg.vector_norm(b, dim=1).max()
+        for a, b in zip(rows, columns, strict=True)
+        if a.numel() and b.numel()
+    ]
+    return bool(longest) and bool(torch.stack([x.double() for x in longest]).max() <= LARGEST)
+
+
 def _blocks(
     rows: tuple[Tensor, Tensor],
     columns: tuple[Tensor, Tensor],
     sizes: list[int],
     rows_grad: Tensor | None,
     columns_grad: Tensor | None,
+    bounded: bool,
 ) -> Tensor:
     """The sum over (M, D) rows and groups of columns; adds the gradients to ``rows_grad`` and ``columns_grad``."""
-    (s, t), total = rows, rows[0].new_zeros(())
+    (s, t), total = rows, torch.zeros((), dtype=torch.float64, device=rows[0].device)
     length = max(1, BLOCK.get(s.device.type, BLOCK["other"]) // max(1, *sizes))
     start = 0
     for size in sizes:
@@ -92,12 +112,78 @@ def _blocks(
         s_columns, t_columns = columns[0][group], columns[1][group]
         for first in range(0, s.shape[0] if size else 0, length):
             block = slice(first, first + length)
-            log_s, log_t = F.log_softmax(s[block] @ s_columns.T, 1), F.log_softmax(t[block] @ t_columns.T, 1)
-            p_t = log_t.exp()
-            total += torch.dot(p_t.flatten(), log_t.sub_(log_s).flatten())
+            divergence = _of_bounded if bounded else _of_any
+            value, difference = divergence(s[block] @ s_columns.T, t[block] @ t_columns.T, rows_grad is not None)
+            total += value
             if rows_grad is not None:
-                difference = log_s.exp_().sub_(p_t)
                 rows_grad[block].addmm_(difference, s_columns)
                 if columns_grad is not None:
                     columns_grad[group].addmm_(difference.T, s[block])
-    return total
+    return total.to(s.dtype)
+
+
+def _of_any(s: Tensor, t: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
+    """Similarities (R, E) -> the sum of the rows' KL, and (if wanted) the probabilities' differences (R, E)."""
+    log_s, log_t = F.log_softmax(s, 1), F.log_softmax(t, 1)
+    p_t = log_t.exp()
+    value = torch.dot(p_t.flatten(), log_t.sub_(log_s).flatten())
+    return value, log_s.exp_().sub_(p_t) if wanted else log_s
+
+
+def _of_bounded(s: Tensor, t: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
+    """The same of ``LARGEST`` or less, with half the exponentials; ``s`` and ``t`` are written over."""
+    product = (t - s).mul_(t.exp_())
+    s.exp_()
+    s_sum, t_sum = s.sum(1), t.sum(1)
+    value = _divergence(product.sum(1), s_sum, t_sum)
+    return value, s.mul_(1 / s_sum[:, None]).sub_(t.mul_(1 / t_sum[:, None])) if wanted else s
+
+
+def _divergence(product: Tensor, s_sum: Tensor, t_sum: Tensor) -> Tensor:
+    """Sums over columns of e^t (t - s), of e^s and of e^t, for each row -> the sum over rows of their KL."""
+    return (product / t_sum + (s_sum / t_sum).log()).sum(dtype=torch.float64)
+
+
+def _pairs(
+    rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], sizes: list[int], grad: Tensor | None
+) -> Tensor:
+    """The sum where columns are the rows (but for the temperature); adds all of the gradient to ``grad``."""
+    total = torch.zeros((), dtype=torch.float64, device=rows[0].device)
+    starts = [sum(sizes[:k]) for k in range(len(sizes))]
+    groups = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True) if size]
+    for k, first in enumerate(groups):
+        for second in groups[k:]:
+            total += _pair(rows, columns, first, second, grad)
+    return total.to(rows[0].dtype)
+
+
+def _pair(
+    rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], first: slice, second: slice, grad: Tensor | None
+) -> Tensor:
+    """Two groups, each of which sees the other; of a group with itself, its rows alone count."""
+    (s_rows, t_rows), (s_columns, t_columns) = (
+        [x[part] for x in xs] for xs, part in ((rows, first), (columns, second))
+    )
+    size = (s_rows.shape[0], s_columns.shape[0])
+    s, t = s_rows.new_empty(size), t_rows.new_empty(size)
+    sums = s_rows.new_zeros(3, size[0]), s_rows.new_zeros(3, size[1])  # over columns and over rows
+    length = max(1, BLOCK.get(s.device.type, BLOCK["other"]) // size[1])
+    blocks = [slice(i, i + length) for i in range(0, size[0], length)]
+    for block in blocks:
+        s_part = torch.mm(s_rows[block], s_columns.T, out=s[block])
+        t_part = torch.mm(t_rows[block], t_columns.T, out=t[block])
+        product = (t_part - s_part).mul_(t_part.exp_())
+        for k, x in enumerate((product, s_part.exp_(), t_part)):
+            torch.sum(x, 1, out=sums[0][k, block])
+            sums[1][k] += x.sum(0)
+    if grad is not None:
+        (_, s_row, t_row), (_, s_column, t_column) = (1 / x for x in sums)
+        for block in blocks:
+            # e^s / its sums over columns and rows are both directions' probabilities, which reach the same two vectors
+            difference = s[block].mul_(s_row[block, None] + s_column)
+            difference -= t[block].mul_(t_row[block, None] + t_column)
+            grad[first][block].addmm_(difference, s_columns)
+            if first != second:
+                grad[second].addmm_(difference.T, columns[0][first][block])
+    value = _divergence(*sums[0])
+    return value if first == second else value + _divergence(*sums[1])
