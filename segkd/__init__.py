@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from segkd.binding import Bind
     from segkd.distiller import Distiller
     from segkd.face.shipping import bench, evaluate, export, load, predict, quantize
-    from segkd.face.training import distill, train
+    from segkd.face.training import check, distill, train
     from segkd.segmentor import Segmentor
     from segkd.taps import tap
 
 #: name -> the module that has it, imported when it is first used
 _HOMES = {
-    **dict.fromkeys(("train", "distill"), "segkd.face.training"),
+    **dict.fromkeys(("train", "distill", "check"), "segkd.face.training"),
     **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize", "predict"), "segkd.face.shipping"),
     "Distiller": "segkd.distiller",
     "Segmentor": "segkd.segmentor",
@@ -27,6 +27,7 @@ __all__ = [
     "Distiller",
     "Segmentor",
     "bench",
+    "check",
     "distill",
     "evaluate",
     "export",

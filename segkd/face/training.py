@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segkd.errors import UserError
 from segkd.face.run import Run
 from segkd.face.spelling import spelled
+
+if TYPE_CHECKING:
+    from segkd.workbench.preflight import Preflight
 
 Size = tuple[int, int]
 File = str | Path
@@ -36,6 +39,7 @@ def train(
     overrides: Sequence[str] = (),
     out: File | None = None,
     resume: bool = False,
+    preflight: bool = True,
     progress: bool = True,
 ) -> Run:
     """Train a network by labels, or whatever a config says.
@@ -63,6 +67,8 @@ def train(
         overrides: further values, as ``["optim.optimizer.weight_decay=1e-4"]``.
         out: run folder; ``work/`` and what is trained on what by default.
         resume: go on from the run folder's last state.
+        preflight: look at it first, as ``check`` does; an error ends it before its first step. Not of a run that goes
+            on, nor of several processes.
         progress: show how it goes.
 
     Raises:
@@ -81,7 +87,7 @@ def train(
         cfg = making.alone(given, making.data_section(data, root, size), supervision)
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
     cfg = making.complete(cfg, config, overrides, words)
-    return _fit(cfg, out or _place(network, data), resume, progress)
+    return _fit(cfg, out or _place(network, data), resume, preflight, progress)
 
 
 @spelled
@@ -107,6 +113,7 @@ def distill(
     overrides: Sequence[str] = (),
     out: File | None = None,
     resume: bool = False,
+    preflight: bool = True,
     progress: bool = True,
 ) -> Run:
     """Train a student by labels and by a teacher's features; what is not said here is as in ``train``.
@@ -138,7 +145,41 @@ def distill(
         raise UserError("that config trains a network alone: give the network as student=, with its teacher")
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
     cfg = making.complete(cfg, config, overrides, words)
-    return _fit(cfg, out or _place(student, data, "distill"), resume, progress)
+    return _fit(cfg, out or _place(student, data, "distill"), resume, preflight, progress)
+
+
+@spelled
+def check(
+    config: Any,
+    *,
+    data: Any = None,
+    root: File | None = None,
+    images: int = 8,
+    overrides: Sequence[str] = (),
+    out: File | None = None,
+    progress: bool = True,
+) -> Preflight:
+    """Look at a training without beginning it: the teacher's score, each term's value and gradient, time, memory, disk.
+
+    Args:
+        config: a dict, file, shipped name, run folder or Run.
+        data, root, overrides: as in ``train``.
+        images: validation images to score the teacher on.
+        out: folder that the run is meant for; its disk is looked at.
+        progress: show how it goes.
+
+    Raises:
+        UserError: what a training would refuse. What speaks against the run otherwise is in the ``errors`` of what
+            comes back.
+    """
+    from segkd.report.progress import following
+    from segkd.workbench import making
+    from segkd.workbench.preflight import preflight
+
+    cfg = making.open_config(config.config if isinstance(config, Run) else config, data, root)
+    cfg = making.complete(cfg, None, overrides, {})
+    with following(shown=progress) as follow:
+        return preflight(cfg, images, None if out is None else Path(out), progress=follow)
 
 
 def _teacher(given: Any) -> Any:
@@ -169,15 +210,32 @@ def _place(what: Any, data: Any, kind: str = "train") -> Path:
     return Path("work") / kind / "_".join(map(str, names))
 
 
-def _fit(cfg: dict[str, Any], out: File, resume: bool, progress: bool) -> Run:
+def _look_first(cfg: Mapping[str, Any], folder: Path, progress: bool) -> None:
+    """The preflight: its errors end the run, what it warns of is a warning."""
+    from segkd.report.progress import following
+    from segkd.training.watch import TermWarning
+    from segkd.workbench.preflight import preflight
+
+    with following(shown=progress) as follow:
+        found = preflight(cfg, folder=folder, progress=follow)
+    if not found.ok:
+        raise UserError(f"{found.reason()}; to train all the same: preflight=False")
+    for one in found.warnings:
+        warnings.warn(f"preflight: {one}", TermWarning, stacklevel=5)
+
+
+def _fit(cfg: dict[str, Any], out: File, resume: bool, preflight: bool, progress: bool) -> Run:
     from torch import nn
 
     from segkd.files import writable_folder
     from segkd.training.configfile import objects_unwritten, textual
     from segkd.training.loop import train as run_training
+    from segkd.training.processes import is_distributed
     from segkd.workbench.making import for_training
 
     folder = writable_folder(out)
+    if preflight and not resume and not is_distributed():
+        _look_first(cfg, folder, progress)
     written = textual(cfg)
     unwritten = list(objects_unwritten(written))
     if progress:
