@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # typing's own takes 10 ms to import
 if TYPE_CHECKING:
     from segkd.binding import Bind
     from segkd.distiller import Distiller
-    from segkd.face.advising import advise
+    from segkd.face.advising import advise, check
     from segkd.face.shipping import bench, evaluate, export, load, predict, quantize
     from segkd.face.training import distill, train
     from segkd.segmentor import Segmentor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(("train", "distill"), "segkd.face.training"),
     **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize", "predict"), "segkd.face.shipping"),
-    "advise": "segkd.face.advising",
+    **dict.fromkeys(("check", "advise"), "segkd.face.advising"),
     "Distiller": "segkd.distiller",
     "Segmentor": "segkd.segmentor",
     "Bind": "segkd.binding",
@@ -30,6 +30,7 @@ __all__ = [
     "Segmentor",
     "advise",
     "bench",
+    "check",
     "distill",
     "evaluate",
     "export",

@@ -72,7 +72,7 @@ def shortly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _short(function: Callable[..., object], *args: object, **words: object) -> object:
     words = {key: value for key, value in words.items() if key != "epochs"}
-    return function(*args, **{**words, "steps": 2, "batch": 2, "progress": False})
+    return function(*args, **{**words, "steps": 2, "batch": 2, "preflight": False, "progress": False})
 
 
 @pytest.mark.usefixtures("shortly")
@@ -99,6 +99,7 @@ def test_own_parts_work_from_python_and_by_a_config_beside_them(tmp_path: Path) 
     other.mkdir()
     for folder, config in ((tmp_path, "my_config.py"), (other, "../my_config.py")):
         command = [sys.executable, "-m", "segkd", "train", config, "--steps", "2", "--batch", "2", "--out", "work/own"]
+        command += ["--skip-preflight"]  # a teacher of two steps is none
         command += ["--set", f"model.teacher.weights={tmp_path / 'work/teacher/student_best.pth'}"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, check=False)
         assert done.returncode == 0, done.stderr

@@ -70,6 +70,7 @@ SCENES = "dict(type='synthetic', size=(64, 96), length=2)"
 FUNCTIONS = [
     "train",
     "distill",
+    "check",
     "evaluate",
     "export",
     "quantize",

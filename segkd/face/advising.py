@@ -1,18 +1,63 @@
-"""``segkd.advise``: what a teacher knows, and with which settings to begin."""
+"""``segkd.check`` and ``segkd.advise``: what to know before a training begins."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkd.errors import UserError
+from segkd.face.composing import alone_config, distillation_config
 from segkd.face.run import Run
 from segkd.face.spelling import spelled
 
 if TYPE_CHECKING:
     from segkd.workbench.advice import Advice
+    from segkd.workbench.preflight import Preflight
 
 File = str | Path
+
+
+@spelled
+def check(
+    student: Any,
+    teacher: Any = None,
+    *,
+    recipe: File | None = None,
+    binds: Any = None,
+    data: Any = None,
+    root: File | None = None,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    device: str | None = None,
+    images: int = 8,
+    overrides: Sequence[str] = (),
+    out: File | None = None,
+    progress: bool = True,
+) -> Preflight:
+    """Look at a training without beginning it: the teacher's score, each term's value and gradient, time, memory, disk.
+
+    Args:
+        student, teacher, recipe, binds, data, root, size, batch, device, overrides: as in ``segkd.distill``; without a
+            teacher, as in ``segkd.train``.
+        images: validation images to score the teacher on.
+        out: folder that the run is meant for; its disk is looked at.
+        progress: show how it goes.
+
+    Raises:
+        UserError: what a training would refuse. What speaks against the run otherwise is in the ``errors`` of what
+            comes back.
+    """
+    from segkd.report.progress import following
+    from segkd.workbench.preflight import preflight
+
+    given = dict(data=data, root=root, size=size, overrides=overrides, words=dict(batch=batch, device=device))
+    if teacher is None and recipe is None and binds is None:
+        cfg = alone_config(student, **given)
+    else:
+        cfg = distillation_config(student, teacher, recipe=recipe, binds=binds, **given)
+    with following(shown=progress) as follow:
+        return preflight(cfg, images, None if out is None else Path(out), progress=follow)
 
 
 @spelled
@@ -48,7 +93,6 @@ def advise(
     Returns:
         Plain numbers and ``settings`` (config key -> value); printed, what follows from them, and why.
     """
-    from segkd.face.training import distillation_config
     from segkd.report.progress import following
     from segkd.workbench import making
     from segkd.workbench.advice import advise as measure

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segkd.errors import UserError
+from segkd.face.composing import alone_config, distillation_config
 from segkd.face.run import Run
 from segkd.face.spelling import spelled
 
@@ -38,6 +39,7 @@ def train(
     overrides: Sequence[str] = (),
     out: File | None = None,
     resume: bool = False,
+    preflight: bool = True,
     progress: bool = True,
 ) -> Run:
     """Train a network by labels, or whatever a config says.
@@ -68,29 +70,21 @@ def train(
         overrides: further values, as ``["optim.optimizer.weight_decay=1e-4"]``.
         out: run folder; ``work/`` and what is trained on what by default.
         resume: go on from the run folder's last state.
+        preflight: look at it first, as ``check`` does; an error ends it before its first step. Not of a run that goes
+            on, nor of several processes.
         progress: show how it goes.
 
     Raises:
         UserError: anything that does not exist, fit or mean something; before the first file is written.
     """
-    from segkd.workbench import making
-    from segkd.workbench.composing import compose
-
     words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device)
     words |= dict(precision=precision, workers=workers, seed=seed)
-    given = network.config if isinstance(network, Run) else network
-    if making.is_config(given):
-        cfg = making.open_config(given, data, root)
-        if supervision is not None:
-            cfg["model"] = {**cfg["model"], "supervision": supervision}
-        cfg = making.complete(cfg, config, overrides, {**words, "size": size})
-    else:
-        cfg = compose(
-            given, init=init, data=data, root=root, schedule=schedule, size=size, supervision=supervision,
-            config=config, overrides=overrides, words=words,
-        )  # fmt: skip
+    cfg = alone_config(
+        network, init=init, data=data, root=root, schedule=schedule, size=size, supervision=supervision, config=config,
+        overrides=overrides, words=words,
+    )  # fmt: skip
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
-    return _fit(cfg, out or _place(network, data), resume, progress)
+    return _fit(cfg, out or _place(network, data), resume, preflight, progress)
 
 
 @spelled
@@ -119,6 +113,7 @@ def distill(
     overrides: Sequence[str] = (),
     out: File | None = None,
     resume: bool = False,
+    preflight: bool = True,
     progress: bool = True,
 ) -> Run:
     """Train a student by labels and by a teacher's features; what is not said here is as in ``train``.
@@ -139,58 +134,7 @@ def distill(
         supervision=supervision, config=config, overrides=overrides, words=words,
     )  # fmt: skip
     cfg["hooks"] = [*cfg.get("hooks", ()), *hooks]
-    return _fit(cfg, out or _place(student, data, "distill"), resume, progress)
-
-
-def distillation_config(
-    student: Any,
-    teacher: Any = None,
-    *,
-    init: File | None = None,
-    recipe: File | None = None,
-    binds: Any = None,
-    data: Any = None,
-    root: File | None = None,
-    schedule: File | None = None,
-    size: Size | None = None,
-    supervision: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    overrides: Sequence[str] = (),
-    words: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The config of what ``distill`` is given; ``words`` as in ``segkd.training.overrides.WORDS``."""
-    from segkd.workbench import making
-    from segkd.workbench.composing import compose, teacher_config
-
-    given = student.config if isinstance(student, Run) else student
-    taught_by, words = _teacher(teacher), words or {}
-    if making.is_config(given):
-        cfg = making.open_config(given, data, root)
-        count = making.num_classes(cfg["data"])
-        new = {"supervision": supervision, "teacher": taught_by and teacher_config(taught_by, count)}
-        new["binds"] = None if binds is None else making.bind_configs(binds)
-        cfg["model"] = {**cfg["model"], **{key: value for key, value in new.items() if value is not None}}
-        cfg = making.complete(cfg, config, overrides, {**words, "size": size})
-    else:
-        if data is None and isinstance(teacher, Run):
-            data = {key: value for key, value in teacher.config["data"].items() if size is None or key != "augment"}
-        cfg = compose(
-            given, init=init, teacher=taught_by, recipe=recipe or "kd", binds=binds, data=data, root=root,
-            schedule=schedule, size=size, supervision=supervision, config=config, overrides=overrides, words=words,
-        )  # fmt: skip
-    if "teacher" not in cfg["model"] and "teachers" not in cfg["model"]:
-        raise UserError("that config trains a network alone: give the network as student=, with its teacher")
-    return cfg
-
-
-def _teacher(given: Any) -> Any:
-    """A teacher that was trained here, with its weights; any other as it is."""
-    from segkd.workbench import making
-
-    if not isinstance(given, Run):
-        return given
-    found = making.trained(given.config, given.weights())
-    return given.student if found is None else found
+    return _fit(cfg, out or _place(student, data, "distill"), resume, preflight, progress)
 
 
 def _place(what: Any, data: Any, kind: str = "train") -> Path:
@@ -208,15 +152,32 @@ def _place(what: Any, data: Any, kind: str = "train") -> Path:
     return Path("work") / kind / "_".join(map(str, names))
 
 
-def _fit(cfg: dict[str, Any], out: File, resume: bool, progress: bool) -> Run:
+def _look_first(cfg: Mapping[str, Any], folder: Path, progress: bool) -> None:
+    """The preflight: its errors end the run, what it warns of is a warning."""
+    from segkd.report.progress import following
+    from segkd.training.watch import TermWarning
+    from segkd.workbench.preflight import preflight
+
+    with following(shown=progress) as follow:
+        found = preflight(cfg, folder=folder, progress=follow)
+    if not found.ok:
+        raise UserError(f"{found.reason()}; to train all the same: preflight=False")
+    for one in found.warnings:
+        warnings.warn(f"preflight: {one}", TermWarning, stacklevel=5)
+
+
+def _fit(cfg: dict[str, Any], out: File, resume: bool, preflight: bool, progress: bool) -> Run:
     from torch import nn
 
     from segkd.files import writable_folder
     from segkd.training.configfile import objects_unwritten, textual
     from segkd.training.loop import train as run_training
+    from segkd.training.processes import is_distributed
     from segkd.workbench.making import for_training
 
     folder = writable_folder(out)
+    if preflight and not resume and not is_distributed():
+        _look_first(cfg, folder, progress)
     written = textual(cfg)
     unwritten = list(objects_unwritten(written))
     if progress:

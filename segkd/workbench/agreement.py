@@ -15,7 +15,10 @@ Classes = tuple[int | None, ...]
 RARE = 0.002  # of the labelled pixels: a class with fewer says nothing about the order of classes
 SURE, UNSURE = 25.0, 0.4  # IoU (percent) of a class that was found elsewhere; its share where it was said to be
 GAIN, FACTOR = 10.0, 1.25  # by which a mean IoU (percent) must grow to speak of another order
+TIE = 3.0  # mean IoU (percent) that a simpler order may lack
 LEAST_KAPPA = 0.5  # of an order that is believed
+FREQUENT = 0.01  # of the labelled pixels: a class that a teacher must know
+HALF, SHARE, SURELY = 0.5, 0.75, 0.9  # of the frequent classes, found by a preprocessing, by an order, by both
 
 
 class Agreement(NamedTuple):
@@ -86,21 +89,36 @@ def best_classes(counts: Tensor) -> Classes:
     return tuple(means.get(j) for j in range(outputs))
 
 
-def other_order(counts: Tensor, given: Classes) -> Classes | None:
+def other_order(counts: Tensor, given: Classes, share: float = SHARE) -> Classes | None:
     """An order of classes by which counts (K, M) agree far better than by the ``given`` one; None if there is none.
 
-    It is believed if it makes a teacher of the network, and the mean IoU grows much, or two classes or more are found
-    where others were said to be. An order that is only shifted is preferred.
+    It is believed if it makes a good teacher: kappa is high, ``share`` of the frequent classes are found (noise agrees
+    with some of them in its best order), and the mean IoU grows much, or two classes or more are found where others
+    were said to be. An order that is only shifted is preferred.
     """
-    num_classes, outputs = counts.shape
-    before = agreement(counts, given)
-    shifted = [in_order(num_classes, outputs, shift) for shift in (1, -1, 0)]
-    for classes in [*(order for order in shifted if order != given), best_classes(counts)]:
+    before, best = agreement(counts, given), best_classes(counts)
+    reach = agreement(counts, best).miou - TIE
+    shifted = [in_order(*counts.shape, shift) for shift in (1, -1, 0)]
+    for classes in [*(order for order in shifted if order != given), best]:
         after = agreement(counts, classes)
         better = after.miou >= max(before.miou + GAIN, before.miou * FACTOR) or len(_found(counts, given, classes)) > 1
-        if better and after.kappa >= max(LEAST_KAPPA, before.kappa) and after.miou > before.miou:
+        grown = after.miou > before.miou and after.kappa >= before.kappa
+        if better and grown and after.miou >= reach and is_good(counts, classes, share):
             return classes
     return None
+
+
+def is_good(counts: Tensor, classes: Classes, share: float) -> bool:
+    """True if counts (K, M) are those of a teacher: of high kappa, with ``share`` of the frequent classes found."""
+    return agreement(counts, classes).kappa >= LEAST_KAPPA and _share(counts, classes) >= share
+
+
+def _share(counts: Tensor, classes: Classes) -> float:
+    """Which part of the frequent classes that have an output is found there."""
+    often = counts.double().sum(1) >= FREQUENT * counts.sum()
+    known = torch.tensor([k in classes for k in range(len(counts))])
+    found = class_iou(counts, classes)[often & known] >= SURE
+    return float(found.double().mean()) if len(found) else 0.0
 
 
 def _found(counts: Tensor, given: Classes, classes: Classes) -> list[int]:

@@ -11,7 +11,17 @@ from torch import Tensor
 from segkd.datasets import SegmentationDataset
 from segkd.models import Network
 from segkd.workbench import Row
-from segkd.workbench.agreement import Agreement, Classes, agreement, described, in_order, is_shift, other_order
+from segkd.workbench.agreement import (
+    LEAST_KAPPA,
+    SURELY,
+    Agreement,
+    Classes,
+    agreement,
+    described,
+    in_order,
+    is_shift,
+    other_order,
+)
 from segkd.workbench.findings import ERROR, FINE, WARNING, Finding
 from segkd.workbench.records import Record
 from segkd.workbench.teacher_trials import Autocast, Better, Looks, better_preprocess
@@ -74,7 +84,7 @@ def check_teacher(
         return row, [Finding(WARNING, what, "look at more images (--images)")]
     well = recorded is not None and own.miou >= NEAR * recorded
     better = None if well else better_preprocess(looks, seconds)
-    order = other_order(better.counts if better else counts, given)
+    order = other_order(better.counts, given, SURELY) if better else other_order(counts, given)
     return row, [*_of_outputs(teacher, dataset, counts), *_verdict(teacher, dataset, row, own, better, order)]
 
 
@@ -100,6 +110,9 @@ def _verdict(
     elif recorded is not None and own.miou < FAR * recorded:
         cure = "is this its data, at its size? Its record is of other images or of other weights"
         yield Finding(ERROR, f"{score}: far below, and no usual preprocessing and no order of classes helps", cure)
+    elif own.kappa < LEAST_KAPPA:
+        what = f"{score}, {own.pixel_accuracy:.1f} % of the pixels right: a weak teacher (kappa {own.kappa:.2f})"
+        yield Finding(WARNING, what, "train it longer, or take another")
     else:
         yield Finding(FINE, f"{score}, {own.pixel_accuracy:.1f} % of the pixels right")
 

@@ -15,7 +15,17 @@ from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import to_tensors
 from segkd.models import Network
 from segkd.models.base import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from segkd.workbench.agreement import Agreement, agreement, best_classes, count_pairs, in_order
+from segkd.workbench.agreement import (
+    HALF,
+    SURELY,
+    Agreement,
+    Classes,
+    agreement,
+    count_pairs,
+    in_order,
+    is_good,
+    other_order,
+)
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)  # B, G, R of ImageNet in 0..255, as Caffe's models have it
 FEW = 2  # images by which preprocessings are compared
@@ -164,7 +174,9 @@ def better_preprocess(looks: Looks, seconds: float) -> Better | None:
     for trial in trials(looks.network.preprocess):
         if time.perf_counter() - began > seconds:
             break
-        score = _best(looks.again(trial, few)).miou
+        counts = looks.again(trial, few)
+        classes = _classes(counts)
+        score = agreement(counts, classes).miou if is_good(counts, classes, HALF) else 0.0
         if score >= max(own.miou + GAIN, own.miou * FACTOR) and (found is None or score > found[0]):
             found = score, trial
     if found is None:
@@ -174,5 +186,10 @@ def better_preprocess(looks: Looks, seconds: float) -> Better | None:
 
 
 def _best(counts: Tensor) -> Agreement:
-    """The better of the scores in the given order of classes and in the best."""
-    return max(agreement(counts, in_order(*counts.shape)), agreement(counts, best_classes(counts)))
+    return agreement(counts, _classes(counts))
+
+
+def _classes(counts: Tensor) -> Classes:
+    """The given order of classes, or another if that is surely meant."""
+    given = in_order(*counts.shape)
+    return other_order(counts, given, SURELY) or given

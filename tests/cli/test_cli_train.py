@@ -31,7 +31,8 @@ def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
     folder = tmp_path / "work" / CONFIG
     assert result.code == 0
     assert result.err == ""  # mmengine warns on the console unless it is kept from it
-    lines = result.out.splitlines()
+    first, *lines = result.out.splitlines()
+    assert first.startswith("preflight (")
     assert lines[0].startswith("on cpu (")
     assert lines[0].endswith(f"2 steps of 2 images, into work/{CONFIG}")
     starts = [line[:14] for line in lines if line.startswith("  step")]
@@ -99,7 +100,8 @@ def test_an_interrupt_names_the_way_on(segkd: Run, tree: Path, tmp_path: Path, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr("segkd.training.loop.train", stopped)
-    result = segkd("train", CONFIG, "--data", tree, "--out", tmp_path / "run", *TINY)
+    argv = ["train", CONFIG, "--data", tree, "--out", tmp_path / "run", "--skip-preflight", *TINY]
+    result = segkd(*argv)
     assert result.code == 130
     assert result.err == "segkd train: interrupted\n"
     assert result.out == f"to go on: segkd train {tmp_path / 'run'} --resume\n"
@@ -175,7 +177,8 @@ def test_overrides_add_a_bind_and_a_clip(segkd: Run, tree: Path, trained: Path, 
     ]
     sets = [part for change in changes for part in ("--set", change)]
     run = tmp_path / "run"
-    result = segkd("train", "distill/camvid/fast_scnn_kd_cwd", "--data", tree, "--out", run, *TINY, *sets)
+    argv = ["train", "distill/camvid/fast_scnn_kd_cwd", "--data", tree, "--out", run, *TINY, *sets]
+    result = segkd(*argv, "--skip-preflight")  # a teacher of two steps is none
     assert result.code == 0, result.err
     terms = {"loss_bind_pixel", "loss_bind_channel", "loss_bind_deep", "loss_aux_detail"}
     assert terms <= loss_records(run)[0].keys()
