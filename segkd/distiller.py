@@ -256,7 +256,7 @@ def build_teacher(cfg: Any, untrained: bool = False, key: str = "model.teacher")
 
 
 def _check_trained(teacher: Any, untrained: bool, key: str) -> None:
-    if untrained or not isinstance(teacher, Mapping):
+    if untrained or not isinstance(teacher, Mapping) or teacher.get("source"):  # load_teacher's, with its weights
         return
     if teacher.get("weights"):
         if not Path(teacher["weights"]).is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -181,7 +182,7 @@ class Segmentor(TrainingModel):
 
 def probe_input(network: Network, size: Sequence[int]) -> Tensor:
     """A grey image (1, 3, H, W) through the network's own preprocessing."""
-    parameter = next(network.parameters())
-    image = torch.full((1, 3, *size), 128, dtype=torch.uint8, device=parameter.device)
+    tensor = next(chain(network.parameters(), network.buffers()))  # an ONNX file has no parameters
+    image = torch.full((1, 3, *size), 128, dtype=torch.uint8, device=tensor.device)
     probe: Tensor = network.preprocess(image)
     return probe

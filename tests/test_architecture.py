@@ -61,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "face": {"workbench.*", "training.*", "report.*", "deploy.*", "models.*", "datasets.*"},
     "cli": {"workbench.*", "training.*", "report.*"},
+    "teachers": {"models.*", "deploy.runtimes", "training.configfile", "training.build"},
     "__main__": {"cli.*"},
 }
 MMENGINE = {"training"}

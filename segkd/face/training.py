@@ -193,7 +193,9 @@ def _fit(cfg: dict[str, Any], out: File, resume: bool, preflight: bool, progress
             "segkd.load(run, network=...)",
             stacklevel=4,
         )
-    elif isinstance(cfg["model"].get("teacher"), nn.Module) and not written["model"]["teacher"].get("weights"):
+    elif isinstance(cfg["model"].get("teacher"), nn.Module) and not any(
+        map(written["model"]["teacher"].get, ("weights", "source"))
+    ):
         warnings.warn(
             f"{folder} does not hold the teacher's weights: to go on by the command line, save them and add "
             "--set model.teacher.weights=FILE",
