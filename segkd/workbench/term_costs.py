@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     image: Tensor
     label: Tensor
-    index: Tensor
+    numbers: Tensor
 
 
 def time_terms(
@@ -105,7 +105,7 @@ def _runs(model: Distiller, batch: Batch, precision: Precision) -> dict[str, Cal
 
 def _targets(model: Distiller, name: str, batch: Batch) -> Mapping[str, Tensor]:
     """The teacher's features of a bind that is off in the main training."""
-    return model._teach({name: model.terms()[name]}, batch.image)[name]
+    return model.taught({name: model.terms()[name]}, batch.image)[name]
 
 
 def _term(
@@ -115,7 +115,7 @@ def _term(
 
     def run() -> None:
         with precision.autocast():
-            value = bind.value(student, teacher, batch.label, batch.image, next(step), batch.index)
+            value = bind.value(student, teacher, batch.label, batch.image, next(step), batch.numbers)
         torch.autograd.backward(value)
         critic = bind.critic_loss()
         if critic is not None:
