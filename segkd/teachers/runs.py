@@ -11,7 +11,7 @@ from torch import nn
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network, Preprocess
 from segkd.models.catalogue import entry
-from segkd.models.published import CHECKPOINTS, checkpoint
+from segkd.models.published import CHECKPOINTS
 from segkd.models.statedict import read_state_dict
 from segkd.teachers.fitting import PREPROCESS, fit, needed_file, outputs_by_trial
 
@@ -44,7 +44,7 @@ def load(
 
 def _named(name: str, file: Path, num_classes: int | None, preprocess: Preprocess | None) -> Network:
     if name in CHECKPOINTS:
-        network = checkpoint(name).load(file)
+        network = CHECKPOINTS[name].load(file)
         if preprocess is not None:
             network.preprocess = preprocess
         return network
