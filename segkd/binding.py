@@ -30,8 +30,8 @@ class Bind(Described, nn.Module):
     """One term of a distillation.
 
     Args:
-        student, teacher: a tap path, or a list of them; as many on both sides. A role of the network will do:
-            "@logits", "@classifier", "@head", "@backbone", "@stages" (see ``segkd.roles``).
+        student, teacher: a tap path or a role ("@logits", "@head", "@stages"; see ``segkd.roles``), or a list of them;
+            as many on both sides.
         loss: config of a loss (``dict(type=ChannelWise, temperature=4.0)``).
         connector: config of a connector, used for every pair of taps; "auto" is a 1x1 convolution where channels
             differ and the loss minds; None where they agree already.
@@ -40,21 +40,18 @@ class Bind(Described, nn.Module):
             ``segkd.weight_schedule.WeightSchedule``.
         lr_factor: factor of the learning rate for what trains in this bind (connectors, the loss's own parts).
         teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values or
-            softmaxes: a teacher trained with a strong weight decay may give features with an rms of 0.05, whose squares
-            are lost beside the other terms. A training warns of features out of the loss's ``usual_rms``, with the
-            factor that brings them to 1; 1 means them as they are. With another the loss gets no ``teacher_modules``,
-            as no layer gives what it compares: OFD estimates margins. "auto": a training measures it on its first
-            batch, says it, and writes it into its config.
-        of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
-            tap, each resized to the first one's height and width.
-        size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), at "half"
-            of that (a quarter of the work), or at the "student"'s or the "teacher"'s. Shrinking averages areas, growing
-            is bilinear (align_corners=False).
+            softmaxes: features with an rms of 0.05 are lost beside the other terms. "auto": a training measures what
+            brings them to 1, says it, and writes it into its config. 1 means them as they are; with None, a training
+            warns of features out of the loss's ``usual_rms``. With any but 1 the loss gets no ``teacher_modules``, as
+            no layer gives what it compares: OFD estimates margins.
+        of: name of the teacher, where a Distiller has several; "average" is the mean of all at the tap, each resized to
+            the first one's.
+        size: where maps meet: at the "smaller" of both (each axis for itself), at "half" of that (a quarter of the
+            work), or at the "student"'s or "teacher"'s. Shrinking averages areas, growing is bilinear.
         masked: give the loss the mask of valid pixels (label is not 255), so that void and padding take no part.
-        first_stage: ``dict(steps=..., optimizer=dict(type=..., lr=...))``: a training before the main one. Where the
-            loss has parts that learn from the teacher alone (FT's paraphraser), it trains these and freezes them; else
-            it trains the student by this term alone (an initialisation, as AB and FSP were published; then with
-            ``weight=0`` for the main training).
+        first_stage: ``dict(steps=..., optimizer=dict(type=..., lr=...))``: a training before the main one, of the
+            loss's parts that learn from the teacher alone (FT's paraphraser), which it then freezes; else of the
+            student by this term alone (as AB and FSP were published, with ``weight=0`` afterwards).
     """
 
     def __init__(

@@ -71,6 +71,7 @@ FUNCTIONS = [
     "train",
     "distill",
     "check",
+    "advise",
     "evaluate",
     "export",
     "quantize",

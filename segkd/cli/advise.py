@@ -37,7 +37,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--student-weights", metavar="FILE|RUN", help="the student trained alone: weights (.pth) or its run folder"
     )
-    parser.add_argument("--images", type=positive, default=40, metavar="N", help="images of each split (default 40)")
+    parser.add_argument("--sample", type=positive, default=40, metavar="N", help="images of each split (default 40)")
     parser.add_argument(
         "--batches", type=positive, default=3, metavar="N", help="training batches to measure terms on (default 3)"
     )
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     cfg["engine"] = {**(cfg.get("engine") or {}), "threads": args.threads}
     with following() as progress:
         found = advise(
-            cfg, args.images, args.student_weights, of=args.of, batches=args.batches,
+            cfg, args.sample, args.student_weights, of=args.of, batches=args.batches,
             progress=progress,
         )  # fmt: skip
     _say_tables(found)

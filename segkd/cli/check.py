@@ -36,7 +36,7 @@ def add(subparsers: Any) -> None:
     )
     add_run_arguments(parser)
     parser.add_argument(
-        "--images", type=positive, default=8, metavar="N", help="validation images to score the teacher on (default 8)"
+        "--sample", type=positive, default=8, metavar="N", help="validation images to score the teacher on (default 8)"
     )
     add_json_argument(parser, "it")
     parser.set_defaults(run=run)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
 
     cfg = load(args)
     with following() as progress:
-        found = preflight(cfg, args.images, progress=progress)
+        found = preflight(cfg, args.sample, progress=progress)
     _print_terms(found)
     for one in found.findings:
         console.print(f"{one.level}: {one}", style=STYLES[one.level], markup=False, highlight=False, soft_wrap=True)

@@ -132,7 +132,7 @@ def load(args: argparse.Namespace, words: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def take_files(args: argparse.Namespace) -> None:
-    """With --student there is no CONFIG: what stands in its place is the first FILE."""
+    """Take what stands in the place of CONFIG for the first FILE, where --student is given."""
     if args.student is not None and args.config is not None:
         args.config, args.files = None, [args.config, *args.files]
 

@@ -45,8 +45,7 @@ def train(
     """Train a network by labels, or whatever a config says.
 
     A network by name brings what was published for it: auxiliary heads and losses, optimiser, schedule (``segkd
-    configs`` lists whose). Any other has cross entropy on its logits and AdamW, unless ``supervision`` and ``config``
-    say more. A network given as an object stays as it is: a copy of it is trained.
+    configs`` lists whose); any other has cross entropy on its logits and AdamW. Of an object, a copy is trained.
 
     Args:
         network: name (``segkd models`` lists them), dict(type=...), class or torch module; or a config: a dict, file,
@@ -64,7 +63,7 @@ def train(
         device: "cpu", "cuda", "cuda:1"; by default a GPU where there is one.
         precision: "fp32", "bf16" or "fp16".
         workers: processes that load images.
-        seed: of everything that is drawn (0).
+        seed: of all that is drawn (0).
         hooks: further hooks, objects or dict(type=...).
         config: further keys, as ``dict(optim=dict(accumulate=2))``; ``segkd configs --keys`` lists all.
         overrides: further values, as ``["optim.optimizer.weight_decay=1e-4"]``.

@@ -26,7 +26,7 @@ def taught(tmp_path: Path, tree: Path) -> list[str]:
 def test_what_is_printed_can_be_pasted(segkd: Run, tmp_path: Path, tree: Path, trained: Path) -> None:
     words = taught(tmp_path, tree)
     json_file = tmp_path / "advice.json"
-    result = segkd("advise", *words, "--images", 2, "--batches", 1, "--student-weights", trained, "--json", json_file)
+    result = segkd("advise", *words, "--sample", 2, "--batches", 1, "--student-weights", trained, "--json", json_file)
     assert result.code == 0, result.err
     lines = result.out.splitlines()
     assert lines[0] == "The teacher ContextNet for the student FastSCNN, on 2 train images and 2 val images:"
@@ -54,7 +54,7 @@ def test_what_is_printed_can_be_pasted(segkd: Run, tmp_path: Path, tree: Path, t
 def test_a_recipe_in_place_of_the_config_s_terms_can_be_pasted(segkd: Run, tmp_path: Path, tree: Path) -> None:
     words = taught(tmp_path, tree)
     words += ["--set", "model.binds=dict(hint=dict(student='',teacher='',loss=dict(type='at')))"]
-    result = segkd("advise", *words, "--images", 1, "--batches", 1)
+    result = segkd("advise", *words, "--sample", 1, "--batches", 1)
     assert result.code == 0, result.err
     added = result.out.partition("in place of this config's terms, add:")[2]
     settings = [word for word in shlex.split(added) if word not in ("--set", "\n")]

@@ -24,7 +24,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_a_bad_teacher_gives_exit_code_1_and_a_line(segkd: Run, tree: Path, noise: list[str], tmp_path: Path) -> None:
-    result = segkd("check", CONFIG, "--data", tree, "--images", 2, "--json", "found.json", *noise, *TINY)
+    result = segkd("check", CONFIG, "--data", tree, "--sample", 2, "--json", "found.json", *noise, *TINY)
     assert result.code == 1
     (line,) = result.err.splitlines()
     assert line.startswith("segkd check: teacher: ")
