@@ -46,7 +46,7 @@ class Trial(NamedTuple):
 
 
 def spread(length: int, images: int) -> list[int]:
-    """At most ``images`` indices of 0..length - 1, evenly spread, also where only the first few of them are used."""
+    """Indices of 0..length - 1, ``images`` at most, evenly spread, also where only the first few of them are used."""
     count = min(images, length)
     bits = max(count - 1, 1).bit_length()
     order = sorted(range(count), key=lambda k: f"{k:0{bits}b}"[::-1])
