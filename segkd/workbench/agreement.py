@@ -96,9 +96,10 @@ def other_order(counts: Tensor, given: Classes, share: float = SHARE) -> Classes
     with some of them in its best order), and the mean IoU grows much, or two classes or more are found where others
     were said to be. An order that is only shifted is preferred.
     """
+    num_classes, outputs = counts.shape
     before, best = agreement(counts, given), best_classes(counts)
     reach = agreement(counts, best).miou - TIE
-    shifted = [in_order(*counts.shape, shift) for shift in (1, -1, 0)]
+    shifted = [in_order(num_classes, outputs, shift) for shift in (1, -1, 0)]
     for classes in [*(order for order in shifted if order != given), best]:
         after = agreement(counts, classes)
         better = after.miou >= max(before.miou + GAIN, before.miou * FACTOR) or len(_found(counts, given, classes)) > 1

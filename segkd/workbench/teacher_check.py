@@ -13,7 +13,6 @@ from segkd.models import Network
 from segkd.workbench import Row
 from segkd.workbench.agreement import (
     LEAST_KAPPA,
-    SURELY,
     Agreement,
     Classes,
     agreement,
@@ -84,12 +83,18 @@ def check_teacher(
         return row, [Finding(WARNING, what, "look at more images (--images)")]
     well = recorded is not None and own.miou >= NEAR * recorded
     better = None if well else better_preprocess(looks, seconds)
-    order = other_order(better.counts, given, SURELY) if better else other_order(counts, given)
+    order = better.classes if better else other_order(counts, given)
+    order = None if order == given else order
     return row, [*_of_outputs(teacher, dataset, counts), *_verdict(teacher, dataset, row, own, better, order)]
 
 
 def _verdict(
-    teacher: Teacher, dataset: SegmentationDataset, row: Row, own: Agreement, better: Better | None, order: Any
+    teacher: Teacher,
+    dataset: SegmentationDataset,
+    row: Row,
+    own: Agreement,
+    better: Better | None,
+    order: Classes | None,
 ) -> Iterator[Finding]:
     score = f"{teacher.name}: {own.miou:.1f} mIoU on {row['images']} validation images"
     recorded = teacher.record.miou
@@ -100,8 +105,7 @@ def _verdict(
         what = f"{score}: wrong preprocessing: {better.trial.what}, which brings {better.after.miou:.1f}"
         yield Finding(ERROR, what, cure)
     if order is not None:
-        counts = better.counts if better else None
-        yield _of_order(score, teacher, dataset, order, counts)
+        yield _of_order(score, dataset, order)
     if better is not None or order is not None:
         return
     if own.kappa < CHANCE:
@@ -117,9 +121,7 @@ def _verdict(
         yield Finding(FINE, f"{score}, {own.pixel_accuracy:.1f} % of the pixels right")
 
 
-def _of_order(
-    score: str, teacher: Teacher, dataset: SegmentationDataset, order: Classes, counts: Tensor | None
-) -> Finding:
+def _of_order(score: str, dataset: SegmentationDataset, order: Classes) -> Finding:
     shift = is_shift(order, dataset.num_classes)
     names = dataset.class_names
     cure = f"say what its outputs mean: give it classes={described(order, names)}"

@@ -46,7 +46,7 @@ class Trial(NamedTuple):
 
 
 def spread(length: int, images: int) -> list[int]:
-    """At most ``images`` indices of 0..length - 1, evenly spread, also where only the first few of them are used."""
+    """Indices of 0..length - 1, ``images`` at most, evenly spread, also where only the first few of them are used."""
     count = min(images, length)
     bits = max(count - 1, 1).bit_length()
     order = sorted(range(count), key=lambda k: f"{k:0{bits}b}"[::-1])
@@ -155,41 +155,52 @@ def _constants(preprocess: dict[str, Any]) -> Tensor:
 
 
 class Better(NamedTuple):
-    """A preprocessing by which a network does better than by its own, on the same images."""
+    """A preprocessing by which a network does far better than by its own.
+
+    counts: pixels (K, M) of all images.
+    classes: what its outputs then mean.
+    after: the scores.
+    """
 
     trial: Trial
     counts: Tensor
-    before: Agreement
+    classes: Classes
     after: Agreement
 
 
 def better_preprocess(looks: Looks, seconds: float) -> Better | None:
-    """The best of the usual preprocessings, if it is far better than the network's own; each at its best order.
+    """The best of the usual preprocessings, if it makes a good teacher, far better than the network's own does.
 
-    After ``seconds`` no further one is tried.
+    One that does so by itself goes before one that also needs another order of the classes (in BGR, some classes look
+    like others). After ``seconds`` no further one is tried.
     """
-    few = min(FEW, len(looks.samples))
-    began, own = time.perf_counter(), _best(looks.total(few))
-    found: tuple[float, Trial] | None = None
-    for trial in trials(looks.network.preprocess):
+    few, began = min(FEW, len(looks.samples)), time.perf_counter()
+    own = looks.total(few)
+    tried = {}
+    for number, trial in enumerate(trials(looks.network.preprocess)):
         if time.perf_counter() - began > seconds:
             break
-        counts = looks.again(trial, few)
-        classes = _classes(counts)
-        score = agreement(counts, classes).miou if is_good(counts, classes, HALF) else 0.0
-        if score >= max(own.miou + GAIN, own.miou * FACTOR) and (found is None or score > found[0]):
-            found = score, trial
-    if found is None:
-        return None
-    counts = looks.again(found[1], len(looks.samples))
-    return Better(found[1], counts, _best(looks.total()), _best(counts))
+        tried[number] = trial, looks.again(trial, few)
+    for classes_of in (_given, _meant):
+        before = agreement(own, classes_of(own)).miou
+        scores = {number: _good_miou(counts, classes_of(counts)) for number, (_, counts) in tried.items()}
+        best = max(scores, key=lambda number: scores[number], default=None)
+        if best is not None and scores[best] >= max(before + GAIN, before * FACTOR):
+            trial, counts = tried[best][0], looks.again(tried[best][0], len(looks.samples))
+            return Better(trial, counts, classes_of(counts), agreement(counts, classes_of(counts)))
+    return None
 
 
-def _best(counts: Tensor) -> Agreement:
-    return agreement(counts, _classes(counts))
+def _given(counts: Tensor) -> Classes:
+    """Every output means the class of its number."""
+    return in_order(*counts.shape)
 
 
-def _classes(counts: Tensor) -> Classes:
-    """The given order of classes, or another if that is surely meant."""
-    given = in_order(*counts.shape)
-    return other_order(counts, given, SURELY) or given
+def _meant(counts: Tensor) -> Classes:
+    """The same, or another order if that is surely meant."""
+    return other_order(counts, _given(counts), SURELY) or _given(counts)
+
+
+def _good_miou(counts: Tensor, classes: Classes) -> float:
+    """The mean IoU of a good teacher; 0 for any other."""
+    return agreement(counts, classes).miou if is_good(counts, classes, HALF) else 0.0
