@@ -51,6 +51,13 @@ def test_logits_are_those_of_mmsegmentation(name: str, tmp_path: Path) -> None:
     assert (kept(logits) - theirs).abs().max() < 1e-4 * max(1, theirs.abs().max())
 
 
+def test_every_layer_norm_of_segformer_has_the_eps_of_its_config(tmp_path: Path) -> None:
+    network = load("segformer_b0", saved("segformer_b0", tmp_path))  # too small a difference for the logits to show
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert len(norms) == 4 + 3 * 2 + 2 * 8 + 4
+    assert {norm.eps for norm in norms} == {1e-6}
+
+
 def test_a_name_is_found_and_what_only_training_uses_is_left_out(tmp_path: Path) -> None:
     file = saved("pidnet_s", tmp_path)
     assert any(name.startswith("decode_head.p_head.") for name in state("pidnet_s"))
