@@ -67,7 +67,7 @@ ROOMS: dict[str, set[str]] = {
 }
 MMENGINE = {"training"}
 ISOLATED = ["losses", "connectors", "taps", "supervision", "inspection", "roles", "models", "datasets", "evaluation"]
-ISOLATED += ["deploy", "report", "binding", "segmentor", "distiller"]
+ISOLATED += ["deploy", "report", "binding", "segmentor", "distiller", "teachers"]
 MAX_LINES = 350
 MAY_PRINT = {"cli", "report"}  # and make tables and bars for a terminal (rich)
 

@@ -15,6 +15,7 @@ from segkd.errors import UserError, first_line
 from segkd.models import Network, Preprocess
 from segkd.models.base import resize_to
 from segkd.models.own import logits_of
+from segkd.teachers.archives import read_archive
 from segkd.teachers.sources import kind_of_program
 
 PROBE = (64, 64)
@@ -137,16 +138,14 @@ def _scripted(file: Path) -> tuple[nn.Module, None, None]:
 
 def _exported(file: Path) -> tuple[nn.Module, int | None, tuple[int, int] | None]:
     """The program of a torch.export file, with the batch and image size that it is fixed to."""
-    try:
-        content = torch.export.load(file)
-    except Exception as error:  # whatever its reader raises
-        raise UserError(f"cannot read {file} as torch.export wrote it: {first_line(error)}") from error
+    content = read_archive(file)
     inputs = [node for node in content.graph.nodes if node.name in content.graph_signature.user_inputs]
     value = inputs[0].meta["val"] if len(inputs) == 1 else None
     if not isinstance(value, Tensor) or value.dim() != 4 or value.shape[1] != 3 or not value.is_floating_point():
         raise UserError(f"{file} must take one float image (N, 3, H, W)")
     batch, _, height, width = (side if isinstance(side, int) else None for side in value.shape)
-    return content.module(), batch, fixed_size(height, width, file)
+    program: nn.Module = content.module()
+    return program, batch, fixed_size(height, width, file)
 
 
 def fixed_size(height: int | None, width: int | None, file: Path) -> tuple[int, int] | None:

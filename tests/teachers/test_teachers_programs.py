@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,6 +221,42 @@ def test_programs_without_logits(write: Callable[..., Path], last: str, message:
 def test_programs_say_no_preprocessing(write: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not say its preprocessing: give preprocess=dict\("):
         load_teacher(write(Net().eval(), tmp_path / "n.pt2", (64, 64)))
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("sprung"),))
+
+
+def edited(file: Path, end: str, edit: Callable[[bytes], bytes]) -> Path:
+    """A copy of an archive in which the file whose name ends so is another."""
+    made = file.with_name("edited.pt2")
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(made, "w") as new:
+        assert any(name.endswith(end) for name in old.namelist())
+        for name in old.namelist():
+            new.writestr(name, edit(old.read(name)) if name.endswith(end) else old.read(name))
+    return made
+
+
+def test_code_in_an_exported_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = to_export(Net().eval(), tmp_path / "n.pt2", (64, 64), free=True)
+    assert load_teacher(edited(file, "/model.json", bytes), preprocess=PLAIN).num_classes == 5
+    torch.save((Trap(),), "trap.pt")
+    with pytest.raises(UserError, match=r"cannot read .*edited\.pt2 as torch.export wrote it"):
+        load_teacher(edited(file, "sample_inputs/model.pt", lambda _: Path("trap.pt").read_bytes()), preprocess=PLAIN)
+    for size in ("Symbol('a').__class__", "exec(chr(49))", "Symbol('a').subs", "Symbol('a b')", "_x(1)"):
+        text = f'"expr_str": "{size}"'.encode()
+        made = edited(file, "/model.json", lambda old, new=text: re.sub(rb'"expr_str": "[^"]*"', new, old))  # type: ignore[misc]
+        with pytest.raises(UserError, match=rf"holds code beside its graph \({re.escape(size)}\), which is not run"):
+            load_teacher(made, preprocess=PLAIN)
+    pickled = lambda text: b'{"config": {"a": {"path_name": "opaque_obj_0"}}}'  # noqa: E731
+    with pytest.raises(UserError, match=r"holds code beside its graph \(opaque_obj_0\)"):
+        load_teacher(edited(file, "model_constants_config.json", pickled), preprocess=PLAIN)
+    assert not Path("sprung").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_damaged_files(tmp_path: Path) -> None:
