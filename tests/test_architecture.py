@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "taps": set(),
     "inspection": {"taps"},
     "models": set(),
+    "teachers": {"models.*"},
     "datasets": set(),
     "deploy": set(),
     "evaluation": set(),

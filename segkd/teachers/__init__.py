@@ -1,0 +1,1 @@
+"""Teachers from other libraries as networks of segkd."""
