@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.binding import Bind
-from segkd.meeting import resize_feature, resize_label
 from segkd.connectors import Conv1x1
 from segkd.distiller import Distiller
 from segkd.errors import UserError
@@ -22,6 +21,7 @@ from segkd.losses.fitnet import FitNet
 from segkd.losses.kd import PixelwiseKD
 from segkd.losses.mgd import MaskedGenerative
 from segkd.losses.ofd import Overhaul, overhaul
+from segkd.meeting import resize_feature, resize_label
 from segkd.models import Network, Preprocess
 from segkd.models.fast_scnn import FastSCNN
 from segkd.segmentor import Segmentor

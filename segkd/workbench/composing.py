@@ -23,7 +23,7 @@ from segkd.models.info import NETWORKS
 from segkd.models.published import CHECKPOINTS
 from segkd.segmentor import Segmentor
 from segkd.teachers import load_teacher
-from segkd.training.configfile import CONFIG, can_import, config_root, load_config, parts, read_variables
+from segkd.training.configfile import CONFIG, can_import, config_root, load_config, parts, plain, read_variables
 from segkd.training.overrides import KEYS
 from segkd.training.state import BEST, LAST
 from segkd.workbench import making
@@ -123,7 +123,7 @@ def compose(
     if taught:
         model["teacher"] = teacher_config(teacher, count)
         model["binds"] = making.bind_configs(binds) if binds is not None else cfg["binds"]
-    cfg = {"model": model, **{key: value for key, value in cfg.items() if key in KEYS}}
+    cfg = plain({"model": model, **{key: value for key, value in cfg.items() if key in KEYS}})  # of the caller's own
     return making.complete(cfg, config, overrides, words or {}, lambda found: settle(found, source.frequencies))
 
 
