@@ -151,7 +151,6 @@ def test_no_worker_outlives_its_run(segkd: Run, tree: Path, tmp_path: Path) -> N
     """Left to the garbage collector, each would be waited for 5 s in the middle of what comes next."""
     argv = ["train", *STUDENT, "--root", tree, "--out", tmp_path / "run", *TINY, "--set", "data.workers=1"]
     assert segkd(*argv).code == 0
-    )
     assert multiprocessing.active_children() == []
 
 
