@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.segmentor import Segmentor
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -67,8 +67,8 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x[:, :, rows][:, :, :, columns]
 
 
-def segmentor(name: str) -> Segmentor:
-    """What a student's config trains, on meta."""
-    model = load_config(name)["model"]
+def segmentor(name: str, data: str) -> Segmentor:
+    """What a network trains as on a data set, on meta."""
+    model = compose(name, data=data)["model"]
     with torch.device("meta"):
         return Segmentor(model["network"], model["supervision"])

@@ -32,7 +32,6 @@ ROOMS: dict[str, set[str]] = {
     "inspection": {"taps"},
     "roles": {"taps"},
     "models": set(),
-    "teachers": {"models.*"},
     "datasets": set(),
     "deploy": set(),
     "evaluation": set(),

@@ -37,7 +37,7 @@ def test_the_page_shows_what_was_measured(bench: ModuleType) -> None:
     rows, wholes = measured["rows"], measured["whole"]
     assert [row["loss"] for row in rows] == list(bench.CASES)  # a row missing: run make bench
     assert [row["loss"] for row in wholes] == list(bench.WHOLE)
-    page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "configs" / "recipes" / "README.md").read_text(encoding="utf-8")
     for table in (bench.table(rows), bench.whole_table(wholes)):
         assert "\n".join(table) in page  # bench.py --markdown ends with the tables
     cost = {row["loss"]: f"{row['ms']:.0f}" for row in (*rows, *wholes)}  # of the whole method where a part is compared
@@ -47,9 +47,9 @@ def test_the_page_shows_what_was_measured(bench: ModuleType) -> None:
 
 
 def test_the_page_shows_the_comparison_on_camvid() -> None:
-    folder = ROOT / "configs" / "distill" / "camvid"
+    folder = ROOT / "configs" / "recipes" / "results"
     rows, again = (json.loads((folder / f"comparison{x}.json").read_text())["rows"] for x in ("", "_seed1"))
-    page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "configs" / "recipes" / "README.md").read_text(encoding="utf-8")
     section = page.partition("## On CamVid")[2].partition("##")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     shown = {line.split("|")[1].strip(): [float(c) for c in line.split("|")[2:-1] if c.strip()] for line in lines}
@@ -65,8 +65,8 @@ def test_the_page_shows_the_comparison_on_camvid() -> None:
 
 
 def test_the_page_shows_what_the_teachers_scale_changed() -> None:
-    rows = json.loads((ROOT / "configs" / "distill" / "camvid" / "teacher_scale.json").read_text())["rows"]
-    page = (ROOT / "configs" / "distill" / "README.md").read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "configs" / "recipes" / "results" / "teacher_scale.json").read_text())["rows"]
+    page = (ROOT / "configs" / "recipes" / "README.md").read_text(encoding="utf-8")
     section = page.partition("## A faint teacher")[2].partition("##")[0]
     shown = [[c.strip() for c in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
     empty = ["", ""]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "tools" / "slurm_train.sh"
-CONFIG = "distill/cityscapes/fast_scnn_cwd"
+CONFIG = "my config.py"
+PARTS = ("--student", "stdc1", "--data", "cityscapes")
 SRUN = """#!/bin/bash
 { echo "$MASTER_ADDR $MASTER_PORT ${SRUN_CPUS_PER_TASK:-none}"; printf '%s\\n' "$@"; } > "$SEEN/srun"
 trap 'echo terminated > "$SEEN/end"; exit 143' TERM
@@ -69,6 +70,11 @@ def test_every_task_trains_the_config_with_its_overrides(job: Job) -> None:
     ]  # fmt: skip
     assert (job.seen / "started").read_text().splitlines()[0] == "node07 34567 8"  # 20000 + 1234567 % 20000
     assert not (job.seen / "requeued").exists()
+
+
+def test_a_run_can_be_composed_by_options(job: Job) -> None:
+    assert job.finish(str(job.run), *PARTS) == 0
+    assert job.command()[4:] == ["train", "--out", str(job.run), *PARTS]
 
 
 @pytest.mark.parametrize("kept", ["state.pth", "first_stage_factors.pth"])

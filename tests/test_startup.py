@@ -102,7 +102,8 @@ with contextlib.suppress(KeyboardInterrupt):
     segkd.train('fast_scnn', data={SCENES}, steps=1, size=(64, 96), out='work/none', progress=False)"""
     assert not fresh(by_name) & (HEAVY | {"mmengine", "triton"})  # no file is read
     command = STOPPED + COMMAND
-    assert not fresh(command, "train", "students/synthetic/fast_scnn", "--out", "work/none") & (HEAVY | {"triton"})
+    parts = ("--student", "fast_scnn", "--data", "synthetic")
+    assert not fresh(command, "train", *parts, "--out", "work/none") & (HEAVY | {"triton"})
 
 
 def test_the_check_itself_sees_an_import() -> None:

@@ -2,9 +2,8 @@
 
     python tools/camvid_comparison.py --data ../shared/data/camvid --teacher espnet_p_2_q_8_camvid.pth
 
-Trains from the shipped configs (``students/camvid/fast_scnn`` and ``distill/camvid/fast_scnn_LOSS``), each with its
-shipped weight (but for ``CHANGES``), and scores the last weights on the test split. Finished trainings are not run
-again.
+Trains what the shipped parts compose, each recipe with its shipped weight (but for ``CHANGES``), and scores the last
+weights on the test split. Finished trainings are not run again.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from segkd.cli.common import console, read_json
 from segkd.cli.train import train_with_progress
 from segkd.report.tables import write_json
 from segkd.training.build import build_dataset
-from segkd.training.configfile import load_config
 from segkd.training.environment import environment
 from segkd.workbench.comparison import score_model
+from segkd.workbench.composing import compose
 from segkd.workbench.runs import open_model, open_teacher
 
 LOSSES = (
@@ -56,16 +55,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="CamVid's folder")
     parser.add_argument("--teacher", required=True, help="the published ESPNet weights")
-    parser.add_argument("--losses", nargs="*", default=LOSSES, help="names after distill/camvid/fast_scnn_")
+    parser.add_argument("--losses", nargs="*", default=LOSSES, help="names of recipes")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", help="run folders go here (default: work/camvid_comparison, another for each seed)")
-    parser.add_argument("--json", help="default: configs/distill/camvid/comparison.json, another for each seed")
+    parser.add_argument("--json", help="default: configs/recipes/results/comparison.json, another for each seed")
     args = parser.parse_args()
     seeded = f"_seed{args.seed}" if args.seed else ""
     args.out = args.out or f"work/camvid_comparison{seeded}"
-    args.json = args.json or f"configs/distill/camvid/comparison{seeded}.json"
+    args.json = args.json or f"configs/recipes/results/comparison{seeded}.json"
     rows: dict[str, dict[str, Any]] = {}
     for name in ("alone", *args.losses):
         cfg, run = config(name, args), Path(args.out) / name
@@ -81,7 +80,7 @@ def main() -> None:
         rows[name] |= {"trained_with": trained["git_commit"], "val_curve": curve(run)}
         if name in CHANGES:
             rows[name]["changes"] = CHANGES[name]
-    batch = load_config("students/camvid/fast_scnn")["data"]["batch_size"]
+    batch = compose("fast_scnn", data="camvid")["data"]["batch_size"]
     earlier = read_json(Path(args.json)) if Path(args.json).is_file() else {}
     if earlier.get("steps") == args.steps:  # rows of another schedule do not stand beside these
         rows = earlier["rows"] | rows
@@ -100,10 +99,10 @@ def config(name: str, args: argparse.Namespace) -> dict[str, Any]:
         f"seed={args.seed}",
     ]
     if name == "alone":
-        return load_config("students/camvid/fast_scnn", overrides)
+        return compose("fast_scnn", data="camvid", overrides=overrides)
     overrides += [f"{key}={value}" for key, value in CHANGES.get(name, {}).items()]
-    recipe = name.removesuffix("_as_for_cityscapes")
-    return load_config(f"distill/camvid/fast_scnn_{recipe}", [*overrides, f"model.teacher.weights={args.teacher}"])
+    recipe, teacher = name.removesuffix("_as_for_cityscapes"), f"espnet_q8_camvid@{args.teacher}"
+    return compose("fast_scnn", teacher=teacher, recipe=recipe, data="camvid", overrides=overrides)
 
 
 def train(cfg: dict[str, Any], run: Path, title: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Parts, each in a process of its own, so that one that crashes or hangs takes no 
 - golden: the runs of ``tests/golden/runs.json`` within the tolerance that the tests have between processors. Dropout is
   drawn on the CPU, as in the frozen runs; TF32 is off.
 - processes: one process in a process group (NCCL; on a CPU gloo) trains as one without; SyncBatchNorm on a GPU.
-- cwd, cirkd: a step of ``distill/cityscapes/fast_scnn_...`` at 512 x 1024, with batches of 1 to 8 images that fit:
+- cwd, cirkd: a step of these recipes on Cityscapes at 512 x 1024, with batches of 1 to 8 images that fit:
   peak memory, images/s, the share of each part, the ratio to a bare loop. Networks without weights, noise for images.
 - options: bf16, fp16, channels_last, the teacher's precision, EMA, torch.compile: some steps each, whose losses are
   finite and close to those in fp32; ms per step.
@@ -426,17 +426,19 @@ def step(name: str, report: Report, tiny: bool) -> None:
 
 
 def step_times(name: str, batch: int, tiny: bool) -> dict[str, Any]:
-    """Memory, speed and parts of a step of a Cityscapes config."""
+    """Memory, speed and parts of a step of a recipe on Cityscapes, Fast-SCNN taught by DeepLabV3+-R101."""
     import torch
 
     from segkd.errors import UserError
-    from segkd.training.configfile import load_config
+    from segkd.workbench.composing import compose
     from segkd.workbench.step import time_step
 
     gc.collect()  # of a check before that did not fit
     torch.cuda.empty_cache()
     changes = [f"data.batch_size={batch}", "data.workers=0"]
-    cfg = load_config(f"distill/cityscapes/fast_scnn_{name}", changes + ["data.augment.crop_size=64,128"] * tiny)
+    changes += ["data.augment.crop_size=64,128"] * tiny
+    teacher = "deeplabv3plus_r101@none.pth"
+    cfg = compose("fast_scnn", teacher=teacher, recipe=name, data="cityscapes", overrides=changes)
     try:
         found = time_step(cfg, 2 if tiny else 6, untrained=True, random_images=True)
     except torch.cuda.OutOfMemoryError as error:

@@ -1,7 +1,9 @@
 #!/bin/bash
 # One training on N nodes of G GPUs, a process for each GPU, on a cluster that SLURM runs.
 #
-#     sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 tools/slurm_train.sh CONFIG RUN [options of `segkd train`]
+#     GPUS="--nodes=2 --ntasks-per-node=8 --gpus-per-node=8"
+#     sbatch $GPUS tools/slurm_train.sh CONFIG RUN [options of `segkd train`]
+#     sbatch $GPUS tools/slurm_train.sh RUN --student NAME --data NAME [options of `segkd train`]
 #
 # RUN is the run folder, which all nodes must reach. The run goes on from its last state, which it keeps at every
 # validation (schedule.val_interval): after a preemption; at the time limit, two minutes before which it is stopped and
@@ -30,8 +32,13 @@ fail() {
 
 [[ $# -ge 2 ]] || fail "give CONFIG and RUN: sbatch tools/slurm_train.sh CONFIG RUN [options of segkd train]"
 [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is no SLURM job: start it with sbatch"
-config=$1 run=$2
-shift 2
+config=()
+if [[ $2 != -* ]]; then # else the options compose a config
+    config=("$1")
+    shift
+fi
+run=$1
+shift
 tasks=${SLURM_NTASKS_PER_NODE:-1} gpus=${SLURM_GPUS_ON_NODE:-$tasks}
 [[ $tasks == "$gpus" ]] || fail "$tasks tasks a node for $gpus GPUs: give --ntasks-per-node and --gpus-per-node alike"
 
@@ -44,7 +51,7 @@ kept() { # what --resume would go on from, with the times at which it was writte
     find "$run" -maxdepth 1 \( -name state.pth -o -name 'first_stage_*.pth' \) -printf '%f %T@\n' 2>/dev/null | sort
 }
 
-words=(train "$config" --out "$run" "$@")
+words=(train ${config[@]+"${config[@]}"} --out "$run" "$@")
 before=$(kept || true)
 [[ -z $before ]] || words+=(--resume)
 

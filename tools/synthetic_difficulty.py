@@ -2,7 +2,7 @@
 
     python tools/synthetic_difficulty.py --out work/difficulty --json datasets/synthetic/difficulty.json
 
-Six trainings of equal steps, seed, data and batches, from the shipped configs; every training scene is seen once.
+Six trainings of equal steps, seed, data and batches, from the shipped parts; every training scene is seen once.
 Each network's learning rate is chosen on the validation scenes, and the chosen weights (the last ones) are scored once
 on 200 held-out test scenes. Finished trainings are not run again.
 """
@@ -17,12 +17,12 @@ from segkd.cli.common import console, parse_size, read_json
 from segkd.cli.train import train_with_progress
 from segkd.report.tables import write_json
 from segkd.training.build import build_dataset
-from segkd.training.configfile import load_config
 from segkd.training.environment import environment
 from segkd.workbench.comparison import score_model
+from segkd.workbench.composing import compose
 from segkd.workbench.runs import open_model
 
-NETWORKS = {"DeepLabV3+-R18": "teachers/synthetic/deeplabv3plus_r18", "Fast-SCNN": "students/synthetic/fast_scnn"}
+NETWORKS = {"DeepLabV3+-R18": "deeplabv3plus_r18", "Fast-SCNN": "fast_scnn"}
 RATES = {"DeepLabV3+-R18": (1e-3, 2e-3, 4e-3), "Fast-SCNN": (1.6e-2, 3.2e-2, 6.4e-2)}
 BATCH = 8
 
@@ -73,7 +73,7 @@ def config(name: str, rate: float, args: argparse.Namespace) -> dict[str, Any]:
         "schedule.val_interval=500",
         f"optim.optimizer.lr={rate}",
     ]
-    return load_config(NETWORKS[name], overrides)
+    return compose(NETWORKS[name], data="synthetic", overrides=overrides)
 
 
 if __name__ == "__main__":

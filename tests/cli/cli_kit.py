@@ -10,6 +10,11 @@ from typing import Any, NamedTuple
 from layouts import write_camvid
 
 SIZE = (64, 96)
+#: the flags of Fast-SCNN on CamVid (with --root), alone and taught; of the same on synthetic streets
+STUDENT = ("--student", "fast_scnn", "--data", "camvid")
+DISTILL = (*STUDENT, "--teacher", "espnet_q8_camvid@data/espnet_p_2_q_8_camvid.pth", "--recipe", "kd_cwd")
+SYNTHETIC = ("--student", "fast_scnn", "--data", "synthetic")
+TAUGHT = (*SYNTHETIC, "--teacher", "deeplabv3plus_r18@work/teacher.pth", "--recipe", "kd_cwd")
 COUNTS = {"train": 6, "val": 2, "test": 2}
 TINY = [
     *("--set", "data.augment.crop_size=64,96"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_kit import TINY, Refused, Result, Run, write_tree
+from cli_kit import STUDENT, TINY, Refused, Result, Run, write_tree
 
 from segkd.cli.main import main
 
@@ -57,7 +57,7 @@ def own_tree(tmp_path: Path) -> Path:
 def trained(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run folder of two steps."""
     folder = tmp_path_factory.mktemp("runs") / "student"
-    assert main(["train", "students/camvid/fast_scnn", "--data", str(tree), "--out", str(folder), *TINY]) == 0
+    assert main(["train", *STUDENT, "--root", str(tree), "--out", str(folder), *TINY]) == 0
     return folder
 
 

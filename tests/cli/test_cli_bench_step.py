@@ -7,16 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_kit import Refused, Run
+from cli_kit import TAUGHT, Refused, Run
 
-CONFIG = "distill/synthetic/fast_scnn_kd_cwd"
 SMALL = ["--size", "32x64", "--batch", 2, "--threads", 1, "--repeats", 2]
 PLAIN = ["--set", "engine.precision=fp32", "--set", "engine.channels_last=False"]
 
 
 def test_40_columns_show_every_part(segkd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segkd.cli.common.console._width", 40)
-    words = ["bench", "step", CONFIG, *SMALL, *PLAIN, "--untrained", "--random-images", "--json", tmp_path / "s.json"]
+    words = ["bench", "step", *TAUGHT, *SMALL, *PLAIN, "--untrained", "--random-images", "--json", tmp_path / "s.json"]
     result = segkd(*words)
     assert result.code == 0, result.err
     content = json.loads((tmp_path / "s.json").read_text())
@@ -45,8 +44,8 @@ def test_a_run_folder_is_measured_and_left_as_it_was(segkd: Run, trained: Path) 
 
 
 def test_what_it_cannot_measure_is_refused(refused: Refused) -> None:
-    assert "takes one config" in refused("bench", "step")
-    assert "takes one config" in refused("bench", "step", CONFIG, CONFIG)
-    assert "takes one config" in refused("bench", "step", CONFIG, "--channels", 8)
-    assert "weights file is not found" in refused("bench", "step", CONFIG)
-    assert "are for `segkd bench step" in refused("bench", CONFIG, "--untrained")
+    assert "nothing named" in refused("bench", "step")
+    assert "takes one config" in refused("bench", "step", "a.py", "b.py")
+    assert "takes one config" in refused("bench", "step", *TAUGHT, "--channels", 8)
+    assert "weights file is not found" in refused("bench", "step", *TAUGHT)
+    assert "are for `segkd bench step" in refused("bench", *TAUGHT, "--untrained")

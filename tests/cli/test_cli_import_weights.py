@@ -17,7 +17,7 @@ from segkd.models.published import CHECKPOINTS
 from segkd.models.published_backbones import BACKBONES
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "shared/data/weights/espnet_p_2_q_8_camvid.pth"
-CAMVID = ("students/camvid/espnet", "--set", "model.network.num_classes=12")
+CAMVID = ("--student", "espnet", "--data", "camvid", "--set", "model.network.num_classes=12")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_file_of_ours_is_the_same_network(segkd: Run, theirs: Path, tmp_path
     with torch.no_grad():
         assert torch.equal(ours.predict(image), entry.load(theirs).predict(image))
     command = next(line for line in result.out.splitlines() if "segkd eval" in line).split()
-    assert command[2:4] == [entry.config, str(out)]
+    assert command[2:7] == ["--student", entry.network, "--data", entry.data, str(out)]
     assert {"model.network.num_classes=12", "model.network.outputs=11"} <= set(command)
 
 
@@ -104,8 +104,8 @@ def test_scores_of_the_authors_code(
 ) -> None:
     """Of their repository's weights on the same 233 images: without void, with it as an output, and counted."""
     assert segkd("import-weights", "espnet_q8_camvid", theirs, "--out", "espnet.pth").code == 0
-    command = [*CAMVID, *options, "--data", camvid_root, "--split", "test", "--no-speed", "--json", "scores.json"]
-    result = segkd("eval", command[0], "espnet.pth", *command[1:])
+    command = [*CAMVID, *options, "--root", camvid_root, "--split", "test", "--no-speed", "--json", "scores.json"]
+    result = segkd("eval", "espnet.pth", *command)
     assert result.code == 0, result.err
     content = json.loads((tmp_path / "scores.json").read_text())
     assert (content["images"], len(content["rows"])) == (233, 1)
@@ -114,7 +114,7 @@ def test_scores_of_the_authors_code(
 
 def test_void_needs_the_output_that_is_void(segkd: Run, refused: Refused, theirs: Path, camvid_root: Path) -> None:
     segkd("import-weights", "espnet_q8_camvid", theirs, "--out", "espnet.pth")
-    command = ["eval", CAMVID[0], "espnet.pth", *CAMVID[1:], "--data", camvid_root, "--no-speed", "--set"]
+    command = ["eval", "espnet.pth", *CAMVID, "--root", camvid_root, "--no-speed", "--set"]
     assert "predicts 12 classes, but CamVid has 11" in refused(*command, "model.network.outputs=12")
     assert "predicts 11 classes, but CamVid has 11 and void" in refused(
         *command, "model.network.outputs=11", "--void-output"

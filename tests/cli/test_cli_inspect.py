@@ -6,7 +6,7 @@ import inspect
 import json
 from pathlib import Path
 
-from cli_kit import Run
+from cli_kit import SYNTHETIC, TAUGHT, Run
 from torch import nn
 
 from segkd.binding import Bind
@@ -20,7 +20,7 @@ def test_layers_stay_on_one_line_and_binds_are_readable(segkd: Run, tmp_path: Pa
     changes = ["--set", f"model.binds.deep={CONNECT}", "--set", "model.binds.deep.connector.type=conv1x1"]
     changes += ["--set", "model.binds.deep.schedule.warmup=3", "--set", "model.binds.channel.teacher_scale=22"]
     json_file = tmp_path / "inspect.json"
-    result = segkd("inspect", "distill/synthetic/fast_scnn_kd_cwd", "--size", "64x96", *changes, "--json", json_file)
+    result = segkd("inspect", *TAUGHT, "--size", "64x96", *changes, "--json", json_file)
     assert result.code == 0, result.err
     lines = result.out.splitlines()
     assert max(len(line) for line in lines if not line.startswith("wrote")) <= 100
@@ -44,8 +44,8 @@ def test_every_option_of_a_bind_is_shown() -> None:
 
 
 def test_every_layer_is_shown_unless_a_depth_is_given(segkd: Run) -> None:
-    few = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64", "--depth", "2").out.splitlines()
-    every = segkd("inspect", "students/synthetic/fast_scnn", "--size", "32x64").out.splitlines()
+    few = segkd("inspect", *SYNTHETIC, "--size", "32x64", "--depth", "2").out.splitlines()
+    every = segkd("inspect", *SYNTHETIC, "--size", "32x64").out.splitlines()
     hidden = int(few[0].partition("and ")[2].split()[0])
     assert len(every) == len(few) + hidden
     assert "deeper" not in every[0]

@@ -14,11 +14,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from cli_kit import Refused, Run
+from cli_kit import SYNTHETIC, Refused, Run
 
 from segkd.datasets.camvid import CamVid
 from segkd.files import named
 from segkd.models import create, load_weights
+from segkd.training.configfile import dump_config
+from segkd.workbench.composing import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,10 +50,10 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_eval_scores_the_teacher_too(segkd: Run, refused: Refused, trained: Path, tree: Path, tmp_path: Path) -> None:
     weights = trained / "student_last.pth"
-    config = ["distill/camvid/fast_scnn_kd_cwd", "--data", tree, "--no-speed", "--split", "test"]
-    fast_scnn = f"model.teacher=dict(type='segkd.models.fast_scnn.FastSCNN',num_classes=11,weights={str(weights)!r})"
+    cfg = compose("fast_scnn", teacher=f"fast_scnn@{weights}", recipe="kd_cwd", data="camvid", root=tree)
+    dump_config(cfg, tmp_path / "taught.py")
     json_file = tmp_path / "eval.json"
-    result = segkd("eval", *config, weights, "--teacher", "--set", fast_scnn, "--json", json_file)
+    result = segkd("eval", "taught.py", weights, "--teacher", "--no-speed", "--split", "test", "--json", json_file)
     assert result.code == 0, result.err
     rows = read(json_file)["rows"]
     assert [row["name"] for row in rows] == ["teacher", "student_last.pth"]
@@ -124,7 +126,7 @@ def test_eval_without_speed_leaves_the_columns_out(segkd: Run, trained: Path) ->
 def test_eval_resizes_for_an_onnx_file_of_another_size_if_asked(segkd: Run, exported: Path, tmp_path: Path) -> None:
     scenes = ["--set", "data.dataset.size=80,112", "--set", "data.val.length=2"]
     json_file = ["--json", tmp_path / "eval.json"]
-    result = segkd("eval", "students/synthetic/fast_scnn", exported, *scenes, "--resize", *json_file)
+    result = segkd("eval", *SYNTHETIC, exported, *scenes, "--resize", *json_file)
     assert result.code == 0, result.err
     row = read(tmp_path / "eval.json")["rows"][0]
     assert row["size"] == [64, 96]
@@ -156,7 +158,7 @@ def test_bench_times_at_the_onnx_files_size(
 
 
 def test_bench_needs_no_file(segkd: Run) -> None:
-    result = segkd("bench", "students/synthetic/fast_scnn", "--size", "32x64", "--repeats", 2)
+    result = segkd("bench", *SYNTHETIC, "--size", "32x64", "--repeats", 2)
     assert result.code == 0, result.err
     assert "student, untrained" in result.out
 

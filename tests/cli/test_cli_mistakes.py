@@ -10,13 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cli_kit import TINY, Refused, Run
+from cli_kit import DISTILL, STUDENT, SYNTHETIC, TINY, Refused, Run
 
 from segkd.training.config import Config
-from segkd.training.configfile import load_config
-
-STUDENT = "students/camvid/fast_scnn"
-DISTILL = "distill/camvid/fast_scnn_kd_cwd"
+from segkd.workbench.composing import compose
 
 OVERRIDES = [
     ("schedule.stps=3", "did you mean 'steps'?"),
@@ -76,6 +73,19 @@ BUILT_OVERRIDES = [
 ]
 
 
+#: names of parts, and of configs of earlier releases -> the flags that compose what they were
+COMPOSED = {
+    "stdc1": "--student stdc1 --data NAME",
+    "networks/stdc1": "--student stdc1 --data NAME",
+    "students/camvid/stdc1": "--student stdc1 --data camvid",
+    "configs/students/camvid/fast_scnn_gpu.py": "--student fast_scnn --data camvid --schedule gpu",
+    "teachers/cityscapes/pspnet50": "--student pspnet50 --data cityscapes",
+    "distill/camvid/fast_scnn_cwd": "--student fast_scnn --teacher TEACHER --recipe cwd --data camvid",
+    "distill/camvid/fasterseg_kd": "--student fasterseg --teacher TEACHER --recipe fasterseg --data camvid",
+    "mgd_cwd": "--student NAME --teacher TEACHER --recipe mgd_cwd --data NAME",
+}
+
+
 @pytest.fixture
 def no_folder(tmp_path: Path) -> Path:
     """Where a run would go; its parents are not there either."""
@@ -84,14 +94,14 @@ def no_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("override", "message"), OVERRIDES)
 def test_a_wrong_value_of_a_student(refused: Refused, tree: Path, no_folder: Path, override: str, message: str) -> None:
-    line = refused("train", STUDENT, "--data", tree, "--out", no_folder, *TINY, "--set", override)
+    line = refused("train", *STUDENT, "--root", tree, "--out", no_folder, *TINY, "--set", override)
     assert message in line
     assert not no_folder.parent.exists()
 
 
 @pytest.mark.parametrize(("override", "message"), DISTILL_OVERRIDES)
 def test_a_wrong_teacher_or_bind(refused: Refused, tree: Path, no_folder: Path, override: str, message: str) -> None:
-    line = refused("train", DISTILL, "--data", tree, "--out", no_folder, *TINY, "--set", override)
+    line = refused("train", *DISTILL, "--root", tree, "--out", no_folder, *TINY, "--set", override)
     assert message in line
     assert not no_folder.parent.exists()
 
@@ -102,7 +112,7 @@ def test_what_does_not_meet_the_teacher(
 ) -> None:
     teacher = f"dict(type='fast_scnn', num_classes=11, weights={str(trained / 'student_last.pth')!r})"
     changes = ["--set", f"model.teacher={teacher}", "--set", override]
-    line = refused("train", DISTILL, "--data", tree, "--out", no_folder, *TINY, *changes)
+    line = refused("train", *DISTILL, "--root", tree, "--out", no_folder, *TINY, *changes)
     assert message in line
     assert not no_folder.parent.exists()
 
@@ -112,7 +122,7 @@ def test_a_teacher_with_the_weights_of_another_network(
 ) -> None:
     weights = trained / "student_last.pth"
     change = ["--set", f"model.teacher.weights={weights}"]
-    line = refused("train", DISTILL, "--data", tree, "--out", no_folder, *TINY, *change)
+    line = refused("train", *DISTILL, "--root", tree, "--out", no_folder, *TINY, *change)
     assert f"teacher: {weights}" in line
     assert "ESPNet" in line
     assert not no_folder.parent.exists()
@@ -132,7 +142,7 @@ def test_a_file_that_is_found_wrong_while_training(
         label[3, 4] = 42
         cv2.imwrite(str(file), label)
     steps = ["--set", "schedule.steps=3", "--set", "schedule.val_interval=3", "--set", f"data.workers={workers}"]
-    line = refused("train", STUDENT, "--data", own_tree, "--out", no_folder, *TINY, *steps)
+    line = refused("train", *STUDENT, "--root", own_tree, "--out", no_folder, *TINY, *steps)
     assert str(file) in line
     assert message in line
     assert not no_folder.parent.exists()
@@ -143,15 +153,15 @@ def test_the_first_pair_is_looked_at_before_anything_is_written(
 ) -> None:
     monkeypatch.delattr("segkd.training.loop.run_folder")
     (own_tree / "images" / "val" / "0.png").write_text("no image")
-    assert "0.png" in refused("train", STUDENT, "--data", own_tree, "--out", no_folder, *TINY)
+    assert "0.png" in refused("train", *STUDENT, "--root", own_tree, "--out", no_folder, *TINY)
 
 
 def test_a_tree_that_is_not_whole(refused: Refused, own_tree: Path, no_folder: Path, tmp_path: Path) -> None:
     (own_tree / "labels" / "train" / "3.png").unlink()
-    assert "no label file '3.png'" in refused("train", STUDENT, "--data", own_tree, "--out", no_folder, *TINY)
-    assert "nowhere" in refused("train", STUDENT, "--data", tmp_path / "nowhere", "--out", no_folder, *TINY)
-    assert "images/ and labels/" in refused("train", STUDENT, "--data", tmp_path, "--out", no_folder, *TINY)
-    assert "data.dataset.root" in refused("train", "students/synthetic/fast_scnn", "--data", own_tree)
+    assert "no label file '3.png'" in refused("train", *STUDENT, "--root", own_tree, "--out", no_folder, *TINY)
+    assert "nowhere" in refused("train", *STUDENT, "--root", tmp_path / "nowhere", "--out", no_folder, *TINY)
+    assert "images/ and labels/" in refused("train", *STUDENT, "--root", tmp_path, "--out", no_folder, *TINY)
+    assert "no argument 'root'" in refused("train", *SYNTHETIC, "--root", own_tree)
     assert not no_folder.parent.exists()
 
 
@@ -175,7 +185,9 @@ def test_configs_that_cannot_be_used(refused: Refused, tmp_path: Path) -> None:
     assert "binary.py: UnicodeDecodeError" in refused("train", tmp_path / "binary.py")
     assert ". is no run folder" in refused("train", "")
     assert ". is no run folder" in refused("train", ".")
-    assert "did you mean 'students/camvid/fast_scnn'" in refused("inspect", "students/camvid/fast_scn")
+    assert "neither a file nor a run folder" in refused("inspect", "nowhere.py")
+    for name, flags in COMPOSED.items():
+        assert f"composed, by {flags}" in refused("inspect", name)
     (tmp_path / "folder").mkdir()
     assert "no run folder" in refused("eval", tmp_path / "folder", "x.pth")
     assert not (tmp_path / "run").exists()
@@ -184,28 +196,28 @@ def test_configs_that_cannot_be_used(refused: Refused, tmp_path: Path) -> None:
 def test_none_takes_a_split_or_a_whole_number_away(refused: Refused, tree: Path, no_folder: Path) -> None:
     whole = ("seed", "schedule.warmup", "data.workers", "data.batch_size", "optim.accumulate", "data.val")
     changes = [part for key in whole for part in ("--set", f"{key}=None")]
-    assert "no data.val" in refused("train", STUDENT, "--data", tree, "--out", no_folder, *TINY, *changes)
-    taken = Config.of(load_config(STUDENT, [f"{key}=None" for key in whole]))
-    kept = Config.of(load_config(STUDENT))
+    assert "no data.val" in refused("train", *STUDENT, "--root", tree, "--out", no_folder, *TINY, *changes)
+    taken = Config.of(compose("fast_scnn", data="camvid", overrides=[f"{key}=None" for key in whole]))
+    kept = Config.of(compose("fast_scnn", data="camvid"))
     assert (taken.seed, taken.schedule.warmup, taken.optim.accumulate) == (0, 0, 1)
     assert (taken.data.val, taken.data.batch_size, taken.data.workers) == (None, 8, 0)
     assert taken.data.train == kept.data.train
 
 
 def test_run_folders_that_do_not_fit(refused: Refused, tree: Path, trained: Path, tmp_path: Path) -> None:
-    data = ["--data", tree, *TINY]
-    assert "nothing to resume" in refused("train", STUDENT, *data, "--out", tmp_path / "new", "--resume")
-    assert "already holds a run" in refused("train", STUDENT, *data, "--out", trained)
+    data = [*STUDENT, "--root", tree, *TINY]
+    assert "nothing to resume" in refused("train", *data, "--out", tmp_path / "new", "--resume")
+    assert "already holds a run" in refused("train", *data, "--out", trained)
     assert "already trained 2 steps" in refused("train", trained, "--resume")
     (tmp_path / "file").write_text("")
-    assert "no folder" in refused("train", STUDENT, *data, "--out", tmp_path / "file")
-    assert "no folder" in refused("train", STUDENT, *data, "--out", tmp_path / "file" / "run")
+    assert "no folder" in refused("train", *data, "--out", tmp_path / "file")
+    assert "no folder" in refused("train", *data, "--out", tmp_path / "file" / "run")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "state.pth").write_text("no state")
-    assert "damaged" in refused("train", STUDENT, *data, "--out", tmp_path / "damaged", "--resume")
+    assert "damaged" in refused("train", *data, "--out", tmp_path / "damaged", "--resume")
     for state in ({"a": 1}, [1, 2]):
         torch.save(state, tmp_path / "damaged" / "state.pth")
-        assert "is no state of a run" in refused("train", STUDENT, *data, "--out", tmp_path / "damaged", "--resume")
+        assert "is no state of a run" in refused("train", *data, "--out", tmp_path / "damaged", "--resume")
     assert not (tmp_path / "new").exists()
 
 
@@ -215,7 +227,7 @@ def test_a_file_that_cannot_be_read(refused: Refused, own_tree: Path, no_folder:
     file = own_tree / f"{kind}s" / "val" / "0.png"
     file.unlink()
     file.mkdir()
-    line = refused("train", STUDENT, "--data", own_tree, "--out", no_folder, *TINY)
+    line = refused("train", *STUDENT, "--root", own_tree, "--out", no_folder, *TINY)
     assert f"{file}: the {kind} cannot be read (Is a directory)" in line
     assert not no_folder.parent.exists()
 
@@ -247,7 +259,7 @@ def test_several_processes_without_a_launcher_are_refused(
     for name in ("MASTER_ADDR", "RANK"):
         monkeypatch.delenv(name, raising=False)
     assert "start them with torchrun or srun, or unset it" in refused(
-        "train", STUDENT, "--data", tree, "--out", no_folder, *TINY
+        "train", *STUDENT, "--root", tree, "--out", no_folder, *TINY
     )
     assert not no_folder.parent.exists()
 
@@ -261,7 +273,7 @@ def test_a_failed_start_leaves_a_folder_as_it_was_but_for_an_old_log(
     (run / "mine.txt").write_text("keep")
     (own_tree / "images" / "train" / "5.png").write_text("no image")
     steps = ["--set", "schedule.steps=3", "--set", "schedule.val_interval=3"]
-    refused("train", STUDENT, "--data", own_tree, "--out", run, *TINY, *steps)
+    refused("train", *STUDENT, "--root", own_tree, "--out", run, *TINY, *steps)
     assert [p.name for p in run.iterdir()] == ["mine.txt"]
 
 
@@ -298,11 +310,11 @@ def _seven_classes(tree: Path, tmp_path: Path) -> list[object]:
     from segkd.models import create
 
     torch.save(create("fast_scnn", num_classes=7).state_dict(), tmp_path / "seven.pth")
-    return [STUDENT, "--data", tree, "--set", "model.network.num_classes=7", tmp_path / "seven.pth"]
+    return [*STUDENT, "--root", tree, "--set", "model.network.num_classes=7", tmp_path / "seven.pth"]
 
 
 def test_an_onnx_file_of_another_size(refused: Refused, trained: Path, exported: Path) -> None:
-    line = refused("eval", "students/synthetic/fast_scnn", exported, "--set", "data.dataset.size=64,128")
+    line = refused("eval", *SYNTHETIC, exported, "--set", "data.dataset.size=64,128")
     assert "student.onnx takes images of 64x96 (HxW), but those of SyntheticStreets are 64x128" in line
     assert "--resize" in line
     assert "not 64x64" in refused("bench", trained, exported, "--size", "64x64")
@@ -325,7 +337,7 @@ def test_a_wrong_file_or_place_leaves_no_onnx(
     assert "float32 file itself" in refused("quantize", trained, exported, "--out", exported)
     assert "percentile" in refused("quantize", trained, exported, "--out", out, "--method", "percentil")
     assert "nowhere" in refused("quantize", trained, exported, "--out", out, "--data", tmp_path / "nowhere")
-    assert "has 19" in refused("quantize", "students/cityscapes/fast_scnn", exported, "--out", out)
+    assert "has 19" in refused("quantize", "--student", "fast_scnn", "--data", "cityscapes", exported, "--out", out)
     assert "--split" in refused("quantize", trained, exported, "--out", out, "--weights", weights)
     assert not list(tmp_path.glob("*.onnx"))
     assert not list(tmp_path.glob(".*"))

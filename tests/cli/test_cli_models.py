@@ -14,7 +14,7 @@ from segkd.models.catalogue import WRAPPERS, Entry, catalogue, counted
 from segkd.models.fast_scnn import FastSCNN
 from segkd.report.networks import short_paper
 from segkd.workbench.blocks import time_blocks
-from segkd.workbench.networks import configs_of, describe_network
+from segkd.workbench.networks import describe_network, parts_of
 
 FEW = ("fast_scnn", "espnet")
 TABLE = counted(19)
@@ -132,12 +132,11 @@ def test_markdown_names_taps_and_configs(segkd: Run, few: None, tmp_path: Path) 
     assert "| [`espnet`](#espnet) | 0.36 | 4.67 | 18.68 |" in text
     assert "| `encoder.join2` | 131 | 4 |" in text
     section = text.partition("## fast_scnn")[2]
-    assert "`students/camvid/fast_scnn`" in section
-    assert "`distill/cityscapes/fast_scnn_kd_cwd`" in section
     assert (
         "\nRoles: classifier `classifier`; head `classifier@input`; backbone `global_features.stage3`; stages"
         in section
     )
+    assert "Trained as in [`networks/fast_scnn.py`](../configs/networks/fast_scnn.py)." in section.partition("\n## ")[0]
 
 
 @pytest.mark.slow
@@ -148,12 +147,15 @@ def test_the_page_in_the_repository_is_what_the_command_writes(segkd: Run, tmp_p
     assert page.read_text() == (tmp_path / "NETWORKS.md").read_text()
 
 
-def test_configs_belong_to_the_network_they_train() -> None:
-    found = configs_of(catalogue())
-    assert found["pspnet"] == ["teachers/camvid/pspnet101", "teachers/cityscapes/pspnet101"]
-    assert found["pspnet_r50"] == ["teachers/camvid/pspnet50", "teachers/cityscapes/pspnet50"]
-    assert "teachers/cityscapes/segformer_b2" in found["segformer_b2"]
-    assert not found["segformer_b0"]
+def test_a_network_without_a_part_has_its_familys() -> None:
+    found = parts_of(catalogue())
+    assert found["pspnet"] == found["pspnet_r50"] == "networks/pspnet.py"
+    assert found["segformer_b0"] == "networks/segformer.py"
+    assert found["light_fpn_mobilenetv4_conv_small"] == "networks/light_fpn.py"
+    assert (found["espnet_c"], found["deeplabv3_mobilenetv3"]) == (
+        "networks/espnet_c.py",
+        "networks/deeplabv3_mobilenetv3.py",
+    )
 
 
 @pytest.mark.slow
@@ -198,7 +200,7 @@ def test_blocks_are_compared_with_a_standard_convolution(segkd: Run, tmp_path: P
 
 def test_blocks_need_channels_that_can_be_split(refused: Refused) -> None:
     assert "--channels must be a multiple of 8" in refused("bench", "blocks", "--channels", "20")
-    assert "a network has its own" in refused("bench", "students/camvid/fast_scnn", "--channels", "16")
+    assert "a network has its own" in refused("bench", "--student", "fast_scnn", "--data", "camvid", "--channels", "16")
 
 
 def test_each_block_keeps_its_channels() -> None:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_kit import TINY
+from cli_kit import STUDENT, SYNTHETIC, TINY
 
 ROOT = Path(__file__).resolve().parents[2]
-ENDLESS = ["bench", "students/synthetic/fast_scnn", "--size", "32x64", "--repeats", "1000000"]
+ENDLESS = ["bench", *SYNTHETIC, "--size", "32x64", "--repeats", "1000000"]
 MOMENTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
 CODES = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
 
@@ -64,7 +64,7 @@ def test_a_signal_in_the_first_second_is_one_line(number: signal.Signals, moment
 def test_a_signal_while_training_names_the_way_on(number: signal.Signals, tree: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     steps = ["--set", "schedule.steps=100000", "--set", "schedule.val_interval=2", "--set", "data.workers=1"]
-    process = start("train", "students/camvid/fast_scnn", "--data", tree, "--out", run, *TINY, *steps)
+    process = start("train", *STUDENT, "--root", tree, "--out", run, *TINY, *steps)
     wait_for((run / "state.pth").exists, process)
     os.killpg(process.pid, number)  # the workers, too, as a terminal, `timeout` or a cluster does
     out, err = process.communicate(timeout=60)
@@ -85,7 +85,7 @@ def test_one_of_several_processes_says_what_ended_the_run(number: signal.Signals
     sizes = ["data.dataset.size=32,64", "data.augment.crop_size=32,64", "data.batch_size=4", "data.workers=0"]
     lengths = ["data.train.length=8", "data.val.length=3", "schedule.steps=100000", "schedule.val_interval=2"]
     sets = [part for change in (*sizes, *lengths) for part in ("--set", change)]
-    argv = ["train", "students/synthetic/fast_scnn", "--out", run, *sets]
+    argv = ["train", *SYNTHETIC, "--out", run, *sets]
     processes = [start(*argv, env=together | {"RANK": str(rank)}) for rank in (0, 1)]
     wait_for((run / "student_best.pth").exists, processes[0])
     for _ in range(2):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from cli_kit import TINY, Refused, Run, loss_records
+from cli_kit import DISTILL, STUDENT, TINY, Refused, Run, loss_records
 
 from segkd.binding import Bind
 from segkd.cli.train import _tell_way_on, _term_warnings_as_lines
@@ -22,22 +22,21 @@ from segkd.training.configfile import load_config
 from segkd.training.loop import train
 from segkd.training.overrides import optional_keys
 from segkd.training.watch import TermWarning
-
-CONFIG = "students/camvid/fast_scnn"
+from segkd.workbench.composing import compose
 
 
 def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
-    result = segkd("train", CONFIG, "--data", tree, *TINY)
-    folder = tmp_path / "work" / CONFIG
+    result = segkd("train", *STUDENT, "--root", tree, *TINY)
+    folder = tmp_path / "work" / "fast_scnn_camvid"
     assert result.code == 0
     assert result.err == ""  # mmengine warns on the console unless it is kept from it
     first, *lines = result.out.splitlines()
     assert first.startswith("preflight (")
     assert lines[0].startswith("on cpu (")
-    assert lines[0].endswith(f"2 steps of 2 images, into work/{CONFIG}")
+    assert lines[0].endswith("2 steps of 2 images, into work/fast_scnn_camvid")
     starts = [line[:14] for line in lines if line.startswith("  step")]
     assert starts == ["  step 1/2  lr", "  step 1: val ", "  step 2/2  lr", "  step 2: val "]
-    assert lines[-1] == f"weights, best on val: work/{CONFIG}/student_best.pth"
+    assert lines[-1] == "weights, best on val: work/fast_scnn_camvid/student_best.pth"
     assert all(line.strip() for line in lines)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert f"{metrics['val_last']['mIoU']:.2f} at the last step" in result.out
@@ -49,11 +48,11 @@ def test_a_run_is_told_and_kept(segkd: Run, tree: Path, tmp_path: Path) -> None:
 
 def test_a_run_goes_on_by_its_folder_alone_and_tells_what_changed(segkd: Run, tree: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert segkd("train", CONFIG, "--data", tree, "--out", run, *TINY).code == 0
+    assert segkd("train", *STUDENT, "--root", tree, "--out", run, *TINY).code == 0
     result = segkd("train", run, "--resume", "--set", "schedule.steps=3", "--set", "optim.optimizer.lr=1e-4")
     assert result.code == 0, result.err
     assert "resuming with another schedule.steps: 3, it was 2" in result.out
-    lr = load_config(CONFIG)["optim"]["optimizer"]["lr"]
+    lr = compose("fast_scnn", data="camvid")["optim"]["optimizer"]["lr"]
     assert f"resuming with another optim.optimizer.lr: 0.0001, it was {lr}" in result.out
     assert "resuming with another model" not in result.out
     assert torch.load(run / "state.pth", weights_only=True)["step"] == 3
@@ -62,7 +61,7 @@ def test_a_run_goes_on_by_its_folder_alone_and_tells_what_changed(segkd: Run, tr
 
 def test_a_logger_is_an_option(refused: Refused, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert refused("train", CONFIG, "--data", tree, "--logger", "wandb", *TINY).endswith(
+    assert refused("train", *STUDENT, "--root", tree, "--logger", "wandb", *TINY).endswith(
         "engine.logger='wandb' needs a package that is not installed: pip install wandb"
     )
 
@@ -85,7 +84,7 @@ class StopAfterFirst:
 
 def test_an_interrupted_run_knows_its_best_score(tree: Path, tmp_path: Path) -> None:
     """Else a resumed run would put a worse checkpoint in the place of the best."""
-    cfg = load_config(CONFIG, [f"data.dataset.root={str(tree)!r}", *TINY[1::2]])
+    cfg = compose("fast_scnn", data="camvid", root=tree, overrides=TINY[1::2])
     with pytest.raises(KeyboardInterrupt):
         train(cfg, tmp_path / "run", hooks=[StopAfterFirst()])
     record = next(json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines() if "val" in x)
@@ -100,8 +99,7 @@ def test_an_interrupt_names_the_way_on(segkd: Run, tree: Path, tmp_path: Path, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr("segkd.training.loop.train", stopped)
-    argv = ["train", CONFIG, "--data", tree, "--out", tmp_path / "run", "--skip-preflight", *TINY]
-    result = segkd(*argv)
+    result = segkd("train", *STUDENT, "--root", tree, "--out", tmp_path / "run", "--skip-preflight", *TINY)
     assert result.code == 130
     assert result.err == "segkd train: interrupted\n"
     assert result.out == f"to go on: segkd train {tmp_path / 'run'} --resume\n"
@@ -141,7 +139,7 @@ def test_a_full_disk_names_the_file_and_the_way_on(
 
     save = torch.save
     monkeypatch.setattr(torch, "save", full)
-    argv = ["train", CONFIG, "--data", tree, "--out", tmp_path / "run", *TINY]
+    argv = ["train", *STUDENT, "--root", tree, "--out", tmp_path / "run", *TINY]
     result = segkd(*argv)
     assert result.code == 2
     assert result.err == f"segkd train: error: {tmp_path / 'run' / 'state.pth'}: No space left on device\n"
@@ -152,7 +150,8 @@ def test_a_full_disk_names_the_file_and_the_way_on(
 
 def test_no_worker_outlives_its_run(segkd: Run, tree: Path, tmp_path: Path) -> None:
     """Left to the garbage collector, each would be waited for 5 s in the middle of what comes next."""
-    assert segkd("train", CONFIG, "--data", tree, "--out", tmp_path / "run", *TINY, "--set", "data.workers=1").code == 0
+    argv = ["train", *STUDENT, "--root", tree, "--out", tmp_path / "run", *TINY, "--set", "data.workers=1"]
+    assert segkd(*argv).code == 0
     assert multiprocessing.active_children() == []
 
 
@@ -177,8 +176,8 @@ def test_overrides_add_a_bind_and_a_clip(segkd: Run, tree: Path, trained: Path, 
     ]
     sets = [part for change in changes for part in ("--set", change)]
     run = tmp_path / "run"
-    argv = ["train", "distill/camvid/fast_scnn_kd_cwd", "--data", tree, "--out", run, *TINY, *sets]
-    result = segkd(*argv, "--skip-preflight")  # a teacher of two steps is none
+    words = ["--root", tree, "--out", run, *TINY, *sets]
+    result = segkd("train", *DISTILL, *words, "--skip-preflight")  # a teacher of two steps is none
     assert result.code == 0, result.err
     terms = {"loss_bind_pixel", "loss_bind_channel", "loss_bind_deep", "loss_aux_detail"}
     assert terms <= loss_records(run)[0].keys()
@@ -188,7 +187,7 @@ def test_overrides_add_a_bind_and_a_clip(segkd: Run, tree: Path, trained: Path, 
 def test_plain_flags_set_their_keys(segkd: Run, tree: Path, tmp_path: Path) -> None:
     flags = ["--lr", "0.002", "--batch", "3", "--epochs", "2", "--device", "cpu"]
     small = ["--set", "data.augment.crop_size=64,96", "--set", "schedule.warmup=0"]
-    result = segkd("train", CONFIG, "--data", tree, "--out", tmp_path / "run", *small, *flags)
+    result = segkd("train", *STUDENT, "--root", tree, "--out", tmp_path / "run", *small, *flags)
     assert result.code == 0, result.err
     cfg = load_config(tmp_path / "run")
     assert cfg["optim"]["optimizer"]["lr"] == 0.002
@@ -199,7 +198,7 @@ def test_plain_flags_set_their_keys(segkd: Run, tree: Path, tmp_path: Path) -> N
 
 
 def test_steps_and_epochs_exclude_one_another(segkd: Run, refused: Refused, tree: Path) -> None:
-    assert "engine.device 'gpu' is no device" in refused("train", CONFIG, "--data", tree, *TINY, "--device", "gpu")
-    result = segkd("train", CONFIG, "--data", tree, "--steps", 1, "--epochs", 1)
+    assert "engine.device 'gpu' is no device" in refused("train", *STUDENT, "--root", tree, *TINY, "--device", "gpu")
+    result = segkd("train", *STUDENT, "--root", tree, "--steps", 1, "--epochs", 1)
     assert result.code == 2
     assert "not allowed with" in result.err

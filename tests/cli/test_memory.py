@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from cli_kit import TINY, Refused, Run
+from cli_kit import STUDENT, SYNTHETIC, TINY, Refused, Run
 from torch import nn
 
 from segkd import memory, models
 from segkd.errors import UserError
 from segkd.evaluation.speed import measure_memory
 from segkd.models.base import Network
-
-STUDENT = "students/camvid/fast_scnn"
 
 
 class Two(Network):
@@ -104,7 +102,7 @@ def test_a_containers_limit_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_the_command_line_refuses_absurd_sizes_at_once(
     refused: Refused, tree: Path, trained: Path, exported: Path, tmp_path: Path
 ) -> None:
-    train = ["train", STUDENT, "--data", tree, "--out", tmp_path / "run", *TINY]
+    train = ["train", *STUDENT, "--root", tree, "--out", tmp_path / "run", *TINY]
     weights, out = trained / "student_last.pth", tmp_path / "out.onnx"
     huge = ["--size", "99999x99999"]
     start = time.perf_counter()
@@ -127,7 +125,7 @@ def test_the_command_line_refuses_absurd_sizes_at_once(
         ([*train, "--set", "engine.threads=100000"], "engine.threads must be"),
         ([*train, "--set", "data.workers=100000"], "data.workers must be"),
         (["bench", trained, "--threads", "100000"], "too many threads"),
-        (["train", "students/synthetic/fast_scnn", "--set", "data.dataset.size=99999,99999"], "at most 8192"),
+        (["train", *SYNTHETIC, "--set", "data.dataset.size=99999,99999"], "at most 8192"),
     ):
         assert message in refused(*argv), argv
 

@@ -21,8 +21,9 @@ from segkd.face.run import Run
 from segkd.losses import DistillationLoss
 from segkd.losses.cwd import ChannelWise
 from segkd.models import NETWORKS, Network, create
-from segkd.training.configfile import load_config
+from segkd.training.configfile import dump_config, load_config
 from segkd.training.loop import train as run_config
+from segkd.workbench.composing import compose
 from segkd.workbench.making import bind_configs
 
 
@@ -125,13 +126,14 @@ def test_the_command_line_goes_on_with_a_run_and_python_too(teacher: Run, tmp_pa
     assert main(["eval", "run", "run/student_last.pth", "--no-speed"]) == 0
 
 
-def test_words_config_and_overrides_reach_a_shipped_config(camvid_tree: Path) -> None:
+def test_words_config_and_overrides_reach_a_config_file(camvid_tree: Path, tmp_path: Path) -> None:
+    dump_config(compose("fast_scnn", data="camvid"), tmp_path / "plain.py")
     run = segkd.train(
-        "students/camvid/fast_scnn", data=camvid_tree, steps=1, lr=2e-3, batch=2, size=(64, 96), device="cpu", seed=7,
+        "plain.py", data=camvid_tree, steps=1, lr=2e-3, batch=2, size=(64, 96), device="cpu", seed=7,
         precision="fp32", workers=0, config=dict(optim=dict(accumulate=2)), overrides=["schedule.warmup=0"],
         progress=False,
     )  # fmt: skip
-    assert run.folder == Path("work/students/camvid/fast_scnn")
+    assert run.folder == Path("work/plain")
     cfg = segkd.load(run.folder).config  # type: ignore[union-attr]
     assert cfg["optim"] == {**cfg["optim"], "accumulate": 2}
     assert cfg["optim"]["optimizer"]["lr"] == 2e-3
@@ -282,7 +284,7 @@ def test_one_data_set_knows_its_other_splits() -> None:
         (lambda: segkd.distill("fast_scnn", data=SCENES, steps=1), "no teacher: give teacher="),
         (lambda: segkd.distill("fast_scnn", "pspnet_r50", data=SCENES, steps=1, out="x"), "the teacher has no weights"),
         (lambda: segkd.distill("fast_scnn", "pspnet_r5", data=SCENES, steps=1), "unknown teacher 'pspnet_r5'"),
-        (lambda: segkd.distill("students/synthetic/fast_scnn", steps=1), "that config trains a network alone"),
+        (lambda: segkd.distill("students/synthetic/fast_scnn", steps=1), "--student fast_scnn --data synthetic"),
         (lambda: segkd.load("nothing"), "no such file: nothing"),
         (lambda: segkd.load("x", netwrk=1), "segkd.load has no argument 'netwrk'; did you mean 'network'"),
     ],

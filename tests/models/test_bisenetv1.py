@@ -18,8 +18,8 @@ from segkd.models.base import norms_after_global_pooling
 from segkd.models.bisenetv1 import AttentionFusion, AttentionRefinement, BiSeNetV1, ContextPath, norm_gate, squeeze_gate
 from segkd.supervision import AuxHead
 from segkd.training.config import Config
-from segkd.training.configfile import load_config
 from segkd.training.optim import build_minimizers
+from segkd.workbench.composing import compose
 
 AUTHORS, PORT = "BiSeNetV1-R18[TorchSeg,inference part only]", "BiSeNetV1-R18[CoinCheung,aux_mode=eval]"
 Up = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -54,7 +54,7 @@ def test_parameters_and_cost(variant: str, name: str, count: int) -> None:
 
 def test_with_its_heads_it_is_the_published_training_build() -> None:
     """13,494,777 in TorchSeg; the port's heads have 64 channels, which makes 13,425,721."""
-    model = segmentor("students/cityscapes/bisenetv1")
+    model = segmentor("bisenetv1", "cityscapes")
     assert sum(p.numel() for p in model.parameters()) == 13_494_777
     assert set(model.supervision.weights.values()) == {1.0}
     heads = sum(p.numel() for _ in range(2) for p in AuxHead(128, 19, middle=64).parameters())
@@ -62,10 +62,8 @@ def test_with_its_heads_it_is_the_published_training_build() -> None:
 
 
 def test_new_parts_learn_faster_and_neither_norms_nor_biases_decay() -> None:
-    model = segmentor("students/camvid/bisenetv1")
-    groups = build_minimizers(Config.of(load_config("students/camvid/bisenetv1")), model)[
-        "student"
-    ].optimizer.param_groups
+    model = segmentor("bisenetv1", "camvid")
+    groups = build_minimizers(Config.of(compose("bisenetv1", data="camvid")), model)["student"].optimizer.param_groups
     options = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         decay = 5e-4 if parameter.dim() > 1 else 0.0

@@ -15,8 +15,8 @@ from segkd.errors import UserError
 from segkd.models.base import norms_after_global_pooling
 from segkd.models.bisenetv2 import BiSeNetV2, BoosterHead, ContextEmbedding, GatherExpand, GuidedAggregation, Stem
 from segkd.training.config import Config
-from segkd.training.configfile import load_config
 from segkd.training.optim import build_minimizers
+from segkd.workbench.composing import compose
 
 NAME = "BiSeNetV2[CoinCheung,aux_mode=eval]"
 
@@ -32,16 +32,14 @@ def test_parameters_and_cost() -> None:
 
 
 def test_with_its_heads_it_is_the_published_training_build() -> None:
-    model = segmentor("students/cityscapes/bisenetv2")
+    model = segmentor("bisenetv2", "cityscapes")
     assert sum(p.numel() for p in model.parameters()) == 5_231_487
     assert set(model.supervision.weights.values()) == {1.0}
 
 
 def test_heads_learn_faster_and_neither_norms_nor_biases_decay() -> None:
-    model = segmentor("students/camvid/bisenetv2")
-    groups = build_minimizers(Config.of(load_config("students/camvid/bisenetv2")), model)[
-        "student"
-    ].optimizer.param_groups
+    model = segmentor("bisenetv2", "camvid")
+    groups = build_minimizers(Config.of(compose("bisenetv2", data="camvid")), model)["student"].optimizer.param_groups
     options = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         head = name.startswith(("student.head", "student.classifier", "supervision"))

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError
-from segkd.models import Network
+from segkd.models import Network, create
 from segkd.models.base import norms_after_global_pooling
 from segkd.models.blocks import NormActConv
 from segkd.models.ddrnet import DAPPM, AddDown, AddProjected, DDRNet, DDRNet23, DDRNet23Slim, stage
 from segkd.supervision import Supervision
 from segkd.taps import tap
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 SLIM = "DDRNet_23_slim[official,augment=False]"
 FULL = "DDRNet_23[official,augment=False]"
@@ -38,8 +38,8 @@ def test_parameters_and_cost(cls: type[Network], name: str, count: int) -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("ddrnet23_slim", 5_734_342), ("ddrnet23", 20_299_366)])
 def test_with_its_head_it_is_the_published_training_build(name: str, count: int) -> None:
-    model = load_config(f"students/cityscapes/{name}")["model"]
-    network = on_meta(lambda: model["network"]["type"](num_classes=19))
+    model = compose(name, data="cityscapes")["model"]
+    network = on_meta(lambda: create(name, num_classes=19))
     with torch.device("meta"):
         supervision = Supervision(model["supervision"], network, torch.empty(1, 3, 64, 96))
     assert sum(p.numel() for part in (network, supervision) for p in part.parameters()) == count

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from segkd.models.erfnet import ERFNet, FactorisedResidual, down
 from segkd.supervision import inverse_log_weights
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 NAME = "ERFNet[official pytorch]"
 
@@ -103,17 +103,15 @@ def test_decoder_cuts_at_the_bottom_and_right() -> None:
         torch.testing.assert_close(network(x), network.classifier(out)[..., :45, :67])
 
 
-def class_weights(config: str) -> list[float]:
-    weights: list[float] = load_config(config)["model"]["supervision"]["main"]["loss"]["class_weight"]
+def class_weights(name: str, data: str) -> list[float]:
+    weights: list[float] = compose(name, data=data)["model"]["supervision"]["main"]["loss"]["class_weight"]
     return weights
 
 
 @pytest.mark.parametrize(("data", "void"), [("cityscapes", 0.1146), ("camvid", 0.0395)])
 def test_class_weights_of_the_configs_belong_together(data: str, void: float) -> None:
     """1 / ln(offset + f): the frequencies behind ERFNet's list make those of ENet and LinkNet, too."""
-    lists = {
-        name: class_weights(f"students/{data}/{name}") for name in ("erfnet", "espnet", "espnet_c", "enet", "linknet")
-    }
+    lists = {name: class_weights(name, data) for name in ("erfnet", "espnet", "espnet_c", "enet", "linknet")}
     assert lists["espnet"] == lists["espnet_c"] == lists["erfnet"]
     frequencies = [math.exp(1 / weight) - 1.10 for weight in lists["erfnet"]]
     assert sum(frequencies) == pytest.approx(1 - void, abs=5e-4)
@@ -125,18 +123,18 @@ def test_class_weights_of_the_configs_belong_together(data: str, void: float) ->
 
 def test_published_class_weights() -> None:
     """ERFNet's as its authors print them; CGNet's of the same frequencies relative to all but void."""
-    assert class_weights("students/cityscapes/erfnet") == pytest.approx(PRINTED, rel=1e-4)
+    assert class_weights("erfnet", "cityscapes") == pytest.approx(PRINTED, rel=1e-4)
     pixels = [math.exp(1 / weight) - 1.10 for weight in PRINTED]
     want = [1 / math.log(1.10 + n / sum(pixels)) for n in pixels]
-    assert class_weights("students/cityscapes/cgnet") == pytest.approx(want, abs=1e-4)
+    assert class_weights("cgnet", "cityscapes") == pytest.approx(want, abs=1e-4)
 
 
 def test_class_weights_are_counted_on_camvid() -> None:
     every = [1 / math.log(1.10 + n / sum(CAMVID_PIXELS)) for n in CAMVID_PIXELS[:-1]]
     known = [1 / math.log(1.10 + n / sum(CAMVID_PIXELS[:-1])) for n in CAMVID_PIXELS[:-1]]
-    assert class_weights("students/camvid/erfnet") == pytest.approx(every, rel=1e-4)
-    assert class_weights("students/camvid/dabnet") == class_weights("students/camvid/erfnet")
-    assert class_weights("students/camvid/cgnet") == pytest.approx(known, abs=6e-5)
+    assert class_weights("erfnet", "camvid") == pytest.approx(every, rel=1e-4)
+    assert class_weights("dabnet", "camvid") == class_weights("erfnet", "camvid")
+    assert class_weights("cgnet", "camvid") == pytest.approx(known, abs=6e-5)
 
 
 def test_pixels_of_camvids_training_labels(camvid_root: Path) -> None:

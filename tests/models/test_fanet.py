@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from segkd.models.fanet import AttentionFusion, AuxOutput, FANet, FANet18, FANet34
 from segkd.supervision import Supervision
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 CASES = [(FANet18, "FANet-18"), (FANet34, "FANet-34")]
 #: what the authors' inference build holds but never reads: up and smooth of two levels, and smooth of the coarsest
@@ -47,7 +47,7 @@ def test_cost_is_the_published_one(network: type[FANet], name: str, height: int,
 
 def test_parameters_of_training() -> None:
     """13.970 M in the authors' training build [counted], 149,824 of which nothing reads even there."""
-    cfg = load_config("students/cityscapes/fanet18")["model"]
+    cfg = compose("fanet18", data="cityscapes")["model"]
     network = FANet18(19).eval()
     supervision = Supervision(cfg["supervision"], network, torch.zeros(1, 3, 64, 64))
     own = sum(p.numel() for p in network.parameters()) + sum(p.numel() for p in supervision.parameters())

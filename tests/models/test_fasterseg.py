@@ -14,7 +14,7 @@ from segkd.errors import UserError
 from segkd.losses.kd import PixelwiseKD
 from segkd.models.fasterseg import FasterSeg, FasterSegTeacher, Merge, Zoomed
 from segkd.segmentor import Segmentor
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 STUDENT = "FasterSeg arch_1 lasts=[2, 1][official, inference build]"
 TEACHER = "FasterSeg arch_0 lasts=[2, 1][official, inference build]"
@@ -69,11 +69,11 @@ def described(cell: nn.Module) -> str:
 
 
 @pytest.mark.parametrize(
-    ("data", "train_build", "unused"),
-    [("students/cityscapes/fasterseg", 4_385_689, 128), ("teachers/cityscapes/fasterseg_teacher", 23_524_137, 192)],
+    ("name", "train_build", "unused"),
+    [("fasterseg", 4_385_689, 128), ("fasterseg_teacher", 23_524_137, 192)],
 )
-def test_parameters_with_the_auxiliary_heads(data: str, train_build: int, unused: int) -> None:
-    cfg = load_config(data)
+def test_parameters_with_the_auxiliary_heads(name: str, train_build: int, unused: int) -> None:
+    cfg = compose(name, data="cityscapes")
     with torch.device("meta"):  # a taste of the network is run, which costs nothing there
         model = Segmentor(network=cfg["model"]["network"], supervision=cfg["model"]["supervision"])
     assert sum(p.numel() for p in model.parameters()) == train_build - 2 * unused**2
@@ -141,10 +141,10 @@ def test_one_small_image_is_refused_in_training() -> None:
 
 @pytest.mark.parametrize(("data", "classes"), [("cityscapes", 19), ("camvid", 11)])
 def test_its_distillation_is_the_published_mean_over_everything(data: str, classes: int) -> None:
-    model = load_config(f"distill/{data}/fasterseg_kd")["model"]
-    assert (model["student"]["type"], model["teacher"]["type"]) == (FasterSeg, FasterSegTeacher)
+    teacher_file = "fasterseg_teacher@teacher.pth"
+    model = compose("fasterseg", teacher=teacher_file, recipe="fasterseg", data=data)["model"]
     bind = model["binds"]["pixel"]
-    assert (bind["student"], bind["teacher"]) == ("", "")
+    assert (bind["student"], bind["teacher"]) == ("@logits", "@logits")
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 2, classes, 5, 7, dtype=torch.float64)
     # nn.KLDivLoss() of then

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from segkd.models.icnet import CascadeFusion, ICNet, SumPooling, halved, pool_windows
 from segkd.segmentor import Segmentor
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 GOLDEN = "ICNet[hszhao caffe prototxt bnnomerge, deploy graph, parsed not run]"
 
@@ -100,7 +100,7 @@ def test_its_input_is_bgr_less_the_mean() -> None:
 
 
 def test_its_supervision_has_two_plain_classifiers() -> None:
-    cfg = load_config("students/cityscapes/icnet")
+    cfg = compose("icnet", data="cityscapes")
     heads = Segmentor(network=cfg["model"]["network"], supervision=cfg["model"]["supervision"]).supervision.heads
     assert {name: sum(p.numel() for p in head.parameters()) for name, head in heads.items()} == {
         "aux8": 128 * 19 + 19,

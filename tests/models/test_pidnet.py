@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError
-from segkd.models import Network
+from segkd.models import Network, create
 from segkd.models.pidnet import (
     PAPPM,
     BoundaryFusion,
@@ -26,7 +26,7 @@ from segkd.models.pidnet import (
 )
 from segkd.supervision import Supervision
 from segkd.taps import tap
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 SIZES = {"s": (PIDNetS, 7_625_715), "m": (PIDNetM, 28_538_515), "l": (PIDNetL, 36_939_571)}
 WITH_HEADS = {"s": 7_720_935, "m": 28_763_111, "l": 37_314_311}
@@ -47,8 +47,8 @@ def test_parameters_and_cost(size: str) -> None:
 
 def supervised(size: str, data: str = "cityscapes") -> tuple[Network, Supervision]:
     """Network and supervision of a student's config, on meta."""
-    model = load_config(f"students/{data}/pidnet_{size}")["model"]
-    network = on_meta(lambda: model["network"]["type"](num_classes=model["network"]["num_classes"]))
+    model = compose(f"pidnet_{size}", data=data)["model"]
+    network = on_meta(lambda: create(f"pidnet_{size}", num_classes=model["network"]["num_classes"]))
     assert isinstance(network, PIDNet)
     with torch.device("meta"):
         return network, Supervision(model["supervision"], network, torch.empty(1, 3, 64, 96))

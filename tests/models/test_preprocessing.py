@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segkd.models import NETWORKS, create
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ONE = (1.0, 1.0, 1.0)
@@ -42,7 +42,7 @@ def test_camvid_has_its_own_mean(name: str, mean: tuple[float, float, float]) ->
 
     DABNet's repository holds it as (105.65775, 103.32983, 99.62540) of blue, green and red.
     """
-    network = NETWORKS.build(load_config(f"students/camvid/{name}")["model"]["network"])
+    network = NETWORKS.build(compose(name, data="camvid")["model"]["network"])
     got = network.preprocess(torch.tensor([10.0, 120.0, 240.0]).view(1, 3, 1, 1)).flatten()
     want = torch.tensor([10.0, 120.0, 240.0]) - torch.tensor(mean)
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
@@ -50,7 +50,7 @@ def test_camvid_has_its_own_mean(name: str, mean: tuple[float, float, float]) ->
 
 def test_linknets_mean() -> None:
     """CamVid's training images, as counted."""
-    config = load_config("students/camvid/linknet")["model"]["network"]
+    config = compose("linknet", data="camvid")["model"]["network"]
     assert config["mean"] == pytest.approx((104.954, 108.371, 110.204), abs=5e-3)
     pixel = torch.tensor([10.0, 120.0, 240.0]).view(1, 3, 1, 1)
     got = NETWORKS.build(config).preprocess(pixel).flatten()

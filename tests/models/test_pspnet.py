@@ -16,8 +16,8 @@ from segkd.models.pspnet import CornerPyramidPooling, PSPNet
 from segkd.segmentor import Segmentor
 from segkd.supervision import AuxHead
 from segkd.training.config import Config
-from segkd.training.configfile import load_config
 from segkd.training.optim import build_minimizers
+from segkd.workbench.composing import compose
 
 GOLDEN = "PSPNet-101[hszhao/semseg official]"
 
@@ -109,7 +109,7 @@ def test_dropout_takes_whole_channels() -> None:
 
 @pytest.mark.parametrize("data", ["camvid", "cityscapes"])
 def test_all_but_the_encoder_learns_faster(data: str) -> None:
-    cfg = load_config(f"teachers/{data}/pspnet50")
+    cfg = compose("pspnet_r50", data=data)
     network = dict(cfg["model"]["network"], encoder="resnet18")
     model = Segmentor(network=network, supervision=cfg["model"]["supervision"])
     groups = build_minimizers(Config.of(cfg), model)["student"].optimizer.param_groups

@@ -18,8 +18,8 @@ from segkd.models.stdc import STDC, STDC1, STDC2, ShortTermConcat
 from segkd.supervision import DetailLoss
 from segkd.taps import tap
 from segkd.training.config import Config
-from segkd.training.configfile import load_config
 from segkd.training.optim import build_minimizers
+from segkd.workbench.composing import compose
 
 NETWORKS = {
     "stdc1": (STDC1, "STDC1-Seg[official, inference part only]", 8_275_104),
@@ -43,15 +43,15 @@ def test_parameters_and_cost(key: str) -> None:
 @pytest.mark.parametrize(("key", "count"), [("stdc1", 8_572_896), ("stdc2", 12_603_360)])
 def test_with_its_heads_it_is_the_published_training_build(key: str, count: int) -> None:
     """Less what that carries along unused: the classifier of ImageNet and the detail heads at strides 2, 4 and 16."""
-    model = segmentor(f"students/cityscapes/{key}")
+    model = segmentor(key, "cityscapes")
     assert sum(p.numel() for p in model.parameters()) == count
     assert set(model.supervision.weights.values()) == {1.0}
     assert isinstance(model.supervision.losses["detail"], DetailLoss)
 
 
 def test_heads_learn_faster_and_norms_do_not_decay() -> None:
-    model = segmentor("students/camvid/stdc1")
-    groups = build_minimizers(Config.of(load_config("students/camvid/stdc1")), model)["student"].optimizer.param_groups
+    model = segmentor("stdc1", "camvid")
+    groups = build_minimizers(Config.of(compose("stdc1", data="camvid")), model)["student"].optimizer.param_groups
     options = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     fast = ("student.fusion", "student.head", "student.classifier", "supervision")
     for name, parameter in model.named_parameters():

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.supervision import AuxHead, BoundaryHead
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 
 def shaken(head: nn.Module) -> nn.Module:
@@ -89,23 +89,23 @@ def test_initial_variance(kind: type[AuxHead], arguments: dict[str, Any], varian
 
 
 @pytest.mark.parametrize(
-    ("config", "init"),
+    ("name", "init"),
     [
-        ("students/cityscapes/ddrnet23", ("fan_out", 0.0)),
-        ("students/cityscapes/ddrnet23_slim", ("fan_out", 0.0)),
-        ("students/cityscapes/pidnet_s", ("fan_out", 0.0)),
-        ("students/cityscapes/pidnet_m", ("fan_out", 0.0)),
-        ("students/cityscapes/pidnet_l", ("fan_out", 0.0)),
-        ("students/cityscapes/stdc1", ("fan_in", 1.0)),
-        ("students/cityscapes/stdc2", ("fan_in", 1.0)),
-        ("students/cityscapes/fasterseg", ("fan_in", 0.0)),
-        ("teachers/cityscapes/fasterseg_teacher", ("fan_in", 0.0)),
-        ("students/cityscapes/bisenetv1", ("fan_in", 0.0)),
-        ("teachers/cityscapes/pspnet50", (None, 0.0)),
+        ("ddrnet23", ("fan_out", 0.0)),
+        ("ddrnet23_slim", ("fan_out", 0.0)),
+        ("pidnet_s", ("fan_out", 0.0)),
+        ("pidnet_m", ("fan_out", 0.0)),
+        ("pidnet_l", ("fan_out", 0.0)),
+        ("stdc1", ("fan_in", 1.0)),
+        ("stdc2", ("fan_in", 1.0)),
+        ("fasterseg", ("fan_in", 0.0)),
+        ("fasterseg_teacher", ("fan_in", 0.0)),
+        ("bisenetv1", ("fan_in", 0.0)),
+        ("pspnet_r50", (None, 0.0)),
     ],
 )
-def test_configs_start_their_heads_as_the_authors_do(config: str, init: tuple[str | None, float]) -> None:
+def test_configs_start_their_heads_as_the_authors_do(name: str, init: tuple[str | None, float]) -> None:
     """As in the authors' model files (DDRNet, PIDNet, STDC) and training scripts (TorchSeg's family)."""
-    heads = [t["head"] for t in load_config(config)["model"]["supervision"].values() if "head" in t]
+    heads = [t["head"] for t in compose(name, data="cityscapes")["model"]["supervision"].values() if "head" in t]
     assert heads
     assert {(head.get("init"), head.get("slope", 0.0)) for head in heads} == {init}

@@ -37,7 +37,7 @@ from segkd.supervision import (
     CrossEntropy,
     DetailLoss,
 )
-from segkd.training.configfile import load_config
+from segkd.workbench.composing import compose
 
 CLASSES = 7
 WEIGHT = [0.5, 1.0, 2.0, 0.25, 3.0, 1.5, 0.75]
@@ -230,7 +230,7 @@ def test_pidnets_config_is_its_authors_loss() -> None:
 
     The least number of hard pixels is made smaller than the label.
     """
-    terms = copy.deepcopy(load_config("students/cityscapes/pidnet_s")["model"]["supervision"])
+    terms = copy.deepcopy(compose("pidnet_s", data="cityscapes")["model"]["supervision"])
     terms["boundary"]["loss"]["void_is_class"] = True
     for term in (terms["main"]["loss"], terms["boundary_aware"]["loss"]["loss"]):
         assert term.pop("min_kept") == 131072
@@ -288,7 +288,7 @@ def test_boundary_weights_fall_with_the_distance() -> None:
 @pytest.mark.parametrize("void_is_class", [True, False])
 def test_swiftnets_config_is_its_authors_loss(void_is_class: bool) -> None:
     """Large regions with void in them: 8 nearer than 16 pixels, 4 nearer than 64, 2 nearer than 128, 1 beyond."""
-    given = copy.deepcopy(load_config("students/cityscapes/swiftnet_rn18_pyramid")["model"]["supervision"]["main"])
+    given = copy.deepcopy(compose("swiftnet_rn18_pyramid", data="cityscapes")["model"]["supervision"]["main"])
     assert given["loss"]["void_is_class"]
     given["loss"]["void_is_class"] = void_is_class
     loss = build(given["loss"], "loss")

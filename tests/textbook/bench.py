@@ -402,7 +402,7 @@ def cost(name: str, repeats: int) -> dict[str, Any]:
 
 
 def whole_table(measured: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rows in Markdown, as ``configs/distill/README.md`` shows them."""
+    """The rows in Markdown, as ``configs/recipes/README.md`` shows them."""
     lines = ["| loss | N x C x H x W | ms | MiB |", "|" + "---|" * 4]
     return lines + [f"| `{row['loss']}` | {row['shape']} | {row['ms']:.0f} | {row['mib']:.0f} |" for row in measured]
 
@@ -427,7 +427,7 @@ def compare(name: str, made: Case, repeats: int) -> dict[str, Any]:
 
 
 def table(measured: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rows in Markdown, as ``configs/distill/README.md`` shows them."""
+    """The rows in Markdown, as ``configs/recipes/README.md`` shows them."""
     lines = ["| loss | N x C x H x W | ms | textbook | ratio | MiB | textbook | ratio |", "|" + "---|" * 8]
     for row in measured:
         time = f"{row['ms']:.1f} | {row['textbook_ms']:.1f} | {row['time_ratio']:.1f}"
@@ -443,7 +443,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--markdown", action="store_true", help="end with the tables as configs/distill/README.md has them"
+        "--markdown", action="store_true", help="end with the tables as configs/recipes/README.md has them"
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -218,7 +218,7 @@ def test_torchrun_starts_the_command(tmp_path: Path) -> None:
     lengths = ["data.train.length=8", "data.val.length=3", "schedule.steps=2", "schedule.warmup=0"]
     sets = [part for change in (*sizes, *lengths) for part in ("--set", change)]
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "segkd", "train"]
-    arguments = ["students/synthetic/fast_scnn", "--out", str(tmp_path / "run"), *sets]
+    arguments = ["--student", "fast_scnn", "--data", "synthetic", "--out", str(tmp_path / "run"), *sets]
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
     done = subprocess.run(
         [sys.executable, *command, *arguments],
