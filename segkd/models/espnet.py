@@ -118,8 +118,12 @@ class ESPNet(Network):
     """
 
     paper = "Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, ECCV 2018, arXiv:1803.06815"
-    # what the last layer reads has one channel a class: the decoder fuses class scores, not features
-    roles: Roles = {"backbone": "encoder.join3", "stages": ("encoder.join1", "encoder.join2", "encoder.join3")}
+    # the decoder fuses class scores: the last features are those that the encoder's classifier reads
+    roles: Roles = {
+        "head": "encoder.join3",
+        "backbone": "encoder.join3",
+        "stages": ("encoder.join1", "encoder.join2", "encoder.join3"),
+    }
     results = (
         Result("cityscapes", "test", 60.34, 112, "Titan X", source="repository"),
         Result("camvid", "test", 55.64, source="repository"),
