@@ -99,7 +99,7 @@ def pair_stages(student: list[str], teacher: list[str]) -> tuple[list[str], list
 
 
 def preactivations(network: nn.Module, paths: Sequence[str], x: Tensor) -> list[str]:
-    """For each tap path, the path of the same map before its last activation.
+    """Tap paths of the same maps before their last activation, one for each of ``paths``.
 
     ``network`` runs once on ``x`` (N, 3, H, W), in eval mode and without gradient. A map that no activation made (of a
     linear bottleneck, a sum) is its own. A map that was rectified, but by no layer that can be tapped, is a UserError.
