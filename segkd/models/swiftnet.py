@@ -72,7 +72,7 @@ class SwiftNetRN18(Network):
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download torchvision's ImageNet weights of the ResNet; nothing is downloaded otherwise.
+        True downloads torchvision's ImageNet weights of the ResNet, a file holds them; nothing is downloaded otherwise.
         variant: where the maps for the ladder leave the ResNet: "paper": before the ReLU of each stage's last sum.
             "authors": after it, which their code comes to, as that ReLU works in place.
     """
@@ -84,7 +84,7 @@ class SwiftNetRN18(Network):
         self,
         num_classes: int,
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         variant: str = "authors",
     ) -> None:
         if variant not in VARIANTS:
@@ -103,7 +103,7 @@ class SwiftNetRN18(Network):
         )
         fan_out_init(self, but=self.classifier)
         if pretrained:
-            load_trunk(self.trunk, imagenet_weights("resnet18"))
+            load_trunk(self.trunk, imagenet_weights("resnet18", pretrained))
         if weights is not None:
             load_weights(self, weights)
 
@@ -197,12 +197,14 @@ class SwiftNetRN18Pyramid(Network):
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download torchvision's ImageNet weights of the ResNet; nothing is downloaded otherwise.
+        True downloads torchvision's ImageNet weights of the ResNet, a file holds them; nothing is downloaded otherwise.
     """
 
     paper = PAPER
 
-    def __init__(self, num_classes: int, weights: str | Path | None = None, pretrained: bool = False) -> None:
+    def __init__(
+        self, num_classes: int, weights: str | Path | None = None, pretrained: bool | str | Path = False
+    ) -> None:
         super().__init__(num_classes, Preprocess(MEAN, STD, scale=1.0))
         self.trunk = LevelTrunk()
         self.up4, self.up8, self.up16, self.up32, self.up64 = (Blend() for _ in range(5))
@@ -213,7 +215,7 @@ class SwiftNetRN18Pyramid(Network):
         )
         fan_out_init(self, but=self.classifier)
         if pretrained:
-            self.trunk.load_imagenet(imagenet_weights("resnet18"))
+            self.trunk.load_imagenet(imagenet_weights("resnet18", pretrained))
         if weights is not None:
             load_weights(self, weights)
 
