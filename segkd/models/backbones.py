@@ -47,7 +47,7 @@ def save_backbone(file: BackboneFile, out: Path) -> None:
 def read_backbone(path: str | Path) -> BackboneFile:
     """A file's tensors and, where ``save_backbone`` wrote it, whose they are and their preprocessing."""
     tensors = read_state_dict(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = {} if Path(path).suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     network, constants = content.get("network", ""), content.get("preprocess")
     preprocess = None
     if isinstance(constants, Mapping):
@@ -62,17 +62,25 @@ def given_file(pretrained: bool | str | Path | None) -> BackboneFile | None:
 
 
 def load_backbone(body: nn.Module, file: BackboneFile, name: str, aside: Collection[str] = ()) -> None:
-    """Copy a file into ``body``, the library's backbone ``name``, strictly; nothing is changed if it does not fit.
+    """Copy a file into ``body``, the library's backbone ``name``, if it fits (``fitted``); else nothing changes."""
+    own = body.state_dict()
+    body.load_state_dict({**own, **fitted(own, file, name, aside)})
 
-    Every tensor of ``body`` must be in the file with its shape (``COUNTER`` may lack), and every tensor of the file in
-    ``body``, in a classifier (``CLASSIFIERS``), or among ``aside``, names of layers that ``body`` leaves out.
+
+def fitted(own: Mapping[str, Tensor], file: BackboneFile, name: str, aside: Collection[str] = ()) -> dict[str, Tensor]:
+    """The file's tensors by the names of ``own``, the state dict of the library's backbone ``name``, strictly.
+
+    Every tensor of ``own`` must be in the file with its shape (``COUNTER`` may lack), and every tensor of the file in
+    ``own``, in a classifier (``CLASSIFIERS``), or among ``aside``, names of layers that this backbone leaves out.
+
+    Raises:
+        UserError: a file of another network, or what it lacks or has too much, with the nearest names.
     """
     if file.network and file.network != name.split(".")[0]:
         raise UserError(
             f"{file.path} holds {file.network}, not {name}: equal names and shapes are not enough, as padding and "
             "constants differ"
         )
-    own = body.state_dict()
     tensors = {key.removeprefix("module."): value for key, value in file.tensors.items()}
     places = {key: next((n for n in library_names(key) if n in tensors), None) for key in own}
     missing = [key for key, place in places.items() if place is None and not key.endswith(COUNTER)]
@@ -91,7 +99,7 @@ def load_backbone(body: nn.Module, file: BackboneFile, name: str, aside: Collect
                 f"{file.path} does not fit {name}: {places[key]} is {tuple(value.shape)} in the file, "
                 f"{tuple(own[key].shape)} in the network"
             )
-    body.load_state_dict({**own, **found})
+    return found
 
 
 def library_names(key: str) -> Iterator[str]:

@@ -138,7 +138,7 @@ class BiSeNetV1(Network):
             "coincheung" (github.com/CoinCheung/BiSeNet): nearest neighbour in the context path, logits resized with
             align_corners=False, fusion gate of one 1x1 with BatchNorm, 256 channels before the classifier.
         weights: local file of this network's state dict.
-        pretrained: download torchvision's ImageNet weights of ResNet-18.
+        pretrained: True downloads torchvision's ImageNet weights of ResNet-18, a file holds them.
     """
 
     paper = "Yu, Wang, Peng, Gao, Yu, Sang, ECCV 2018, arXiv:1808.00897"
@@ -156,7 +156,7 @@ class BiSeNetV1(Network):
         num_classes: int,
         variant: str = "torchseg",
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
     ) -> None:
         if variant not in VARIANTS:
             raise UserError(f"unknown variant {variant!r} of BiSeNetV1; {nearest(variant, VARIANTS)}")
@@ -186,7 +186,7 @@ class BiSeNetV1(Network):
         he_init((self.trunk,), mode="fan_out")
         he_init((self.spatial, self.context, self.fusion, self.head, self.classifier), slope=own.slope)
         if pretrained:
-            load_trunk(self.trunk, imagenet_weights("resnet18"))
+            load_trunk(self.trunk, imagenet_weights("resnet18", pretrained))
         if weights is not None:
             load_weights(self, weights)
 

@@ -85,7 +85,7 @@ class FANet(Network):
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download torchvision's ImageNet weights of the ResNet; nothing is downloaded otherwise.
+        True downloads torchvision's ImageNet weights of the ResNet, a file holds them; nothing is downloaded otherwise.
     """
 
     arch = ""
@@ -96,7 +96,9 @@ class FANet(Network):
         "stages": ("trunk.layer1", "trunk.layer2", "trunk.layer3", "trunk.layer4"),
     }
 
-    def __init__(self, num_classes: int, weights: str | Path | None = None, pretrained: bool = False) -> None:
+    def __init__(
+        self, num_classes: int, weights: str | Path | None = None, pretrained: bool | str | Path = False
+    ) -> None:
         super().__init__(num_classes)
         self.trunk = ResNetTrunk(DEPTHS[self.arch], strides=(2, 2, 2, 2), act=ACT)
         self.fuse8, self.fuse16, self.fuse32, self.fuse64 = (AttentionFusion(width) for width in WIDTHS)
@@ -108,7 +110,7 @@ class FANet(Network):
         unit_gain_init(self)
         kaiming_init(self.trunk)
         if pretrained:
-            load_trunk(self.trunk, imagenet_weights(self.arch))
+            load_trunk(self.trunk, imagenet_weights(self.arch, pretrained))
         if weights is not None:
             load_weights(self, weights)
 

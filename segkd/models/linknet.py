@@ -64,8 +64,8 @@ class LinkNet(Network):
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download torchvision's ImageNet weights of the encoder (published: with such an encoder); nothing is
-            downloaded otherwise.
+        pretrained: True downloads torchvision's ImageNet weights of the encoder (published: with such an encoder), a
+            file holds them; nothing is downloaded otherwise.
         mean: of the training images' red, green and blue in 0..255; takes no part with ``pretrained``.
         variant: "paper": a ReLU after the sums, biases in the decoder's convolutions and its BatchNorms with eps 1e-3,
             but for the head's first, as the authors have it. "port": the form of Efficient-Segmentation-Networks,
@@ -86,7 +86,7 @@ class LinkNet(Network):
         self,
         num_classes: int,
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         mean: Sequence[float] = CITYSCAPES_MEAN,
         variant: str = "paper",
     ) -> None:
@@ -111,7 +111,7 @@ class LinkNet(Network):
             FeatureInfo("classifier", num_classes, 1),
         )
         if pretrained:
-            load_trunk(self.encoder, imagenet_weights("resnet18"))
+            load_trunk(self.encoder, imagenet_weights("resnet18", pretrained))
         if weights is not None:
             load_weights(self, weights)
 

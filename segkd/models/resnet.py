@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segkd.models.backbones import fitted, given_file, only_classifies
 from segkd.models.blocks import ConvNormAct, ResidualBasic
 from segkd.models.wrapping import fetch_error
 
@@ -69,10 +72,18 @@ class ResNetTrunk(nn.Module):
         return first, second, third, self.layer4(rectify(third))
 
 
-def imagenet_weights(arch: str) -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of ``arch`` without the classifier, under torchvision's names; downloads."""
+def imagenet_weights(arch: str, source: bool | str | Path = True) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of ``arch`` without the classifier, under torchvision's names.
+
+    ``source``: True downloads them; else a file of that network, which must fit strictly but for its classifier.
+    """
     import torchvision  # inside: it takes a second
 
+    file = given_file(source)
+    if file is not None:
+        with torch.device("meta"):
+            own = torchvision.models.get_model(arch).state_dict()
+        return fitted({key: value for key, value in own.items() if not only_classifies(key)}, file, arch)
     try:
         weights = torchvision.models.get_model_weights(arch)["IMAGENET1K_V1"]
         tensors = weights.get_state_dict(progress=False, check_hash=True)

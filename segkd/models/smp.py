@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from segkd.errors import UserError, nearest
 from segkd.models.backbones import BackboneFile, given_file, load_backbone
 from segkd.models.base import NETWORKS, Network, Preprocess, load_weights, resize_to
+from segkd.models.timm import encoder_preprocess as timm_preprocess
 from segkd.models.timm import names_of
 from segkd.models.wrapping import (
     backbone_roles,
@@ -28,6 +29,8 @@ from segkd.models.wrapping import (
 OURS = {"classes": "num_classes", "encoder_name": "encoder", "encoder_weights": "pretrained"}
 # PAN's feature pyramid halves the stride-16 map three times more.
 LEAST = {"pan": 128}
+#: encoders whose published weights were not made with ImageNet's mean and std
+OTHERWISE = ("inception", "xception", "dpn", "timm-tf_efficientnet_lite")
 FIXED = ("in_channels", "activation", "aux_params")
 #: SegFormer-B2 to B5 were published with a wider decoder than B0 and B1, whose width is the library's for all
 WIDE_SEGFORMERS = ("mit_b2", "mit_b3", "mit_b4", "mit_b5")
@@ -103,12 +106,20 @@ def maps_of(features: Any) -> list[Tensor]:
 def encoder_preprocess(encoder: str, pretrained: bool | BackboneFile) -> Preprocess:
     """What the encoder's pretrained weights were trained with; ImageNet's mean and std without them.
 
-    A file that does not say it is taken for one of the library's own.
+    A file that does not say it is taken for timm's own, or of smp's encoders for one that ImageNet's mean and std suit:
+    smp's word on that is on a hub.
     """
     if not pretrained:
         return Preprocess()
-    if isinstance(pretrained, BackboneFile) and pretrained.preprocess is not None:
-        return pretrained.preprocess
+    if isinstance(pretrained, BackboneFile):
+        if pretrained.preprocess is None and encoder.startswith(OTHERWISE):
+            raise UserError(
+                f"{pretrained.path} does not say its preprocessing, and weights of {encoder} were made with another "
+                "than ImageNet's mean and std; take timm's encoder (tu-NAME)"
+            )
+        return pretrained.preprocess or (
+            timm_preprocess(encoder[3:], True) if encoder.startswith("tu-") else Preprocess()
+        )
     import segmentation_models_pytorch as smp
 
     params = smp.encoders.get_preprocessing_params(encoder)

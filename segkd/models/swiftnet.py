@@ -82,7 +82,7 @@ class SwiftNetRN18(Network):
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download torchvision's ImageNet weights of the ResNet; nothing is downloaded otherwise.
+        True downloads torchvision's ImageNet weights of the ResNet, a file holds them; nothing is downloaded otherwise.
         variant: where the maps for the ladder leave the ResNet: "paper": before the ReLU of each stage's last sum.
             "authors": after it, which their code comes to, as that ReLU works in place.
     """
@@ -99,7 +99,7 @@ class SwiftNetRN18(Network):
         self,
         num_classes: int,
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         variant: str = "authors",
     ) -> None:
         if variant not in VARIANTS:
@@ -118,7 +118,7 @@ class SwiftNetRN18(Network):
         )
         fan_out_init(self, but=self.classifier)
         if pretrained:
-            load_trunk(self.trunk, imagenet_weights("resnet18"))
+            load_trunk(self.trunk, imagenet_weights("resnet18", pretrained))
         if weights is not None:
             load_weights(self, weights)
 
@@ -212,7 +212,7 @@ class SwiftNetRN18Pyramid(Network):
     Args:
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download torchvision's ImageNet weights of the ResNet; nothing is downloaded otherwise.
+        True downloads torchvision's ImageNet weights of the ResNet, a file holds them; nothing is downloaded otherwise.
     """
 
     paper = PAPER
@@ -223,7 +223,9 @@ class SwiftNetRN18Pyramid(Network):
         "stages": ("trunk.layers.0.1#0", "trunk.layers.1.1#0", "trunk.layers.2.1#0", "trunk.layers.3.1#0"),
     }
 
-    def __init__(self, num_classes: int, weights: str | Path | None = None, pretrained: bool = False) -> None:
+    def __init__(
+        self, num_classes: int, weights: str | Path | None = None, pretrained: bool | str | Path = False
+    ) -> None:
         super().__init__(num_classes, Preprocess(MEAN, STD, scale=1.0))
         self.trunk = LevelTrunk()
         self.up4, self.up8, self.up16, self.up32, self.up64 = (Blend() for _ in range(5))
@@ -234,7 +236,7 @@ class SwiftNetRN18Pyramid(Network):
         )
         fan_out_init(self, but=self.classifier)
         if pretrained:
-            self.trunk.load_imagenet(imagenet_weights("resnet18"))
+            self.trunk.load_imagenet(imagenet_weights("resnet18", pretrained))
         if weights is not None:
             load_weights(self, weights)
 

@@ -9,26 +9,30 @@ from typing import Any
 from torch import Tensor, nn
 
 from segkd.errors import UserError, nearest
+from segkd.models.backbones import BackboneFile, given_file, load_backbone
 from segkd.models.base import NETWORKS, FeatureInfo, Network, Roles, load_weights, resize_to
 from segkd.models.wrapping import backbone_roles, describe, fetch_error, last_per_shape, probe
 
 
-def build(arch: str, num_classes: int, pretrained: bool) -> Any:
+def build(arch: str, num_classes: int, pretrained: bool | BackboneFile) -> Any:
     """The library's model, without auxiliary head (supervision is segkd's)."""
     import torchvision  # inside: it takes a second
 
     known = torchvision.models.list_models(torchvision.models.segmentation)
     if arch not in known:
         raise UserError(f"torchvision has no segmentation model {arch!r}; {nearest(arch, known)}")
-    backbone = "DEFAULT" if pretrained else None
+    backbone = "DEFAULT" if pretrained is True else None
     try:
-        return torchvision.models.get_model(
+        model = torchvision.models.get_model(
             arch, weights=None, weights_backbone=backbone, num_classes=num_classes, aux_loss=False
         )
     except Exception as error:
-        if not pretrained:
+        if pretrained is not True:
             raise
         raise fetch_error(f"torchvision's backbone weights of {arch}", error) from error
+    if isinstance(pretrained, BackboneFile):
+        load_backbone(model.backbone, pretrained, arch)
+    return model
 
 
 @NETWORKS.register("torchvision")
@@ -41,7 +45,8 @@ class TorchvisionModel(Network):
         arch: "deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large", ...
         num_classes: number of classes.
         weights: local file of this network's state dict, loaded last.
-        pretrained: download the library's ImageNet weights of the backbone; nothing is downloaded otherwise.
+        pretrained: True downloads the library's ImageNet weights of the backbone, and nothing is downloaded otherwise;
+            a file holds those of its classification network.
     """
 
     def __init__(
@@ -50,12 +55,13 @@ class TorchvisionModel(Network):
         *,
         num_classes: int,
         weights: str | Path | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
     ) -> None:
         from torchvision.models.segmentation import LRASPP
 
-        model = build(arch, num_classes, pretrained)
-        super().__init__(num_classes)
+        source = given_file(pretrained) or bool(pretrained)
+        model = build(arch, num_classes, source)
+        super().__init__(num_classes, source.preprocess if isinstance(source, BackboneFile) else None)
         self.backbone: nn.Module = model.backbone
         self.classifier: nn.Module = model.classifier
         # LR-ASPP's classifier takes the backbone's two maps, the others the last one.

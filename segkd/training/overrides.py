@@ -17,6 +17,7 @@ from segkd.training.keys import key_sections
 
 KEYS = tuple(one.name for one in fields(Config))
 SPLITS = ("data.train", "data.val", "data.test")
+OR_A_FILE = ("pretrained",)  # false, true, or text
 NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config chooses the names
 
 
@@ -79,7 +80,7 @@ def set_value(cfg: dict[str, Any], key: str, value: Any, source: str) -> None:
     elif not (here in NAMED and isinstance(value, Mapping)):
         _check_name(cfg, node, leaf, here)
     old = node[place] if isinstance(node, list) else node.get(leaf)
-    if not _fits(old, value):
+    if not (leaf in OR_A_FILE and isinstance(value, bool | str)) and not _fits(old, value):
         raise UserError(f"{source}: {key} is {_show(old)}, and {value!r} is no value of that kind")
     node[place] = value
 

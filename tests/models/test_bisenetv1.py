@@ -127,7 +127,7 @@ def test_start() -> None:
 def test_pretrained_takes_resnets_weights_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def tensors(arch: str) -> dict[str, Tensor]:
+    def tensors(arch: str, source: object) -> dict[str, Tensor]:
         asked.append(arch)
         return {"conv1.weight": torch.full((64, 3, 7, 7), 0.5)}
 

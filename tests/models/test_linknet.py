@@ -93,7 +93,7 @@ def test_pretrained_encoder_is_torchvisions(monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18().eval()
     tensors = {k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
-    monkeypatch.setattr(linknet, "imagenet_weights", lambda arch: tensors if arch == "resnet18" else {})
+    monkeypatch.setattr(linknet, "imagenet_weights", lambda arch, source: tensors if arch == "resnet18" else {})
     network = LinkNet(5, pretrained=True).eval()
     torch.testing.assert_close(network.preprocess.mean, torch.tensor((0.485, 0.456, 0.406)))
     torch.testing.assert_close(network.preprocess.std, torch.tensor((0.229, 0.224, 0.225)))

@@ -80,7 +80,7 @@ def test_pretrained_weights_are_in_the_network(
 ) -> None:
     theirs = library("resnet18").float()
     for module in ("fanet", "swiftnet"):
-        monkeypatch.setattr(f"segkd.models.{module}.imagenet_weights", lambda arch: tensors(theirs))
+        monkeypatch.setattr(f"segkd.models.{module}.imagenet_weights", lambda arch, source: tensors(theirs))
     state = network(5, pretrained=True).state_dict()
     deepest = theirs.layer4[1].conv2.weight  # type: ignore[index, union-attr]
     assert any(value.shape == deepest.shape and torch.equal(value, deepest) for value in state.values())
