@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from segkd.losses.sampling import gather_rows
 
 FAINT = 1e-4  # shorter vectors count as zero: a gradient by 1 / length would be more than half precision holds
-BLOCK = {"cpu": 2**19, "other": 2**24}  # similarities made at a time
+BLOCK = {"cpu": 2**19, "other": 2**24}  # similarities worked on at a time
 PAIR = 2**24  # similarities of a pair of images that are held whole, of either side
 LARGEST = 40.0  # similarity over temperature whose exponentials need no maximum taken off first, in float32
 
@@ -165,25 +165,23 @@ def _pair(
         [x[part] for x in xs] for xs, part in ((rows, first), (columns, second))
     )
     size = (s_rows.shape[0], s_columns.shape[0])
-    s, t = s_rows.new_empty(size), t_rows.new_empty(size)
-    sums = s_rows.new_zeros(3, size[0]), s_rows.new_zeros(3, size[1])  # over columns and over rows
+    s, t = s_rows @ s_columns.T, t_rows @ t_columns.T
+    sums = s.new_zeros(3, size[0]), s.new_zeros(3, size[1])  # over columns and over rows
     length = max(1, BLOCK.get(s.device.type, BLOCK["other"]) // size[1])
-    blocks = [slice(i, i + length) for i in range(0, size[0], length)]
+    blocks = [slice(i, i + length) for i in range(0, size[0], length)]  # of what stays in the cache between passes
     for block in blocks:
-        s_part = torch.mm(s_rows[block], s_columns.T, out=s[block])
-        t_part = torch.mm(t_rows[block], t_columns.T, out=t[block])
-        product = (t_part - s_part).mul_(t_part.exp_())
-        for k, x in enumerate((product, s_part.exp_(), t_part)):
+        product = (t[block] - s[block]).mul_(t[block].exp_())
+        for k, x in enumerate((product, s[block].exp_(), t[block])):
             torch.sum(x, 1, out=sums[0][k, block])
             sums[1][k] += x.sum(0)
     if grad is not None:
         (_, s_row, t_row), (_, s_column, t_column) = (1 / x for x in sums)
         for block in blocks:
             # e^s / its sums over columns and rows are both directions' probabilities, which reach the same two vectors
-            difference = s[block].mul_(s_row[block, None] + s_column)
-            difference -= t[block].mul_(t_row[block, None] + t_column)
-            grad[first][block].addmm_(difference, s_columns)
-            if first != second:
-                grad[second].addmm_(difference.T, columns[0][first][block])
+            s[block].mul_(s_row[block, None] + s_column)
+            s[block] -= t[block].mul_(t_row[block, None] + t_column)
+        grad[first].addmm_(s, s_columns)
+        if first != second:
+            grad[second].addmm_(s.T, columns[0][first])
     value = _divergence(*sums[0])
     return value if first == second else value + _divergence(*sums[1])
