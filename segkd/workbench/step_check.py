@@ -26,7 +26,7 @@ from segkd.workbench.findings import ERROR, FINE, WARNING, Finding
 
 LOUD = 100.0  # times the gradient of the label's terms
 STEPS, SECONDS = 2, 5.0  # timed; after so many seconds no further one is begun
-IMAGE_BYTES = 300_000  # of an image drawn at a validation, and of the curves
+PICTURE_BYTES = 2.5  # of a pixel drawn at a validation: image, truth and prediction as PNG
 BIND = "loss_bind_"
 
 
@@ -238,7 +238,9 @@ def _disk(training: Training, folder: Path) -> Row:
     kept = 3 if training.cfg.engine.ema else 2
     stages = sum(_bytes(bind.state_dict()) + student for bind in model.terms().values() if bind.first_stage)
     validations = math.ceil(training.max_iters / training.interval)
-    pictures = IMAGE_BYTES * (1 + validations * training.cfg.engine.val_images)
+    dataset: Any = training.loaders["val"].dataset
+    drawn = min(training.cfg.engine.val_images, len(dataset))
+    pictures = int(PICTURE_BYTES * dataset.dataset[0][1].size * drawn * validations)
     above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     need = 2 * state + (kept + 1) * student + stages + pictures
     return {"disk_bytes": need, "free_bytes": shutil.disk_usage(above).free}

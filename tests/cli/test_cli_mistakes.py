@@ -273,7 +273,10 @@ def test_a_failed_start_leaves_a_folder_as_it_was_but_for_an_old_log(
     (run / "mine.txt").write_text("keep")
     (own_tree / "images" / "train" / "5.png").write_text("no image")
     steps = ["--set", "schedule.steps=3", "--set", "schedule.val_interval=3"]
-    refused("train", *STUDENT, "--root", own_tree, "--out", run, *TINY, *steps)
+    argv = ["train", *STUDENT, "--root", own_tree, "--out", run, *TINY, *steps]
+    refused(*argv)  # by the preflight, which touches nothing
+    assert sorted(p.name for p in run.iterdir()) == ["log.jsonl", "mine.txt"]
+    refused(*argv, "--skip-preflight")
     assert [p.name for p in run.iterdir()] == ["mine.txt"]
 
 
