@@ -51,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
         "segmentor",
         "inspection",
         "memory",
+        "weight_schedule",
         "binding",
         "losses",
     },

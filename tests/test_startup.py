@@ -75,6 +75,7 @@ FUNCTIONS = [
     "quantize",
     "bench",
     "predict",
+    "advise",
     "load",
     "Distiller",
     "Segmentor",
