@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
         "roles",
         "weight_schedule",
         "memory",
+        "weight_schedule",
         "binding",
         "losses",
         "supervision",

@@ -77,6 +77,7 @@ FUNCTIONS = [
     "quantize",
     "bench",
     "predict",
+    "advise",
     "load",
     "Distiller",
     "Segmentor",

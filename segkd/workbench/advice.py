@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +15,7 @@ from segkd.deploy.runtimes import torch_threads
 from segkd.distiller import Distiller, build_teacher
 from segkd.errors import UserError
 from segkd.losses import LOSSES
-from segkd.models import Network
-from segkd.registry import build, resolve
+from segkd.models import NETWORKS, Network
 from segkd.training import processes
 from segkd.training.build import build_dataset, build_model
 from segkd.training.config import Config
@@ -25,7 +23,7 @@ from segkd.training.precision import training_device
 from segkd.training.state import BEST, LAST
 from segkd.workbench import Progress, Row, advice_rules, silent
 from segkd.workbench.advice_rules import OVER_CLASSES, Finding, Recipe
-from segkd.workbench.answers import SCALE, Answers, View, ask, rows, views
+from segkd.workbench.answers import SCALE, Answers, View, arguments, ask, rows, views
 from segkd.workbench.pulls import measure_pulls
 from segkd.workbench.runs import load_student
 
@@ -113,7 +111,7 @@ def advise(
     device = training_device(config.engine.device)
     data = {split: build_dataset(config, split) for split in SPLITS}
     with torch_threads(config.engine.threads or torch.get_num_threads()):
-        shown = views(build(config.data.augment, "augmentation"))
+        shown = views(config.data.augment)
         asked = _ask(config, teacher, student, data, shown, images, device, progress)
         recipe = advice_rules.recipe(asked["train"], asked["val"])
         t, about_t = advice_rules.temperature(asked["train"], asked["val"])
@@ -213,7 +211,8 @@ def _conclude(
     table = rows(asked, shown)
     own = next(view.name for view in shown if view.group == SCALE and view.value == 1)
     classes = _classes(train, val, own, names)
-    augment, about_augment = advice_rules.augmentation(table, _arguments(config.data.augment))
+    known = arguments(config.data.augment)
+    augment, about_augment = advice_rules.augmentation(table, known, config.data.augment.get("crop_size"), train.size)
     weights, about_weights = advice_rules.weights(pulls)
     helps, verdict = advice_rules.verdict(train, val, own, classes, BASELINE)
     about = advice_rules.where_right(train, val, own, classes)
@@ -231,7 +230,7 @@ def _conclude(
     student = config.model["student"]
     return Advice(
         teacher=type(teacher).__name__,
-        student=type(student).__name__ if not isinstance(student, Mapping) else _type_name(student["type"]),
+        student=(NETWORKS.resolve(student["type"]) if isinstance(student, Mapping) else type(student)).__name__,
         images={split: answers.images for split, answers in asked.items()},
         views=table,
         classes=classes,
@@ -251,14 +250,6 @@ def _conclude(
 def _over_classes(loss: Any) -> bool:
     """True for the config of a loss of a softmax over the classes."""
     return isinstance(loss, Mapping) and LOSSES.resolve(loss["type"]) in {LOSSES.get(name) for name in OVER_CLASSES}
-
-
-def _arguments(augment: Mapping[str, Any]) -> list[str]:
-    return list(inspect.signature(resolve(augment["type"], "augmentation")).parameters) if "type" in augment else []
-
-
-def _type_name(kind: Any) -> str:
-    return str(kind).rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def _classes(train: Answers, val: Answers, own: str, names: Sequence[str]) -> list[Row]:

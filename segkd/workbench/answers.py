@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,9 +21,11 @@ from segkd.datasets.transforms import COLOURS, one_change
 from segkd.errors import UserError
 from segkd.evaluation.inference import Predict, check_labels
 from segkd.evaluation.scores import ConfusionMatrix, Scores
+from segkd.registry import build, resolve
 
 SCALES = (0.5, 0.75, 1.0, 1.5, 2.0)
-SCALE, COLOUR, MIRROR, AUGMENT = "scale", "colours", "mirror", "augmentation"
+SCALE, COLOUR, MIRROR, CROP, AUGMENT = "scale", "colours", "mirror", "crop", "augmentation"
+ALL = "all colours"
 #: distances to the nearest pixel of another label, in pixels: from .. to
 BANDS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
 SAMPLES = 50_000  # pixels of all images whose probabilities are looked at: shares are right to 0.3 points
@@ -39,13 +42,29 @@ class View(NamedTuple):
     change: Transform
 
 
-def views(augment: Transform) -> list[View]:
-    """Images at several sizes, with other colours, mirrored, and as ``augment`` shows them to a student."""
+def views(augment: Mapping[str, Any]) -> list[View]:
+    """Images at several sizes, with other colours, mirrored; in training crops of each size; as the config augments.
+
+    Args:
+        augment: ``data.augment`` of a config. Crops are its own (padded, cut and mirrored as it says), if it has what
+            ``TrainTransform`` has.
+    """
     found = [View(f"size x {scale:g}", SCALE, scale, one_change(scale=scale)) for scale in SCALES]
-    every = {**{name: (name,) for name in COLOURS}, "all colours": tuple(COLOURS)}
-    found += [View(name, COLOUR, name, one_change(colours=names)) for name, names in every.items()]
     found.append(View("mirrored", MIRROR, True, one_change(mirror=True)))
-    return [*found, View("as the config augments", AUGMENT, None, augment)]
+    every = {**{name: (name,) for name in COLOURS}, ALL: tuple(COLOURS)}
+    found += [View(name, COLOUR, name, one_change(colours=names)) for name, names in every.items()]
+    if {"scale", "photometric"} <= set(arguments(augment)):
+        for scale in SCALES:
+            crop = build({**augment, "scale": (scale, scale), "photometric": False}, "augmentation")
+            found.append(View(f"crops, size x {scale:g}", CROP, scale, crop))
+        crop = build({**augment, "scale": None, "photometric": True}, "augmentation")
+        found.append(View("crops, colours varied", CROP, ALL, crop))
+    return [*found, View("as the config augments", AUGMENT, None, build(augment, "augmentation"))]
+
+
+def arguments(augment: Mapping[str, Any]) -> list[str]:
+    """Names of the arguments that the class of an augmentation takes."""
+    return list(inspect.signature(resolve(augment["type"], "augmentation")).parameters) if "type" in augment else []
 
 
 class Confidence(NamedTuple):
@@ -82,6 +101,7 @@ class Answers(NamedTuple):
     only_teacher, only_student: percent of pixels where the one alone is right; None without a student.
     commonest: percent of pixels that the commonest class has: so many are right without looking.
     images: how many.
+    size: (H, W) of the last.
     """
 
     views: dict[str, Scores]
@@ -92,6 +112,7 @@ class Answers(NamedTuple):
     only_student: float | None
     commonest: float
     images: int
+    size: tuple[int, int]
 
 
 def ask(
@@ -108,10 +129,9 @@ def ask(
 
     An enlarged image is cut at random to the size of the original, so that no view needs more memory than that.
     """
-    count = min(images, len(dataset))
+    count, classes = min(images, len(dataset)), dataset.num_classes
     if count < 1:
         raise UserError("there is no image to ask the teacher about: the data set is empty")
-    classes = dataset.num_classes
     matrices = {view.name: ConfusionMatrix(classes) for view in shown}
     borders, sample, both = _Borders(), _Sample(-(-SAMPLES // count), seed), _Both(classes)
     for k in range(count):
@@ -120,7 +140,9 @@ def ask(
         check_labels(torch.from_numpy(label.astype(np.int64))[None], torch.tensor([index]), classes)
         for number, view in enumerate(shown):
             own = mix_seed(seed, index, number)
-            seen, truth = _window(*view.change(image, label, own), label.shape, own)
+            seen, truth = view.change(image, label, own)
+            if view.group == SCALE:
+                seen, truth = _window(seen, truth, label.shape, own)
             logits = _predict(teacher, seen, device, classes)
             guess, target = logits.max(1).indices.cpu(), torch.from_numpy(truth.astype(np.int64))[None]
             matrices[view.name].update(guess, target)
@@ -132,9 +154,10 @@ def ask(
         if progress is not None:
             progress(k + 1, count)
     scores = {name: matrix.result() for name, matrix in matrices.items()}
+    size = (int(label.shape[0]), int(label.shape[1]))
     alone = both.matrix.result() if student is not None else None
     first, second = both.shares() if student is not None else (None, None)
-    return Answers(scores, borders.rows(), sample.confidence(), alone, first, second, borders.commonest(), count)
+    return Answers(scores, borders.rows(), sample.confidence(), alone, first, second, borders.commonest(), count, size)
 
 
 def _predict(network: Predict, image: Array, device: torch.device, classes: int) -> Tensor:

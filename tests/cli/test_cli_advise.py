@@ -43,7 +43,7 @@ def test_what_is_printed_can_be_pasted(segkd: Run, tmp_path: Path, tree: Path, t
     assert content["classes"][0]["student_iou"] is not None
 
     first = next(k for k, line in enumerate(lines) if line.startswith("segkd train"))
-    command = "\n".join(lines[first:]).partition("\n\n")[0].partition("\nwrote")[0]
+    command = "\n".join(lines[first:]).partition("\n\n")[0].partition("\nwrote")[0].replace("\\\n", " ")
     args = parser().parse_args(shlex.split(command)[1:])
     cfg = load_config(args.config, args.overrides, root=args.data)
     assert list(cfg["data"]["augment"]["scale"]) == content["settings"]["data.augment.scale"]

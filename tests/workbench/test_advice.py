@@ -147,7 +147,8 @@ def test_colours_leave_an_exact_teacher_the_share_of_its_default_class() -> None
     for name in ("brightness", "contrast", "saturation", "all colours"):
         assert view(found, name) == pytest.approx(share)
     assert found.settings["data.augment.photometric"] is False
-    assert found.settings["data.augment.scale"] == (1.0, 1.0)
+    low = 1 - 0.25 * 3 / (100 - view(found, "size x 0.75"))
+    assert low <= found.settings["data.augment.scale"][0] < low + rules.GRID
     assert found.settings["data.augment.flip"] == 0.5
 
 
@@ -335,8 +336,42 @@ def _asked(miou: float, student: float) -> Any:
 
     sure = confidence(torch.tensor([[2.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1]))
     scores = Scores(miou, (miou,), miou, 90.0, 100)
-    answers = Answers({"own": scores}, [], sure, None, None, None, commonest=30.0, images=1)
+    answers = Answers({"own": scores}, [], sure, None, None, None, commonest=30.0, images=1, size=SIZE)
     return answers, answers._replace(student=replace(scores, miou=student), only_teacher=2.0, only_student=1.0)
+
+
+def _rows(
+    whole: dict[float, float], crops: dict[float, float], colours: float, mirrored: float
+) -> list[dict[str, Any]]:
+    def row(group: str, value: Any, accuracy: float) -> dict[str, Any]:
+        return dict(view="", group=group, value=value, train_accuracy=accuracy)
+
+    found = [row("scale", *one) for one in whole.items()] + [row("crop", *one) for one in crops.items()]
+    found += [row("colours", "hue", colours + 1), row("colours", "all colours", colours)]
+    return [*found, row("mirror", True, mirrored), row("augmentation", None, 80.0)]
+
+
+def test_sizes_are_interpolated_to_where_three_points_are_lost() -> None:
+    """90 at x 1: 87 is half way to 84 at x 0.5, and a quarter of the way from 90 at x 1.5 to 78 at x 2."""
+    rows = _rows({0.5: 84.0, 1.0: 90.0, 1.5: 90.0, 2.0: 78.0}, {}, colours=87.0, mirrored=86.9)
+    settings, told = rules.augmentation(rows, ["scale", "photometric", "flip"], None, (90, 120))
+    assert settings == {"data.augment.scale": (0.75, 1.6), "data.augment.photometric": True, "data.augment.flip": 0.0}
+    assert told[0].says == "scale images by 0.75 to 1.6"
+    assert "do not mirror" in [one.says for one in told]
+    rows = _rows({0.5: 88.0, 1.0: 90.0, 2.0: 87.0}, {}, colours=86.9, mirrored=87.0)
+    settings, _ = rules.augmentation(rows, ["scale", "photometric"], None, (90, 120))
+    assert settings == {"data.augment.scale": (0.5, 2.0), "data.augment.photometric": False}
+
+
+def test_padding_is_told_from_the_size() -> None:
+    """Crops lose 4 points at any size (mirrored, say), and 10 more at half size, where they are padded."""
+    whole, crops = {0.5: 88.0, 1.0: 90.0, 2.0: 90.0}, {0.5: 74.0, 1.0: 86.0, 2.0: 80.0}
+    rows = _rows(whole, crops, colours=90.0, mirrored=90.0)
+    told = rules.augmentation(rows, [], (80, 100), (90, 120))[1]
+    assert [one.says for one in told if "padding" in one.says] == ["padding costs it 10.0 points at x 0.5"]
+    assert any("a crop_size of 45,60 needs no padding there" in one.because for one in told)
+    told = rules.augmentation(rows, [], (45, 60), (90, 120))[1]
+    assert not any("padding" in one.says for one in told)
 
 
 def test_recipes_go_by_softness_and_confidence() -> None:
