@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from segkd.datasets import SegmentationDataset
 from segkd.errors import UserError, nearest
+from segkd.training.config import Data
 from segkd.training.labels import class_frequencies
 from segkd.workbench.making import first_split, num_classes
 
@@ -65,7 +66,8 @@ def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -
         schedule = cfg["schedule"]
         if schedule.get("steps"):
             return int(schedule["steps"])
-        return max(1, -(-len(split()) * int(schedule["epochs"]) // int(cfg["data"]["batch_size"])))
+        batch = cfg["data"].get("batch_size", Data.batch_size)
+        return max(1, -(-len(split()) * int(schedule["epochs"]) // int(batch)))
 
     def weights(name: str) -> list[float]:
         shares = frequencies if frequencies is not None else class_frequencies(split())
