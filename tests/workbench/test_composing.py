@@ -214,6 +214,11 @@ def test_what_is_given_stays_as_it_was() -> None:
         (dict(data=None), "no data set: give data="),
         (dict(recipe="cwd", teacher=None), "no teacher: give teacher="),
         (dict(overrides=["schedule.stps=3"]), "did you mean 'steps'"),
+        (dict(overrides=["schedule.steps=0"]), "schedule.steps must be an integer from 1, got 0"),
+        (
+            dict(student="unet", data="synthetic", overrides=["data.batch_size=0"]),
+            "batch_size must be an integer from 1",
+        ),
         (dict(config=dict(schedul={})), "did you mean 'schedule'"),
     ],
 )
