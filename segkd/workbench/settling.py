@@ -21,8 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from segkd import arguments
 from segkd.datasets import SegmentationDataset
 from segkd.errors import UserError, nearest
+from segkd.training.config import Data
 from segkd.training.labels import class_frequencies
 from segkd.workbench.making import first_split, num_classes
 
@@ -63,9 +65,11 @@ def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -
     @cache
     def steps() -> int:
         schedule = cfg["schedule"]
-        if schedule.get("steps"):
-            return int(schedule["steps"])
-        return max(1, -(-len(split()) * int(schedule["epochs"]) // int(cfg["data"]["batch_size"])))
+        if schedule.get("steps") is not None:
+            return arguments.integer(schedule["steps"], "schedule.steps", "config", 1)
+        epochs = arguments.integer(schedule.get("epochs"), "schedule.epochs", "config", 1)
+        batch = arguments.integer(cfg["data"].get("batch_size", Data.batch_size), "data.batch_size", "config", 1)
+        return max(1, -(-len(split()) * epochs // batch))
 
     def weights(name: str) -> list[float]:
         shares = frequencies if frequencies is not None else class_frequencies(split())
