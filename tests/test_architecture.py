@@ -55,7 +55,6 @@ ROOMS: dict[str, set[str]] = {
         "roles",
         "weight_schedule",
         "memory",
-        "weight_schedule",
         "binding",
         "losses",
         "supervision",
