@@ -51,6 +51,19 @@ def _flat(x: Tensor) -> Tensor:
     return x.flatten(2) if x.dim() > 2 else x.T[None]
 
 
+def parts(student: Tensor, teacher: Tensor, *others: Tensor | None) -> Iterator[list[Any]]:
+    """What the term of a ``blockwise_sum`` along positions gets, block by block, without a gradient: for what is to be
+    known of whole maps beforehand."""
+    maps = [_flat(x.detach()) for x in (student, teacher)]
+    rest = [None if x is None else x.reshape(maps[0].shape[0], -1) for x in others]
+    on_cpu = student.device.type == "cpu"
+    for place in _blocks(maps[0].shape, POSITIONS) if on_cpu else [(slice(None),) * 3]:
+        yield [
+            *(upcast(x[place]).contiguous() for x in maps),
+            *(None if x is None else x[place[0], place[2]] for x in rest),
+        ]
+
+
 def _blocks(shape: torch.Size, along: int) -> Iterator[tuple[slice, slice, slice]]:
     """Places in (N, K, P) of several samples together, or, of larger ones, of a part of one."""
     n, whole = shape[0], slice(None)

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from segkd.arguments import positive, weights
 from segkd.losses.base import (
@@ -15,12 +15,11 @@ from segkd.losses.base import (
     DistillationLoss,
     Tensors,
     check_logits,
-    mean_over,
     no_autocast,
     single,
-    upcast,
     valid_mask,
 )
+from segkd.losses.blocks import blockwise_sum, parts, zeroed
 from segkd.losses.sampling import gather_rows
 
 NAME = "StrongerTeacher"
@@ -60,68 +59,145 @@ def stronger_teacher(
     """
     positive(temperature, "temperature", NAME)
     check_logits(student, teacher, NAME)
-    n = student.shape[0]
-    valid = valid_mask(valid, (n, *student.shape[2:]), NAME)
-    mask = None if valid is None else valid.reshape(n, 1, -1)
-    with no_autocast(student):
-        log_s, log_t = (_log_softmax(x, temperature, mask) for x in (student, teacher.detach()))
+    valid = valid_mask(valid, (student.shape[0], *student.shape[2:]), NAME)
+    with no_autocast(student), torch.no_grad():
+        logs = ((*_log_softmaxes(s, t, temperature, mask), mask) for s, t, mask in parts(student, teacher, valid))
+        here = _joined(_stacked([_moments_of_block(*part) for part in logs]))
+        everywhere = _Moments(*(gather_rows(x[None]) for x in here))  # of all processes, on each
+        known, processes = _joined(everywhere), len(everywhere.positions)
+        slope = _slope(known, processes)
+
+    def of_block(s: Tensor, t: Tensor, counted: Tensor | None) -> Tensor:
+        log_s, log_t = _log_softmaxes(s, t, temperature, counted)
         terms = []
         if beta > 0:
-            terms.append(beta * _inter_class(log_s, log_t))
+            share = beta * processes / known.pixels.clamp_min(1)
+            terms.append(share.to(log_s.dtype) * _inter_class(log_s, log_t))
         if gamma > 0:
-            terms.append(gamma * _intra_class(log_s, log_t, mask))
-        return temperature**2 * torch.stack(terms).sum()
+            terms.append(gamma * _intra_class(log_s, log_t, counted, known, slope))
+        return torch.stack(terms).sum()
+
+    value = blockwise_sum(of_block, student, teacher, valid)
+    return temperature**2 * (value + gamma * slope.value.to(value.dtype))
 
 
-def _log_softmax(logits: Tensor, temperature: float, mask: Tensor | None) -> Tensor:
-    """(N, K, ...) -> (N, K, P) over the classes; uniform at pixels that do not count, even for inf or NaN."""
-    x = upcast(logits).reshape(*logits.shape[:2], -1)
-    return F.log_softmax((x if mask is None else x.masked_fill(~mask, 0)) / temperature, dim=1)
+def _log_softmaxes(
+    student: Tensor, teacher: Tensor, temperature: float, counted: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """(n, K, p) of both sides -> the same over classes; uniform at pixels that do not count, even for inf or NaN."""
+    s, t = (x if counted is None else zeroed(x, counted) for x in (student, teacher))
+    return (s / temperature).log_softmax(1), (t / temperature).log_softmax(1)
+
+
+def _stacked(some: Sequence[_Moments]) -> _Moments:
+    return _Moments(*(torch.stack(found) for found in zip(*some, strict=True)))
 
 
 def _inter_class(log_s: Tensor, log_t: Tensor) -> Tensor:
-    """Logs of probabilities (N, K, P) -> mean over pixels of 1 - the correlation over the classes.
+    """Logs of probabilities (n, K, p) -> sum over pixels of 1 - the correlation over the classes.
 
     It needs no mask: pixels that do not count are uniform here, which no correlation counts.
     """
     mean = 1 / log_s.shape[1]
     s, t = log_s.exp() - mean, log_t.exp() - mean
     least = CONSTANT**2 * mean
-    distance, counted = _distance(s.square().sum(1), t.square().sum(1), (s * t).sum(1), least, least)
-    return mean_over(distance.sum(), counted.sum())
+    return _distance(s.square().sum(1), t.square().sum(1), (s * t).sum(1), least, least)[0].sum()
 
 
-def _intra_class(log_s: Tensor, log_t: Tensor, mask: Tensor | None) -> Tensor:
-    """Logs of probabilities (N, K, P) -> mean over classes of 1 - the correlation over all processes' pixels."""
-    pixels = log_s.new_tensor(float(log_s.shape[0] * log_s.shape[2])) if mask is None else mask.sum().to(log_s.dtype)
-    tops = gather_rows(torch.stack([_largest(x.detach(), mask) for x in (log_s, log_t)])[None]).amax(0)
-    s, t = (_scaled(x, top, mask) for x, top in zip((log_s, log_t), tops, strict=True))
-    sums = torch.stack([s.detach().sum((0, 2)), t.sum((0, 2)), pixels.expand(s.shape[1])])
-    sum_s, sum_t, count = gather_rows(sums[None]).sum(0)
-    mean_s, mean_t = sum_s / count.clamp_min(1), sum_t / count.clamp_min(1)
-    # The means may be constants: what the sums below would add through them is a multiple of a sum of deviations, 0.
-    s, t = _centred(s, mean_s, mask), _centred(t, mean_t, mask)
-    moments = torch.stack([s.square().sum((0, 2)), t.square().sum((0, 2)), (s * t).sum((0, 2))])
-    ss, tt, st = gather_rows(moments[None]).sum(0)  # of all processes, on each
-    distance, counted = _distance(ss, tt, st, *(CONSTANT**2 * count * mean.square() for mean in (mean_s, mean_t)))
-    return distance.sum() / counted.sum().clamp_min(1)
+class _Moments(NamedTuple):
+    """What is known of some maps without a gradient, in float64: the first five of student and teacher (2, K).
+
+    tops: logs of each class's largest probability, over which the rest is taken, so that a class which is improbable
+    everywhere counts as any other. means, squares: of its probabilities over that, and the sum of their deviations'
+    squares. products (K,): the sum of both sides' deviations' products. positions, pixels: how many count, and of how
+    many the teacher's classes are not all alike.
+    """
+
+    tops: Tensor
+    means: Tensor
+    squares: Tensor
+    products: Tensor
+    positions: Tensor
+    pixels: Tensor
+
+
+class _Slope(NamedTuple):
+    """The intra-class term, and its gradient by a student's probability over its class's largest one (K,): ``a`` times
+    the teacher's deviation there plus ``b`` times the student's own."""
+
+    value: Tensor
+    a: Tensor
+    b: Tensor
+
+
+def _moments_of_block(log_s: Tensor, log_t: Tensor, counted: Tensor | None) -> _Moments:
+    """Logs of probabilities (n, K, p) of both sides, and which of the pixels (n, p) count."""
+    mask = None if counted is None else counted[:, None]
+    alike = (log_t.exp() - 1 / log_t.shape[1]).square().sum(1) <= CONSTANT**2 / log_t.shape[1]
+    number = log_s.new_tensor(float(log_s.shape[0] * log_s.shape[2])) if mask is None else mask.sum().to(log_s.dtype)
+    tops = torch.stack([_largest(x, mask) for x in (log_s, log_t)])
+    sides = [_over(x, top, mask) for x, top in zip((log_s, log_t), tops, strict=True)]
+    means = torch.stack([x.sum((0, 2)) / number.clamp_min(1) for x in sides])
+    s, t = (_centred(x, mean, mask) for x, mean in zip(sides, means, strict=True))
+    squares, products = torch.stack([x.square().sum((0, 2)) for x in (s, t)]), (s * t).sum((0, 2))
+    found = _Moments(tops, means, squares, products, number, (~alike).sum())
+    return _Moments(*(x.double() for x in found))
+
+
+def _joined(some: _Moments) -> _Moments:
+    """Those of several parts, one after the other in the first dimension, as one."""
+    tops = some.tops.amax(0)
+    factor = (some.tops - tops).exp()
+    total = some.positions.sum()
+    number = some.positions[:, None, None]
+    means = (some.means * factor * number).sum(0) / total.clamp_min(1)
+    off = some.means * factor - means
+    squares = (some.squares * factor.square() + number * off.square()).sum(0)
+    products = (some.products * factor.prod(1) + number[..., 0] * off.prod(1)).sum(0)
+    return _Moments(tops, means, squares, products, total, some.pixels.sum())
+
+
+def _slope(known: _Moments, processes: int) -> _Slope:
+    """Of the moments of all processes."""
+    (ss, tt), st = known.squares, known.products
+    least = CONSTANT**2 * known.positions * known.means.square()
+    distance, counted = _distance(ss, tt, st, *least)
+    both = counted & (ss > least[0])
+    norms = torch.where(both, ss, 1).rsqrt() * torch.where(both, tt, 1).rsqrt() * both
+    classes = counted.sum().clamp_min(1)
+    a = -norms * processes / classes  # of DDP's mean over processes
+    # the means may be constants: what the sums would add through them is a multiple of a sum of deviations, 0
+    return _Slope(distance.sum() / classes, a, -a * st / torch.where(both, ss, 1))
+
+
+def _intra_class(log_s: Tensor, log_t: Tensor, counted: Tensor | None, known: _Moments, slope: _Slope) -> Tensor:
+    """Logs of probabilities (n, K, p) -> 0, with the gradient that ``slope`` gives the student."""
+    mask = None if counted is None else counted[:, None]
+    with torch.no_grad():
+        tops, means = known.tops.to(log_s.dtype), known.means.to(log_s.dtype)
+        s, t = (_over(x, top, mask) for x, top in zip((log_s, log_t), tops, strict=True))
+        own = (s - means[0][:, None]).mul_(slope.b.to(log_s.dtype)[:, None])
+        own += (t - means[1][:, None]).mul_(slope.a.to(log_s.dtype)[:, None])
+        own *= s
+    value = (log_s * own).sum()
+    return value - value.detach()
 
 
 def _largest(x: Tensor, mask: Tensor | None) -> Tensor:
-    """(N, K, P) -> (K,), over the valid pixels."""
+    """(n, K, p) -> (K,), over the pixels that count."""
     x = x if mask is None else x.masked_fill(~mask, torch.finfo(x.dtype).min)
     return x.amax((0, 2))
 
 
-def _scaled(log_p: Tensor, top: Tensor, mask: Tensor | None) -> Tensor:
+def _over(log_p: Tensor, top: Tensor, mask: Tensor | None) -> Tensor:
     """Each class's probabilities over its largest one; 0 at pixels that do not count."""
     log_p = log_p - top[:, None]
-    return (log_p if mask is None else log_p.masked_fill(~mask, float("-inf"))).exp()
+    return log_p.exp_() if mask is None else log_p.clamp_max_(0).exp_().mul_(mask)
 
 
 def _centred(x: Tensor, mean: Tensor, mask: Tensor | None) -> Tensor:
     x = x - mean[:, None]
-    return x if mask is None else x.masked_fill(~mask, 0)
+    return x if mask is None else x.mul_(mask)
 
 
 def _distance(
