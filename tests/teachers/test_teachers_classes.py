@@ -74,6 +74,7 @@ def test_layers_keep_their_paths_and_follow_dtype_and_mode(x: Tensor) -> None:
     assert isinstance(picked, PickedClasses)
     picked.double().eval()
     assert not network.training
+    assert network.gain.dtype == torch.float64  # which is no part of a layer
     with tap(picked, ["head", ""]) as features:
         out = picked(x)
     assert features["head"].shape[1] == 5
