@@ -63,7 +63,10 @@ def build_eval_loader(cfg: Mapping[str, Any] | Config, dataset: SegmentationData
 
 
 def build_student(cfg: Mapping[str, Any] | Config) -> Network:
-    """The student alone (a Segmentor's network, a Distiller's student), untrained, in eval mode."""
+    """The student alone (a Segmentor's network, a Distiller's student), untrained, in eval mode.
+
+    ``pretrained`` takes no part: what its training began from is neither read nor fetched again.
+    """
     model = Config.of(cfg).model
     network = model.get("student", model.get("network"))
     if network is None:
