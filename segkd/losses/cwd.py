@@ -17,6 +17,7 @@ from segkd.losses.base import (
     DistillationLoss,
     Tensors,
     mean_over,
+    no_autocast,
     same_shape,
     single,
     valid_mask,
@@ -54,8 +55,9 @@ def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 4.0, val
         log_s, log_t = _log_density(s, temperature, counted), _log_density(t, temperature, counted)
         return F.kl_div(log_s, log_t, reduction="sum", log_target=True)
 
-    total = temperature**2 / c * blockwise_sum(of_block, student, teacher, valid, along=CHANNELS)
-    return total / n if valid is None else mean_over(total, valid.flatten(1).any(1).sum())
+    with no_autocast(student):
+        total = temperature**2 / c * blockwise_sum(of_block, student, teacher, valid, along=CHANNELS)
+        return total / n if valid is None else mean_over(total, valid.flatten(1).any(1).sum())
 
 
 def _log_density(x: Tensor, temperature: float, valid: Tensor | None) -> Tensor:

@@ -77,8 +77,9 @@ def stronger_teacher(
             terms.append(gamma * _intra_class(log_s, log_t, counted, known, slope))
         return torch.stack(terms).sum()
 
-    value = blockwise_sum(of_block, student, teacher, valid)
-    return temperature**2 * (value + gamma * slope.value.to(value.dtype))
+    with no_autocast(student):
+        value = blockwise_sum(of_block, student, teacher, valid)
+        return temperature**2 * (value + gamma * slope.value.to(value.dtype))
 
 
 def _log_softmaxes(

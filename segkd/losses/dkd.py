@@ -18,6 +18,7 @@ from segkd.losses.base import (
     Tensors,
     check_logits,
     mean_over,
+    no_autocast,
     single,
     valid_mask,
 )
@@ -76,8 +77,9 @@ def decoupled_kd(
         nckd = F.kl_div(others_s, others_t, reduction="sum", log_target=True)
         return alpha * tckd + beta * nckd
 
-    total = temperature**2 * blockwise_sum(of_block, student, teacher, counted, label)
-    return mean_over(total, counted.sum())
+    with no_autocast(student):
+        total = temperature**2 * blockwise_sum(of_block, student, teacher, counted, label)
+        return mean_over(total, counted.sum())
 
 
 def counted_pixels(student: Tensor, label: Tensor, ignore_index: int, valid: Tensor | None) -> Tensor:

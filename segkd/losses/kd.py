@@ -17,6 +17,7 @@ from segkd.losses.base import (
     Tensors,
     check_logits,
     mean_over,
+    no_autocast,
     single,
     valid_mask,
 )
@@ -59,8 +60,9 @@ def pixelwise_kd(
             s, t = change(s), change(t)
         return _kl_sum(s, t, temperature)
 
-    total = temperature**2 * blockwise_sum(of_block, student, teacher, valid)
-    return total / math.prod(positions) if valid is None else mean_over(total, valid.sum())
+    with no_autocast(student):
+        total = temperature**2 * blockwise_sum(of_block, student, teacher, valid)
+        return total / math.prod(positions) if valid is None else mean_over(total, valid.sum())
 
 
 def _kl_sum(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

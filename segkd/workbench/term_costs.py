@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     image: Tensor
     label: Tensor
-    numbers: Tensor
+    number: Tensor
 
 
 def time_terms(
@@ -115,7 +115,7 @@ def _term(
 
     def run() -> None:
         with precision.autocast():
-            value = bind.value(student, teacher, batch.label, batch.image, next(step), batch.numbers)
+            value = bind.value(student, teacher, batch.label, batch.image, next(step), batch.number)
         torch.autograd.backward(value)
         critic = bind.critic_loss()
         if critic is not None:
