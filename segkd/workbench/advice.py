@@ -119,7 +119,7 @@ def advise(
         pulls = []
         if batches:
             model = _model(config, extra)
-            pulls = measure_pulls(config, model, data["train"], device, batches, progress)
+            pulls = measure_pulls(config, model, data["train"], device, batches, list(extra), progress)
     names = data["val"].class_names
     return _conclude(config, teacher, asked, shown, names, recipe, t, about_t, extra, pulls)
 

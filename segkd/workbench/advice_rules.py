@@ -208,7 +208,8 @@ def weights(pulls: Sequence[Pull]) -> tuple[dict[str, float], list[Finding]]:
         weight = pull.weight if keeps else float(f"{pull.weight * AIM / pull.ratio:.2g}")
         advised[pull.term] = weight
         says = f"{pull.term} ({pull.loss}): {'keep ' if keeps else ''}weight {weight:g}"
-        why = f"with {pull.weight:g} it pulls {pull.ratio:.2g} times as hard as the labels, {where}"
+        why = f"with {pull.weight:g} it pulls {pull.ratio:.2g} times as hard as the labels at the student's start, "
+        why += where
         why += "" if keeps else f": {PULL[0]:g} to {PULL[1]:g} is meant, {AIM:.2g} aimed at"
         why += ", its first stage not yet run" if pull.first_stage else ""
         found.append(Finding(says, why))

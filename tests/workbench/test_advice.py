@@ -407,6 +407,16 @@ def test_a_sharp_teacher_gets_a_recipe_that_the_config_lacks() -> None:
     assert {pull["term"] for pull in found.pulls} == {"off", "cwd"}
 
 
+def test_a_recipe_is_measured_where_it_alone_meets_the_labels() -> None:
+    """A term at the body lets the config's terms meet there; the recipe's meets the labels at the classifier."""
+    deep = dict(student="body", teacher="classifier", loss=dict(type="at"), weight=1.0)
+    found = advise(config(Exact(sure=50.0), dict(off=OFF, deep=deep)), batches=1)
+    assert {pull["term"]: pull["layer"] for pull in found.pulls} == {"off": "body", "deep": "body", "cwd": "classifier"}
+    alone = next(pull for pull in advise(config(Exact(sure=50.0)), batches=1).pulls if pull["term"] == "cwd")
+    ratio = next(pull["ratio"] for pull in found.pulls if pull["term"] == "cwd")
+    assert ratio == pytest.approx(alone["ratio"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "words", "text"),
     [
