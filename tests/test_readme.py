@@ -26,18 +26,21 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = "work/fast_scnn_kd_cwd_camvid"
 LINES = re.sub(r"\\\n\s*", "", README).splitlines()
-(TAUGHT,) = re.findall(r'^    TAUGHT="([^"]*)"$', README, re.MULTILINE)
-COMMANDS = [line.partition("#")[0].strip() for line in LINES if line.startswith("    segkd ")]
+#: what the README gives a name to: ``    RUN=work/...``, ``    TAUGHT="--student ..."``
+NAMED = re.findall(r'^    ([A-Z]+)="?([^"#\n]*?)"?(?: +#.*)?$', README, re.MULTILINE)
+COMMANDS = [line.partition("#")[0].strip() for line in LINES if line.startswith("    segkd ") and " ... " not in line]
 
 
 def test_there_are_commands() -> None:
     assert len(COMMANDS) >= 8
-    assert f"RUN={RUN} " in README
+    assert dict(NAMED)["RUN"] == RUN
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_understood(command: str) -> None:
-    args = parse(shlex.split(command.replace("$RUN", RUN).replace("$TAUGHT", TAUGHT))[1:])
+    for name, text in reversed(NAMED):  # those that came before may stand in those that follow
+        command = command.replace(f"${name}", text)
+    args = parse(shlex.split(command)[1:])
     if getattr(args, "student", None):
         if hasattr(args, "files"):
             take_files(args)

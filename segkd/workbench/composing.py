@@ -124,7 +124,7 @@ def compose(
         model["supervision"] = supervision
     if binds is not None:
         model["binds"] = making.bind_configs(binds)
-    cfg = {"model": model, **{key: value for key, value in cfg.items() if key in KEYS}}
+    cfg = {"model": model, **{key: cfg[key] for key in KEYS if key in cfg}}
     return making.complete(cfg, config, overrides, words or {}, lambda found: settle(found, source.frequencies))
 
 
