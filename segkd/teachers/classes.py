@@ -10,6 +10,7 @@ from torch import Tensor
 
 from segkd.errors import UserError, nearest
 from segkd.models import Network
+from segkd.models.base import Roles
 
 Groups = list[list[int]]
 
@@ -39,6 +40,14 @@ class PickedClasses(Network):
         self.feature_info = network.feature_info
         self.class_names = class_names
         self.groups = [list(group) for group in groups]
+
+    def find_roles(self, x: Tensor) -> Roles:
+        """The roles of the network inside; the classifier is its end, as its own layer gives all its outputs."""
+        own = dict(self._network.find_roles(x))
+        classifier = own.get("classifier", "classifier")
+        if "head" not in own and isinstance(classifier, str):
+            own["head"] = f"{classifier}@input"
+        return {**own, "classifier": ""}
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self._network(x)

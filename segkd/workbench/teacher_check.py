@@ -124,7 +124,7 @@ def _verdict(
 def _of_order(score: str, dataset: SegmentationDataset, order: Classes) -> Finding:
     shift = is_shift(order, dataset.num_classes)
     names = dataset.class_names
-    cure = f"say what its outputs mean: give it classes={described(order, names)}"
+    cure = f"say which output means each class: load_teacher(..., classes={described(order, len(names))})"
     if shift is not None:
         first = "its first output is void" if shift > 0 else "void comes last in it and first in the labels"
         return Finding(ERROR, f"{score}: shifted classes: each is one output away from its place ({first})", cure)
@@ -153,9 +153,9 @@ def _of_outputs(teacher: Teacher, dataset: SegmentationDataset, counts: Tensor) 
             void = "last" if last >= first else "first"
             what += f": its {void} output is void ({last:.1f} mIoU with the last as void, {first:.1f} with the first)"
             order = in_order(num_classes, outputs, 0 if void == "last" else 1)
-            yield Finding(level, what, f"drop it: give it classes={described(order, dataset.class_names)}")
+            yield Finding(level, what, f"drop it: load_teacher(..., classes={described(order, num_classes)})")
             return
-    yield Finding(level, what, "say which class each means: give it classes=[...], None for those that are void")
+    yield Finding(level, what, "say which output means each class: load_teacher(..., classes=[...])")
 
 
 def check_names(teacher: Teacher, names: Sequence[str]) -> Iterator[Finding]:
@@ -169,14 +169,16 @@ def check_names(teacher: Teacher, names: Sequence[str]) -> Iterator[Finding]:
     if sorted(theirs) == sorted(ours):
         order = tuple(ours.index(name) for name in theirs)
         what = f"{teacher.name}: permuted classes: it has the data's classes in another order"
-        yield Finding(ERROR, what, f"say what its outputs mean: give it classes={described(order, names)}")
+        cure = f"say which output means each class: load_teacher(..., classes={described(order, len(names))})"
+        yield Finding(ERROR, what, cure)
         return
     pairs = enumerate(zip(own, names, strict=False))
     unlike = [f"{k} {a!r}, not {b!r}" for k, (a, b) in pairs if _plain(a) != _plain(b)]
     count = f"{len(own)} and {len(names)} classes; " if len(own) != len(names) else ""
     shown = ", ".join(unlike[:3]) + (", ..." if len(unlike) > 3 else "")
     what = f"{teacher.name}: its classes are called otherwise than the data's: {count}{shown}"
-    yield Finding(WARNING, what, "fine if they are the same things; else say what they mean by classes=[...]")
+    cure = "fine if they are the same things; else say which output means each class: load_teacher(..., classes=[...])"
+    yield Finding(WARNING, what, cure)
 
 
 def _plain(name: str) -> str:

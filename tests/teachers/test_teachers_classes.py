@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from segkd.errors import UserError
-from segkd.models import Network, Preprocess
-from segkd.taps import tap
+from segkd.models import Network, Preprocess, create
+from segkd.roles import roles_of
+from segkd.taps import read_taps, tap
 from segkd.teachers.classes import PickedClasses, with_classes
 
 NAMES = ["void", "Road", "car", "bus", "traffic_light"]
@@ -110,3 +111,12 @@ def test_names_that_are_not_known() -> None:
     assert with_classes(Fixed(None), {"road": 1, "car": 2}).class_names == ["road", "car"]
     with pytest.raises(UserError, match="gives 2 times a class 'road'"):
         with_classes(Fixed(["road", "Road", "a", "b", "c"]), ["road", "a"])
+
+
+def test_roles_are_those_of_the_network_inside_but_for_the_classifier() -> None:
+    inner = create("fast_scnn", num_classes=4).eval()
+    picked = with_classes(inner, [2, 0])
+    x = torch.zeros(1, 3, 64, 96)
+    roles = roles_of(inner, x) | {"classifier": ""}
+    assert roles_of(picked, x) == roles
+    assert read_taps(picked, [""], x)[""].shape == (1, 2, 64, 96)
