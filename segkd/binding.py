@@ -38,7 +38,7 @@ class Bind(Described, nn.Module):
         weight: factor of the term.
         schedule: how the weight changes over the training: ``dict(warmup=1000, decay="cosine", stop=40000)``, see
             ``segkd.weight_schedule.WeightSchedule``.
-        lr_factor: factor of the learning rate for what trains in this bind (connectors, the loss's own parts).
+        lr_factor: factor of the learning rate for connectors and the loss's own parts.
         teacher_scale: factor of the teacher's features as they enter the loss, for losses that compare values or
             softmaxes: features with an rms of 0.05 are lost beside the other terms. "auto": a training measures what
             brings them to 1, says it, and writes it into its config. 1 means them as they are; with None, a training

@@ -62,7 +62,7 @@ def train(
         size: (H, W) of the training crops; by default the data set's, or the first image's, but at most 512x1024.
         device: "cpu", "cuda", "cuda:1"; by default a GPU where there is one.
         precision: "fp32", "bf16" or "fp16".
-        workers: processes that load images.
+        workers: processes that load.
         seed: of all that is drawn (0).
         hooks: further hooks, objects or dict(type=...).
         config: further keys, as ``dict(optim=dict(accumulate=2))``; ``segkd configs --keys`` lists all.
