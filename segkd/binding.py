@@ -35,7 +35,7 @@ class Bind(Described, nn.Module):
         loss: config of a loss (``dict(type=ChannelWise, temperature=4.0)``).
         connector: config of a connector, used for every pair of taps; "auto" is a 1x1 convolution where channels
             differ and the loss minds; None where they agree already.
-        weight: factor of the term.
+        weight: its factor.
         schedule: how the weight changes over the training: ``dict(warmup=1000, decay="cosine", stop=40000)``, see
             ``segkd.weight_schedule.WeightSchedule``.
         lr_factor: factor of the learning rate for connectors and the loss's own parts.

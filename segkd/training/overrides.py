@@ -155,7 +155,7 @@ def _show(value: Any) -> str:
 
 
 def _value(raw: str) -> Any:
-    """``dict(a=1)`` means the same as ``{"a": 1}``, as in a config file."""
+    """``dict(a=1)`` means the same as ``{"a": 1}``, and ``1/255`` a number, as in a config file."""
     try:
         tree = _Dicts().visit(ast.parse(raw.strip(), mode="eval"))
         return ast.literal_eval(tree)
@@ -165,6 +165,19 @@ def _value(raw: str) -> Any:
 
 
 class _Dicts(ast.NodeTransformer):
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """A fraction of two numbers, as 1/255."""
+        over, under = node.left, node.right
+        if (
+            not isinstance(node.op, ast.Div)
+            or not isinstance(over, ast.Constant)
+            or not isinstance(under, ast.Constant)
+        ):
+            return node
+        if not all(type(side.value) in (int, float) for side in (over, under)) or not under.value:
+            return node
+        return ast.Constant(over.value / under.value)  # type: ignore[operator]
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         keys: list[ast.expr | None] = [ast.Constant(k.arg) for k in node.keywords]
         if not isinstance(node.func, ast.Name) or node.func.id != "dict" or node.args:

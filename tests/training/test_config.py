@@ -21,6 +21,7 @@ from segkd.training.build import build_dataset, build_student
 from segkd.training.config import Config
 from segkd.training.configfile import dump_config, load_config, objects_unwritten, textual
 from segkd.training.loop import train
+from segkd.training.overrides import override
 
 
 @pytest.mark.parametrize(
@@ -184,3 +185,12 @@ def test_what_no_file_can_hold_is_refused_where_it_is_needed(tmp_path: Path) -> 
         assert len(build_dataset(found, "val")) > 0
         with pytest.raises(UserError, match=rf"{what}.* was given from Python and is in no file: give it again"):
             build_student(found)
+
+
+def test_an_override_may_be_a_fraction() -> None:
+    cfg = {"model": {"teacher": {"type": "any", "preprocess": None}}}
+    override(cfg, "model.teacher.preprocess=dict(scale=1/255, mean=(1/2, 0))")
+    assert cfg["model"]["teacher"]["preprocess"] == {"scale": 1 / 255, "mean": (0.5, 0)}
+    override(cfg, "model.teacher.preprocess=None")
+    override(cfg, "model.teacher.preprocess=1/0")
+    assert cfg["model"]["teacher"]["preprocess"] == "1/0"
