@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from segkd.losses.base import no_autocast, upcast
 
-#: numbers of one side in a block, on a CPU: with what is made of them they fit the second level of its cache
-BLOCK = 2**19
+#: numbers of one side in a block, on a CPU: some of such maps fit the last level of its cache. With smaller ones torch's
+#: threads wait for each other more often, which costs more on a machine with other work than the cache gives
+BLOCK = 2**21
 POSITIONS, CHANNELS = 2, 1
 
 #: student, teacher (n, k, p) in at least float32 and contiguous, what else was given (n, p) -> scalar
@@ -35,7 +36,7 @@ def blockwise_sum(
         along: what a sample may be cut along, ``POSITIONS`` or ``CHANNELS``: that over which the term is a sum.
 
     Returns:
-        A scalar of at least float32. Its gradient cannot be differentiated again: torch raises a RuntimeError.
+        A scalar of at least float32. Its gradient cannot be differentiated: with ``create_graph`` there is a RuntimeError.
     """
     maps = [_flat(x) for x in (student, teacher.detach())]
     rest = [None if x is None else x.reshape(maps[0].shape[0], -1) for x in others]
@@ -104,8 +105,9 @@ class _Blockwise(torch.autograd.Function):
         return total.to(dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Any, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the gradient of a sum in blocks can't be differentiated: take it without create_graph")
         (grad,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return (grad * slope).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
 
