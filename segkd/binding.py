@@ -43,9 +43,8 @@ class Bind(Described, nn.Module):
             as no layer gives what it compares: OFD estimates margins.
         of: name of the teacher, where a Distiller has several; "average" is the mean of all teachers' features at the
             tap, each resized to the first one's height and width.
-        size: where maps of different height and width meet: at the "smaller" of both (each axis for itself), at "half"
-            of that (a quarter of the work), or at the "student"'s or the "teacher"'s. Shrinking averages areas, growing
-            is bilinear (align_corners=False).
+        size: where maps meet: at the "smaller" height and width of both, at "half" of these (a quarter of the work), at
+            the "student"'s or the "teacher"'s. Shrinking averages areas, growing is bilinear (align_corners=False).
         masked: give the loss the mask of valid pixels (label is not 255), so that void and padding take no part.
         first_stage: ``dict(steps=..., optimizer=dict(type=..., lr=...))``: a training before the main one. Where the
             loss has parts that learn from the teacher alone (FT's paraphraser), it trains these and freezes them; else

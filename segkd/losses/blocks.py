@@ -11,8 +11,8 @@ from torch.autograd.function import FunctionCtx
 
 from segkd.losses.base import no_autocast, upcast
 
-#: numbers of one side in a block, on a CPU: some of such maps fit the last level of its cache. With smaller ones torch's
-#: threads wait for each other more often, which costs more on a machine with other work than the cache gives
+#: numbers of one side in a block, on a CPU: a few of such maps fit the last level of its cache. With smaller ones
+#: torch's threads wait for each other more often: on a machine with other work that costs more than the cache gives
 BLOCK = 2**21
 POSITIONS, CHANNELS = 2, 1
 
@@ -36,7 +36,7 @@ def blockwise_sum(
         along: what a sample may be cut along, ``POSITIONS`` or ``CHANNELS``: that over which the term is a sum.
 
     Returns:
-        A scalar of at least float32. Its gradient cannot be differentiated: with ``create_graph`` there is a RuntimeError.
+        A scalar of at least float32. With ``create_graph`` there is a RuntimeError: its gradient has none.
     """
     maps = [_flat(x) for x in (student, teacher.detach())]
     rest = [None if x is None else x.reshape(maps[0].shape[0], -1) for x in others]
