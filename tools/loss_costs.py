@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the checkout, in place of this folder
 import torch  # noqa: E402
+from torch.nn.functional import normalize  # noqa: E402
 
 from segkd.distiller import Distiller  # noqa: E402
 from segkd.evaluation.speed import hardware  # noqa: E402
@@ -38,10 +39,10 @@ HEAVY = ("af_dcd", "cirkd", "ft", "mgd")
 
 
 def fill(model: Distiller) -> None:
-    """Queues of vectors as they are after some steps: full."""
+    """Queues of unit vectors as they are after some steps: full."""
     for queue in model.modules():
         if isinstance(queue, ClassQueue):
-            torch.nn.init.normal_(queue.entries)
+            queue.entries.copy_(normalize(torch.randn_like(queue.entries), dim=2))
             queue.filled.fill_(queue.entries.shape[1])
 
 
