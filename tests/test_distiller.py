@@ -250,6 +250,8 @@ def test_maps_meet_at_the_smaller_of_both_sizes() -> None:
     s, t = bind._meet(student, teacher)
     assert s.shape == t.shape == (1, 5, 8, 10)
     assert torch.allclose(s, F.avg_pool2d(student, (1, 2)))
+    s, t = Bind("a", "b", dict(type=PixelwiseKD), size="half")._meet(torch.ones(1, 2, 9, 8), torch.ones(1, 2, 12, 6))
+    assert s.shape == t.shape == (1, 2, 5, 3)  # of 9 x 6
     for size in ("student", "teacher"):
         s, t = Bind("a", "b", dict(type=PixelwiseKD), size=size)._meet(student, teacher)
         assert s.shape == t.shape == (student if size == "student" else teacher).shape

@@ -2,10 +2,12 @@
 
     python tools/loss_costs.py [--only kd,cirkd] [--repeats 15] [--threads 2]
 
-Each loss has its usual taps (configs/distill/camvid), those of logits also half the size, and the student's classifier.
+Each loss has its usual taps (configs/distill/camvid), those of logits also half the size, and the student's classifier;
+cirkd also cells of 2 x 2. Rows of losses that are not asked for stay. On a busy machine, read ``cpu_ratio``.
 """
 
 import argparse
+import json
 import sys
 from datetime import date
 from pathlib import Path
@@ -14,13 +16,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the checkout, in place of this folder
 import torch  # noqa: E402
+from torch.nn.functional import normalize  # noqa: E402
 
 from segkd.distiller import Distiller  # noqa: E402
+from segkd.evaluation.speed import hardware  # noqa: E402
 from segkd.losses import names  # noqa: E402
 from segkd.losses.memory import ClassQueue  # noqa: E402
 from segkd.report.tables import write_json  # noqa: E402
 from segkd.training.configfile import load_config  # noqa: E402
-from segkd.training.environment import environment  # noqa: E402
+from segkd.training.environment import git_commit  # noqa: E402
 from segkd.workbench.term_costs import time_terms  # noqa: E402
 
 TABLE = ROOT / "tests" / "full" / "loss_costs.json"
@@ -30,28 +34,39 @@ FORMS: dict[str, dict[str, str]] = {
     "half": {"size": "half"},
     "classifier": {"student": "classifier"},
 }
+#: take turns with a student of their own, as each takes longer than all others together
+HEAVY = ("af_dcd", "cirkd", "ft", "mgd")
 
 
 def fill(model: Distiller) -> None:
-    """Queues of vectors as they are after some steps: full."""
+    """Queues of unit vectors as they are after some steps: full."""
     for queue in model.modules():
         if isinstance(queue, ClassQueue):
-            torch.nn.init.normal_(queue.entries)
+            queue.entries.copy_(normalize(torch.randn_like(queue.entries), dim=2))
             queue.filled.fill_(queue.entries.shape[1])
 
 
-def costs(name: str, repeats: int) -> list[dict[str, Any]]:
-    """A row for each form of a loss."""
-    cfg = load_config(f"distill/camvid/fast_scnn_{name}")
-    (bind,) = cfg["model"]["binds"].values()
-    forms = FORMS if bind["student"] == "" else {"usual": {}}
+def binds(name: str) -> dict[str, dict[str, Any]]:
+    """A bind for each form of a loss, by "name form"."""
+    (bind,) = load_config(f"distill/camvid/fast_scnn_{name}")["model"]["binds"].values()
+    if name == "cirkd":
+        pooled = {**bind, "loss": {**bind["loss"], "pool": 2}}
+        return {"cirkd__usual": bind, "cirkd__cells_of_2": pooled}
+    if bind["student"] != "":
+        return {f"{name}__usual": bind}
+    return {f"{name}__{form}": {**bind, **options} for form, options in FORMS.items()}
+
+
+def costs(losses: list[str], repeats: int) -> list[dict[str, Any]]:
+    """Rows of losses that take turns with one student."""
+    cfg = load_config("distill/camvid/fast_scnn_kd")
+    model = {**cfg["model"], "binds": {key: bind for name in losses for key, bind in binds(name).items()}}
     found = []
-    for form, options in forms.items():
-        changed = {**cfg["model"], "binds": {name: {**bind, **options}}}
-        (row,) = time_terms({**cfg, "model": changed}, repeats, fill)
+    for row in time_terms({**cfg, "model": model}, repeats, fill, lambda *said: print(*said, flush=True)):
+        name, _, form = row.pop("bind").partition("__")
         rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
-        found.append(rounded | {"form": form, "date": str(date.today())})
-        print("{bind:22} {form:10} {ms:8.1f} of {student_ms:8.1f} ms  x{ratio:<6} cpu x{cpu_ratio}".format(**found[-1]))
+        about = {"date": str(date.today()), "repeats": repeats, **hardware()}
+        found.append({"name": name, "form": form.replace("_", " "), **rounded, **about})
     return found
 
 
@@ -63,10 +78,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = []
-    for name in args.only.split(",") if args.only else names():
-        rows += costs(name, args.repeats)
-        write_json(args.json, {"repeats": args.repeats, "rows": rows, **environment(0)})
+    path = Path(args.json)
+    known = {(row["name"], row["form"]): row for row in json.loads(path.read_text())["rows"]} if path.is_file() else {}
+    asked = args.only.split(",") if args.only else names()
+    for group in [[name for name in asked if name not in HEAVY], *([name] for name in asked if name in HEAVY)]:
+        for row in costs(group, args.repeats) if group else []:
+            known[row["name"], row["form"]] = row
+            print("{name:22} {form:12} {ms:9.1f} of {student_ms:8.1f} ms  x{ratio:<6} cpu x{cpu_ratio}".format(**row))
+        write_json(path, {"rows": [known[key] for key in sorted(known)], "git_commit": git_commit()})
 
 
 if __name__ == "__main__":

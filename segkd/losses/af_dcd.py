@@ -26,6 +26,7 @@ from segkd.losses.base import (
     upcast,
     valid_mask,
 )
+from segkd.losses.blocks import SAMPLES, blockwise_sum
 from segkd.losses.mgd import generation_block
 from segkd.losses.sampling import uniform
 
@@ -85,16 +86,21 @@ def omni_contrast(
         (s, counted), (t, _) = (_cells(x, (min(pool, h), min(pool, w)), mask) for x in (student, teacher.detach()))
         sides = min(patch, s.shape[2]), min(patch, s.shape[3])
         s, t = (_vectors(x, sides, groups) for x in (s, t))
-        logits = torch.cdist(s, t, p=1) / -temperature
         number = torch.arange(s.shape[1], device=s.device)
         left_out = ((number[:, None] - number) % groups == 0) & (number[:, None] != number)
         inside = _vectors(counted[:, None].to(s.dtype).expand(-1, groups, -1, -1), sides, groups)[..., 0] > 0
-        if mask is not None or inside.numel() != counted.numel() * groups:  # some cells are masked, or fill up patches
-            left_out = left_out | ~inside[:, None]
-        # a huge finite number, not -inf: exactly 0 in the sum, and no NaN where all of a row is left out
-        sums = logits.masked_fill(left_out, torch.finfo(logits.dtype).min / 2).logsumexp(2)
-        rows = (sums - logits.diagonal(dim1=1, dim2=2)).masked_fill(~inside, 0)
-        return rows.sum() / inside.sum() if mask is None else mean_over(rows.sum(), inside.sum())
+        # some cells are masked, or fill up patches
+        partly = mask is not None or inside.numel() != counted.numel() * groups
+
+        def of_patches(s: Tensor, t: Tensor, inside: Tensor) -> Tensor:
+            logits = torch.cdist(s / temperature, t / temperature, p=1).neg()
+            out = left_out | ~inside[:, None] if partly else left_out
+            # a huge finite number, not -inf: exactly 0 in the sum, and no NaN where all of a row is left out
+            sums = logits.masked_fill(out, torch.finfo(logits.dtype).min / 2).logsumexp(2)
+            return (sums - logits.diagonal(dim1=1, dim2=2)).masked_fill(~inside, 0).sum()
+
+        total = blockwise_sum(of_patches, s, t, inside, along=SAMPLES, numbers=s.shape[1] ** 2)
+        return total / inside.sum() if mask is None else mean_over(total, inside.sum())
 
 
 def check_features(student: Tensor, teacher: Tensor, groups: int) -> None:

@@ -7,20 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from segkd.losses.base import no_autocast, upcast
 
-#: numbers of one side in a block, on a CPU: with what is made of them they fit the second level of its cache
-BLOCK = 2**19
-POSITIONS, CHANNELS = 2, 1
+#: numbers of one side in a block, on a CPU: a few of such maps fit the last level of its cache. With smaller ones
+#: torch's threads wait for each other more often: on a machine with other work that costs more than the cache gives
+BLOCK = 2**21
+POSITIONS, CHANNELS, SAMPLES = 2, 1, 0
 
 #: student, teacher (n, k, p) in at least float32 and contiguous, what else was given (n, p) -> scalar
 Term = Callable[..., Tensor]
 
 
 def blockwise_sum(
-    term: Term, student: Tensor, teacher: Tensor, *others: Tensor | None, along: int = POSITIONS
+    term: Term, student: Tensor, teacher: Tensor, *others: Tensor | None, along: int = POSITIONS, numbers: int = 0
 ) -> Tensor:
     """``term(student, teacher, *others)`` of whole maps, for a term that is a sum over vectors independent of others.
 
@@ -32,17 +33,19 @@ def blockwise_sum(
         term: a function of maps (n, k, p) of both sides and of the others (n, p); without parameters of its own.
         student, teacher: (N, K) or (N, K, ...), one shape; the teacher is detached.
         others: (N, ...) for each position, masks or labels; None is handed over as it is.
-        along: what a sample may be cut along, ``POSITIONS`` or ``CHANNELS``: that over which the term is a sum.
+        along: what a sample may be cut along, ``POSITIONS`` or ``CHANNELS``: that over which the term is a sum. None is
+            cut with ``SAMPLES``.
+        numbers: that the term makes of a sample at a time, where these are more than its own; sets how many are taken.
 
     Returns:
-        A scalar of at least float32. Its gradient cannot be differentiated again: torch raises a RuntimeError.
+        A scalar of at least float32. With ``create_graph`` there is a RuntimeError: its gradient has none.
     """
     maps = [_flat(x) for x in (student, teacher.detach())]
     rest = [None if x is None else x.reshape(maps[0].shape[0], -1) for x in others]
     with no_autocast(student):
         if student.device.type != "cpu":
             return term(*(upcast(x).contiguous() for x in maps), *rest)
-        value: Tensor = _Blockwise.apply(maps[0], maps[1], term, rest, along)
+        value: Tensor = _Blockwise.apply(maps[0], maps[1], term, rest, along, numbers)
         return value
 
 
@@ -64,12 +67,12 @@ def parts(student: Tensor, teacher: Tensor, *others: Tensor | None) -> Iterator[
         ]
 
 
-def _blocks(shape: torch.Size, along: int) -> Iterator[tuple[slice, slice, slice]]:
+def _blocks(shape: torch.Size, along: int, made: int = 0) -> Iterator[tuple[slice, slice, slice]]:
     """Places in (N, K, P) of several samples together, or, of larger ones, of a part of one."""
     n, whole = shape[0], slice(None)
-    numbers = max(1, shape[1] * shape[2])
-    if numbers <= BLOCK:
-        several = BLOCK // numbers
+    numbers = max(1, made, shape[1] * shape[2])
+    if numbers <= BLOCK or along == SAMPLES:
+        several = max(1, BLOCK // numbers)
         yield from ((slice(i, i + several), whole, whole) for i in range(0, n, several))
         return
     length = max(1, BLOCK * shape[along] // numbers)
@@ -82,13 +85,19 @@ def _blocks(shape: torch.Size, along: int) -> Iterator[tuple[slice, slice, slice
 class _Blockwise(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, student: Tensor, teacher: Tensor, term: Term, others: list[Tensor | None], along: int
+        ctx: FunctionCtx,
+        student: Tensor,
+        teacher: Tensor,
+        term: Term,
+        others: list[Tensor | None],
+        along: int,
+        made: int,
     ) -> Tensor:
         wanted: bool = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         dtype = torch.promote_types(student.dtype, torch.float32)
         grad = torch.empty(student.shape, dtype=dtype, device=student.device) if wanted else None
         total = torch.zeros((), dtype=torch.float64)
-        for place in _blocks(student.shape, along):
+        for place in _blocks(student.shape, along, made):
             # contiguous: in channels_last, torch's softmax over few classes is 2.5 times slower
             s, t = (upcast(x[place]).contiguous() for x in (student, teacher))
             rest = [None if x is None else x[place[0], place[2]] for x in others]
@@ -104,10 +113,11 @@ class _Blockwise(torch.autograd.Function):
         return total.to(dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Any, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the gradient of a sum in blocks can't be differentiated: take it without create_graph")
         (grad,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (grad * slope).to(ctx.dtype), None, None, None, None  # type: ignore[attr-defined]
+        return (grad * slope).to(ctx.dtype), *[None] * 5  # type: ignore[attr-defined]
 
 
 def zeroed(x: Tensor, counted: Tensor) -> Tensor:

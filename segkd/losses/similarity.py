@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from segkd.losses.sampling import gather_rows
 
 FAINT = 1e-4  # shorter vectors count as zero: a gradient by 1 / length would be more than half precision holds
-BLOCK = {"cpu": 2**19, "other": 2**24}  # similarities worked on at a time
+BLOCK = {"cpu": 2**20, "other": 2**24}  # similarities worked on at a time
 PAIR = 2**24  # similarities of a pair of images that are held whole, of either side
 LARGEST = 40.0  # similarity over temperature whose exponentials need no maximum taken off first, in float32
 

@@ -52,13 +52,23 @@ def test_textbook_minibatch_is_the_published_one(golden, book):
 @pytest.mark.parametrize("shape", [(3, 5, 2, 7), (1, 4, 9, 2), (2, 1, 1, 6), (4, 3, 1, 1)])
 @pytest.mark.parametrize("temperature", [0.1, 1.5])
 @pytest.mark.parametrize("block", [1, 20, 2**18])
-def test_textbook_minibatch(book, monkeypatch, shape, temperature, block):
+@pytest.mark.parametrize("way", ["in pairs", "in rows", "with maxima"])
+def test_textbook_minibatch(book, monkeypatch, shape, temperature, block, way):
     monkeypatch.setitem(similarity.BLOCK, "cpu", block)
+    monkeypatch.setattr(similarity, "PAIR", 0 if way == "in rows" else 2**24)
+    monkeypatch.setattr(similarity, "LARGEST", 0.0 if way == "with maxima" else 40.0)
     s, t = double(*shape).requires_grad_(), double(shape[0], 3, *shape[2:])
     value, want = minibatch_pixel(s, t, temperature), book.minibatch_pixel(s, t, temperature)
     torch.testing.assert_close(value, want, atol=1e-12, rtol=1e-9)
     grads = [torch.autograd.grad(v, s)[0] for v in (value, want)]
     torch.testing.assert_close(*grads, atol=1e-12, rtol=1e-7)
+
+
+def test_similarities_too_large_for_plain_exponentials(book):
+    s, t = torch.randn(2, 4, 3, 5).requires_grad_(), torch.randn(2, 3, 3, 5)
+    value, want = minibatch_pixel(s, t, 1e-3), book.minibatch_pixel(s.double(), t.double(), 1e-3)
+    torch.testing.assert_close(value.double(), want, rtol=1e-4, atol=1e-4)
+    assert torch.autograd.grad(value, s)[0].isfinite().all()
 
 
 def test_textbook_minibatch_with_mask(book):

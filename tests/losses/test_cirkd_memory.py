@@ -128,8 +128,10 @@ def test_golden_region_queue(golden_arrays):
 
 
 @pytest.mark.parametrize("kd", [1.0, 2.0])
-def test_textbook_memory(book, monkeypatch, kd):
+@pytest.mark.parametrize("largest", [0.0, 40.0])
+def test_textbook_memory(book, monkeypatch, kd, largest):
     monkeypatch.setitem(similarity.BLOCK, "cpu", 50)
+    monkeypatch.setattr(similarity, "LARGEST", largest)
     s, t, label = inputs(3)
     rows, kept = s.requires_grad_(), label != 255
     memory = F.normalize(double(19, 4), dim=1)

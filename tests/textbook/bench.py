@@ -384,7 +384,7 @@ def whole(name: str) -> Case:
     loss, (student, teacher) = create(name), pair(shape)
     loss.prepare([shape], [shape], [])
     for queue in getattr(loss, "queues", {}).values():
-        torch.nn.init.normal_(queue.entries)
+        queue.entries.copy_(torch.nn.functional.normalize(torch.randn_like(queue.entries), dim=2))
         queue.filled.fill_(queue.entries.shape[1])
     label, draw = labels(shape), loss.sample(shape, seed=0)
     ours = partial(loss, student, teacher, label, draw=draw)
