@@ -101,7 +101,7 @@ def test_a_training_has_imported_little_more_than_torch_when_it_begins() -> None
 import contextlib, segkd
 with contextlib.suppress(KeyboardInterrupt):
     segkd.train('fast_scnn', data={SCENES}, steps=1, size=(64, 96), out='work/none', progress=False)"""
-    assert not fresh(by_name) & (HEAVY | {"mmengine", "triton"})  # no file is read
+    assert not fresh(by_name) & (HEAVY | {"triton"})
     command = STOPPED + COMMAND
     parts = ("--student", "fast_scnn", "--data", "synthetic")
     assert not fresh(command, "train", *parts, "--out", "work/none") & (HEAVY | {"triton"})
