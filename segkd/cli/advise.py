@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
+    RUN_FLAGS,
     add_json_argument,
     add_run_arguments,
     add_threads_argument,
@@ -109,6 +110,12 @@ def _say_settings(found: Advice, command: str) -> None:
 
 def _command(args: argparse.Namespace) -> str:
     """``segkd train`` with what this command was given."""
-    data = ["--data", args.data] if args.data else []
+    config = [] if args.config is None else [args.config]
+    flags = [word for flag in RUN_FLAGS if (value := getattr(args, flag)) is not None for word in _flag(flag, value)]
     given = [word for override in args.overrides for word in ("--set", override)]
-    return shlex.join(["segkd", "train", args.config, *data, *given])
+    return shlex.join(["segkd", "train", *config, *flags, *given])
+
+
+def _flag(name: str, value: object) -> tuple[str, str]:
+    """A flag of the command line with its value, a size (H, W) as HxW."""
+    return f"--{name}", "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -111,6 +111,7 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 
 
 COMPOSED = ("student", "init", "teacher", "recipe", "schedule")
+RUN_FLAGS = (*COMPOSED, "data", "root", "images", "labels", "classes", "val", "crop")
 FOLDER = {"images": "images", "labels": "labels", "classes": "class_names", "val": "val"}
 
 

@@ -7,20 +7,18 @@ import shlex
 from pathlib import Path
 
 import torch
-from cli_kit import TINY, Refused, Run
+from cli_kit import STUDENT, TINY, Refused, Run
 
+from segkd.cli.common import load
 from segkd.cli.main import parser
 from segkd.models import create
-from segkd.training.configfile import load_config
-
-CONFIG = "distill/camvid/fast_scnn_kd_cwd"
 
 
 def taught(tmp_path: Path, tree: Path) -> list[str]:
     """A distillation with an untrained ContextNet as a teacher, in the words of the command line."""
     torch.save(create("contextnet", num_classes=11).state_dict(), tmp_path / "teacher.pth")
     teacher = f"model.teacher=dict(type='contextnet',num_classes=11,weights='{tmp_path / 'teacher.pth'}')"
-    return [CONFIG, "--data", str(tree), *TINY, "--set", teacher]
+    return [*STUDENT, "--teacher", "contextnet", "--recipe", "kd_cwd", "--root", str(tree), *TINY, "--set", teacher]
 
 
 def test_what_is_printed_can_be_pasted(segkd: Run, tmp_path: Path, tree: Path, trained: Path) -> None:
@@ -45,7 +43,7 @@ def test_what_is_printed_can_be_pasted(segkd: Run, tmp_path: Path, tree: Path, t
     first = next(k for k, line in enumerate(lines) if line.startswith("segkd train"))
     command = "\n".join(lines[first:]).partition("\n\n")[0].partition("\nwrote")[0].replace("\\\n", " ")
     args = parser().parse_args(shlex.split(command)[1:])
-    cfg = load_config(args.config, args.overrides, root=args.data)
+    cfg = load(args)
     assert list(cfg["data"]["augment"]["scale"]) == content["settings"]["data.augment.scale"]
     for name in ("pixel", "channel"):
         assert cfg["model"]["binds"][name]["weight"] == content["settings"][f"model.binds.{name}.weight"]
@@ -58,20 +56,13 @@ def test_a_recipe_in_place_of_the_config_s_terms_can_be_pasted(segkd: Run, tmp_p
     assert result.code == 0, result.err
     added = result.out.partition("in place of this config's terms, add:")[2]
     settings = [word for word in shlex.split(added) if word not in ("--set", "\n")]
-    cfg = load_config(words[0], [*words[-1:], *(word for word in settings if "=" in word)])
+    more = [word for setting in settings if "=" in setting for word in ("--set", setting)]
+    cfg = load(parser().parse_args(["train", *words, *more]))
     on = [name for name, bind in cfg["model"]["binds"].items() if bind.get("weight", 1)]
     assert len(on) == 1
     assert cfg["model"]["binds"][on[0]]["loss"]["type"] == on[0]
     assert cfg["model"]["binds"][on[0]]["masked"] is True
 
 
-def test_without_a_baseline_it_says_what_to_run(segkd: Run, tmp_path: Path, tree: Path) -> None:
-    from segkd.workbench.advice import _baseline
-
-    assert "segkd train students/camvid/fast_scnn)" in _baseline(CONFIG)
-    assert "segkd train students/camvid/fast_scnn)" in _baseline(f"configs/{CONFIG}.py")
-    assert "by the same data and schedule" in _baseline("my_config.py")
-
-
 def test_a_network_alone_is_refused(refused: Refused, tree: Path) -> None:
-    assert "has no teacher" in refused("advise", "students/camvid/fast_scnn", "--data", tree)
+    assert "has no teacher" in refused("advise", *STUDENT, "--root", tree)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_kit import TINY, Refused, Run
+from cli_kit import STUDENT, TINY, Refused, Run
 
 from segkd.models import create
 
-CONFIG = "distill/camvid/fast_scnn_kd_cwd"
+TAUGHT = (*STUDENT, "--teacher", "fast_scnn", "--recipe", "kd_cwd")
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_a_bad_teacher_gives_exit_code_1_and_a_line(segkd: Run, tree: Path, noise: list[str], tmp_path: Path) -> None:
-    result = segkd("check", CONFIG, "--data", tree, "--sample", 2, "--json", "found.json", *noise, *TINY)
+    result = segkd("check", *TAUGHT, "--root", tree, "--sample", 2, "--json", "found.json", *noise, *TINY)
     assert result.code == 1
     (line,) = result.err.splitlines()
     assert line.startswith("segkd check: teacher: ")
@@ -44,21 +44,21 @@ def test_a_bad_teacher_gives_exit_code_1_and_a_line(segkd: Run, tree: Path, nois
 
 
 def test_a_sound_config_gives_exit_code_0(segkd: Run, tree: Path) -> None:
-    result = segkd("check", "students/camvid/fast_scnn", "--data", tree, *TINY)
+    result = segkd("check", *STUDENT, "--root", tree, *TINY)
     assert (result.code, result.err) == (0, "")
     assert "preflight (" in result.out
     assert "3 terms, " in result.out
 
 
 def test_a_mistake_is_told_as_by_any_command(refused: Refused, tree: Path) -> None:
-    said = refused("check", "students/camvid/fast_scnn", "--data", tree, *TINY, "--set", "model.network.num_classes=5")
+    said = refused("check", *STUDENT, "--root", tree, *TINY, "--set", "model.network.num_classes=5")
     assert "the student FastSCNN has num_classes=5, but CamVid has 11 classes" in said
 
 
 def test_a_training_looks_first_unless_told_otherwise(
     segkd: Run, refused: Refused, tree: Path, noise: list[str], tmp_path: Path
 ) -> None:
-    argv = ["train", CONFIG, "--data", tree, "--out", tmp_path / "run", *noise, *TINY]
+    argv = ["train", *TAUGHT, "--root", tree, "--out", tmp_path / "run", *noise, *TINY]
     assert refused(*argv).endswith("set model.teacher.weights; to train all the same: --skip-preflight")
     assert not (tmp_path / "run").exists()
     result = segkd(*argv, "--skip-preflight")
@@ -70,7 +70,7 @@ def test_a_training_looks_first_unless_told_otherwise(
 
 
 def test_a_training_that_has_no_fault_says_so_in_a_line(segkd: Run, tree: Path, tmp_path: Path) -> None:
-    result = segkd("train", "students/camvid/fast_scnn", "--data", tree, "--out", tmp_path / "run", *TINY)
+    result = segkd("train", *STUDENT, "--root", tree, "--out", tmp_path / "run", *TINY)
     assert result.code == 0, result.err
     lines = result.out.splitlines()
     assert lines[0].startswith("preflight (")
