@@ -13,8 +13,8 @@ from torch import nn
 
 from segkd.errors import UserError
 from segkd.models import create
-from segkd.training.configfile import find_config, load_config
 from segkd.training.overrides import override
+from segkd.workbench.composing import compose
 from segkd.workbench.runs import load_student
 
 SWIN = dict(embed_dim=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), strict_img_size=False)
@@ -173,7 +173,6 @@ def test_a_trained_student_needs_its_backbones_file_no_more(tmp_path: Path) -> N
     network = {"type": "timm", "encoder": "resnet18", "num_classes": 3, "pretrained": str(file)}
     torch.save(create("timm", encoder="resnet18", num_classes=3, pretrained=file).state_dict(), weights)
     file.unlink()
-    cfg = load_config(find_config("students/camvid/light_fpn_resnet18"))
-    cfg["model"]["network"] = network
+    cfg = compose(network, data=dict(type="synthetic", size=(64, 96), length=2))
     state = load_student(cfg, weights).state_dict()
     assert all(torch.equal(state[key], value) for key, value in torch.load(weights, weights_only=True).items())
