@@ -43,7 +43,7 @@ def training(steps: int = 100, **changes: Any) -> Any:
     val = Some(dataset=range(101))
     made = dict(
         cfg=Some(data=Some(batch_size=8), engine=Some(precision="bf16")), model=model, rank=0, world_size=1,
-        data=Data(), loaders={"val": val}, val_dataloader=range(4), folder=Path("work/students/camvid/fast_scnn"),
+        data=Data(), notes=["a note"], loaders={"val": val}, val_dataloader=range(4), folder=Path("work/students/camvid/fast_scnn"),
         device=Some(type="cpu"), environment={"hardware": {"threads": 2, "gpu": None}}, history=[],
         class_scores={"val": (80.0, 12.5, float("nan"))},
         iter=0, max_iters=steps, interval=50, rate=0.00385, best={}, chosen_by="mIoU",
@@ -229,7 +229,8 @@ def test_a_first_stage_is_told() -> None:
         "  first stage of deep  step 2000/2000  loss 0.5",
     ]
     assert lines[2].startswith("on cpu")
-    assert lines[3].startswith("  step 1/100")
+    assert lines[3] == "  a note"
+    assert lines[4].startswith("  step 1/100")
 
 
 def test_the_clock_of_steps_stands_still_in_a_validation(monkeypatch: pytest.MonkeyPatch) -> None:

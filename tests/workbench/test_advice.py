@@ -21,10 +21,10 @@ from segkd.distiller import Distiller, build_teacher
 from segkd.errors import UserError
 from segkd.models.base import Network, Preprocess
 from segkd.training.build import build_dataset
-from segkd.training.configfile import load_config
 from segkd.workbench import advice_rules as rules
 from segkd.workbench.advice import Advice, advise
 from segkd.workbench.answers import BANDS, View, ask, best_temperature, border_distance, confidence, views
+from segkd.workbench.composing import compose
 from segkd.workbench.pulls import Pull
 
 SIZE = (64, 96)
@@ -472,8 +472,8 @@ def published(camvid_root: Path) -> dict[str, Any]:
     weights = camvid_root.parent / "weights" / "espnet_p_2_q_8_camvid.pth"
     if not weights.is_file():
         pytest.skip("the published ESPNet weights are not beside the checkout (../shared/data/weights)")
-    changes = [f"data.dataset.root={camvid_root}", f"model.teacher.weights={weights}"]
-    return load_config("distill/camvid/fast_scnn_kd_cwd", changes)
+    teacher = f"espnet_q8_camvid@{weights}"
+    return compose("fast_scnn", teacher=teacher, recipe="kd_cwd", data="camvid", root=camvid_root)
 
 
 @pytest.mark.slow
