@@ -43,7 +43,8 @@ def training(steps: int = 100, **changes: Any) -> Any:
     val = Some(dataset=range(101))
     made = dict(
         cfg=Some(data=Some(batch_size=8), engine=Some(precision="bf16")), model=model, rank=0, world_size=1,
-        data=Data(), notes=["a note"], loaders={"val": val}, val_dataloader=range(4), folder=Path("work/students/camvid/fast_scnn"),
+        data=Data(), notes=["a note"], loaders={"val": val}, val_dataloader=range(4),
+        folder=Path("work/students/camvid/fast_scnn"),
         device=Some(type="cpu"), environment={"hardware": {"threads": 2, "gpu": None}}, history=[],
         class_scores={"val": (80.0, 12.5, float("nan"))},
         iter=0, max_iters=steps, interval=50, rate=0.00385, best={}, chosen_by="mIoU",
