@@ -50,7 +50,8 @@ def _jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
     common = {key: value for key, value in given.items() if value is not None}
     if "check" in accepted:
         common["check"] = False
-    if "split" not in accepted:
+    split = accepted.get("split")
+    if split is None or (split.default is None and not options.split):  # one's own data is looked at as a whole
         return [common]
     module = sys.modules[DATASETS.get(options.name).__module__]
     splits = options.split or [split for split in getattr(module, "SPLITS", ("train", "val")) if split != "trainval"]

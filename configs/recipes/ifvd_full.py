@@ -3,16 +3,18 @@
 Published: 10 on a mean over classes too, 200 on all pixels (Cityscapes: nine tenths are labelled), 0.001.
 """
 
-from segkd.losses.ifvd import IntraClassVariation
+from mmengine.config import read_base
+
 from segkd.losses.kd import PixelwiseKD
 from segkd.losses.skd_holistic import Holistic
 
-binds = dict(
+with read_base():
+    from .ifvd import *
+
+binds["variation"].update(weight=180.0)
+binds.update(
     pixel=dict(
         student="@logits", teacher="@logits", loss=dict(type=PixelwiseKD, temperature=1.0), weight="@10/classes"
-    ),
-    variation=dict(
-        student="@head", teacher="@head", loss=dict(type=IntraClassVariation, num_classes="@classes"), weight=180.0
     ),
     holistic=dict(student="@classifier", teacher="@classifier", loss=dict(type=Holistic), weight=0.001),
 )

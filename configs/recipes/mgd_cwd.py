@@ -1,30 +1,16 @@
-"""Masked generative distillation beside CWD of the logits, as published (Yang et al. 2022).
+"""Masked generative distillation beside CWD of the logits, as published (Yang et al. 2022): ``mgd``, and CWD.
 
-Published weights, converted to means; MGD's weight, scale and rate as in ``mgd``.
+CWD's published weight, converted to a mean.
 """
 
-from segkd.connectors import Conv1x1
-from segkd.losses.cwd import ChannelWise
-from segkd.losses.mgd import MaskedGenerative
+from mmengine.config import read_base
 
-binds = dict(
-    generation=dict(
-        student="@backbone",
-        teacher="@backbone",
-        loss=dict(type=MaskedGenerative),
-        weight=0.69,
-        teacher_scale="auto",
-        connector=dict(type=Conv1x1, bias=True),
-        lr_factor=0.1,
-    ),
-    channel=dict(student="@logits", teacher="@logits", loss=dict(type=ChannelWise, temperature=4.0), weight=3.0),
+from segkd.losses.cwd import ChannelWise
+
+with read_base():
+    from .mgd import *
+
+binds.update(
+    channel=dict(student="@logits", teacher="@logits", loss=dict(type=ChannelWise, temperature=4.0), weight=3.0)
 )
-on = dict(
-    cityscapes=dict(
-        binds=dict(
-            generation=dict(weight=335.5, teacher_scale=None),
-            channel=dict(student="@classifier", teacher="@classifier"),
-        )
-    ),
-    camvid=dict(binds=dict(generation=dict(lr_factor=1.0))),
-)
+on["cityscapes"]["binds"].update(channel=dict(student="@classifier", teacher="@classifier"))

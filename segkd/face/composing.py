@@ -32,6 +32,7 @@ def alone_config(
 
     given = network.config if isinstance(network, Run) else network
     if making.is_config(given):
+        _no_parts(init=init, schedule=schedule)
         cfg = making.open_config(given, data, root)
         if supervision is not None:
             cfg["model"] = {**cfg["model"], "supervision": supervision}
@@ -65,6 +66,7 @@ def distillation_config(
     given = student.config if isinstance(student, Run) else student
     taught_by, words = _teacher(teacher), words or {}
     if making.is_config(given):
+        _no_parts(init=init, recipe=recipe, schedule=schedule)
         cfg = making.open_config(given, data, root)
         count = making.num_classes(cfg["data"])
         new = {"supervision": supervision, "teacher": taught_by and teacher_config(taught_by, count)}
@@ -81,6 +83,12 @@ def distillation_config(
     if "teacher" not in cfg["model"] and "teachers" not in cfg["model"]:
         raise UserError("that config trains a network alone: give the network as student=, with its teacher")
     return cfg
+
+
+def _no_parts(**given: Any) -> None:
+    """Parts are composed with a network; a config is complete."""
+    if extra := next((name for name, value in given.items() if value is not None), None):
+        raise UserError(f"{extra}= goes with a network by name or as an object: a config says it itself; set it there")
 
 
 def _teacher(given: Any) -> Any:

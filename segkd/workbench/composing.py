@@ -19,7 +19,6 @@ from torch import nn
 from segkd.distiller import Distiller
 from segkd.errors import UserError, nearest
 from segkd.models import catalogue as known
-from segkd.models.info import NETWORKS
 from segkd.models.published import CHECKPOINTS
 from segkd.segmentor import Segmentor, TrainingModel
 from segkd.teachers import load_teacher
@@ -116,7 +115,14 @@ def compose(
         )
     if size is not None:
         cfg["data"]["augment"] = {**cfg["data"]["augment"], "crop_size": tuple(map(int, size))}
-    model = making.fresh(module) if isinstance(module, TrainingModel) else _model(cfg, module, source, teacher, taught)
+    if isinstance(module, TrainingModel):
+        if teacher is not None or recipe is not None:
+            raise UserError(
+                f"a {type(module).__name__} is complete: give its network in its place, or no teacher and no recipe"
+            )
+        model = making.fresh(module)
+    else:
+        model = _model(cfg, module, source, teacher, taught)
     if init is not None:
         key = "network" if "network" in model else "student"
         model[key] = making.begun(model[key], init)
@@ -182,11 +188,11 @@ def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:
     if text.endswith(".py"):
         part = read_part(NETWORK, text)
         if "type" not in part.get("network", {}):  # a shipped part, or one like it, has its network's name
-            part["network"] = {**part.get("network", {}), **_named(Path(text).stem)}
+            part["network"] = {**part.get("network", {}), **making.named_network(Path(text).stem)}
         return part, None
     if ":" in text:
         return {"network": dict(type=text.replace(":", "."))}, None
-    named, name = _named(text), part_of(text)
+    named, name = making.named_network(text), part_of(text)
     part = {} if name is None else read_part(NETWORK, name)
     return {**part, "network": {**part.get("network", {}), **named}}, None
 
@@ -196,14 +202,6 @@ def part_of(network: str) -> str | None:
     words, known_parts = network.split("_"), parts(NETWORK)
     names = ("_".join(words[:count]) for count in range(len(words), 0, -1))
     return next((name for name in names if name in known_parts), None)
-
-
-def _named(name: str) -> dict[str, Any]:
-    """Type and options of a network of the catalogue."""
-    if name not in known.catalogue() and name not in NETWORKS.names():
-        raise UserError(f"unknown network {name!r}; {nearest(name, known.catalogue())}")
-    entry = known.entry(name)
-    return {"type": entry.name, **entry.options}
 
 
 def teacher_config(given: Any, count: int) -> Any:
@@ -228,8 +226,7 @@ def teacher_config(given: Any, count: int) -> Any:
         row = CHECKPOINTS[name]
         return dict(type=row.network, **row.options, published=row.published, weights=file)
     if name in known.catalogue():
-        entry = known.entry(name)
-        return dict(type=entry.name, **entry.options, num_classes=count, **({"weights": file} if file else {}))
+        return {**making.network_config(name, count), **({"weights": file} if file else {})}
     if ":" in name or Path(text).exists() or "/" in text:
         return dict(type=load_teacher, source=text, num_classes=count)
     raise UserError(

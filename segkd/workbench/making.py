@@ -120,13 +120,18 @@ def _own_folders(value: Any) -> Iterator[str]:
             yield str(folder)
 
 
+def named_network(name: str) -> dict[str, Any]:
+    """Type and options of a network of the catalogue."""
+    if not _is_network(name):
+        raise UserError(f"unknown network {name!r}; {nearest(name, known.catalogue())}")
+    entry = known.entry(name)
+    return {"type": entry.name, **entry.options}
+
+
 def network_config(given: Any, count: int) -> Any:
     """A network by name, class or dict as a config for ``count`` classes; a Network or any other module as it is."""
     if isinstance(given, str):
-        if not _is_network(given):
-            raise UserError(f"unknown network {given!r}; {nearest(given, known.catalogue())}")
-        entry = known.entry(given)
-        return dict(type=entry.name, num_classes=count, **entry.options)
+        return {**named_network(given), "num_classes": count}
     if inspect.isclass(given):
         return dict(type=given, num_classes=count)
     if isinstance(given, Mapping):

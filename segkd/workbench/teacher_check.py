@@ -109,7 +109,7 @@ def _verdict(
     if better is not None or order is not None:
         return
     if own.kappa < CHANCE:
-        what = f"{score}, no better than chance (kappa {own.kappa:.2f}): no usual preprocessing and no order of classes"
+        what = f"{score}, near chance (kappa {own.kappa:.2f}): no usual preprocessing and no order of classes"
         yield Finding(ERROR, f"{what} helps", f"its weights look missing or random: set {teacher.key}.weights")
     elif recorded is not None and own.miou < FAR * recorded:
         cure = "is this its data, at its size? Its record is of other images or of other weights"

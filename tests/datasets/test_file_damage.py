@@ -197,6 +197,7 @@ def test_verify_command_for_own_data(
     folders = ("folder", "--images", str(tmp_path / "pictures"), "--labels", str(tmp_path / "masks"))
     classes = ("--classes", "ground", "weed", "crop")
     assert run_verify(monkeypatch, *folders, *classes, "--ignore", "3") == 0
+    assert capsys.readouterr().out == "folder: 1 pairs, 3 classes, 0 problems\n"
     assert run_verify(monkeypatch, *folders, *classes, "--label-map", "0:0", "1:1", "2:2", "3:255") == 0
     assert run_verify(monkeypatch, *folders, *classes, "--label-map", "0:0", "1:1") == 2
     assert run_verify(monkeypatch, *folders, *classes) == 2

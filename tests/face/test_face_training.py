@@ -26,6 +26,8 @@ from segkd.training.loop import train as run_config
 from segkd.workbench.composing import compose
 from segkd.workbench.making import bind_configs
 
+CONFIG = dict(model=dict(type="Segmentor", network=dict(type="contextnet", num_classes=11)))
+
 
 class Small(Network):
     """A network of a user's."""
@@ -286,6 +288,13 @@ def test_one_data_set_knows_its_other_splits() -> None:
         (lambda: segkd.distill("fast_scnn", "pspnet_r50", data=SCENES, steps=1, out="x"), "the teacher has no weights"),
         (lambda: segkd.distill("fast_scnn", "pspnet_r5", data=SCENES, steps=1), "unknown teacher 'pspnet_r5'"),
         (lambda: segkd.distill("students/synthetic/fast_scnn", steps=1), "--student fast_scnn --data synthetic"),
+        (lambda: segkd.train(CONFIG, init="w.pth"), "init= goes with a network by name"),
+        (lambda: segkd.train(CONFIG, schedule="gpu"), "schedule= goes with a network by name"),
+        (lambda: segkd.distill(CONFIG, "espnet", recipe="kd"), "recipe= goes with a network by name"),
+        (
+            lambda: segkd.distill(segkd.Segmentor(dict(type="contextnet", num_classes=11)), "espnet", data=SCENES),
+            "a Segmentor is complete",
+        ),
         (lambda: segkd.load("nothing"), "no such file: nothing"),
         (lambda: segkd.load("x", netwrk=1), "segkd.load has no argument 'netwrk'; did you mean 'network'"),
     ],
