@@ -16,7 +16,7 @@ LOSS_ALLOWED = 3.0
 #: steps of a scale that is advised: its accuracy is interpolated, not measured
 GRID = 0.05
 #: points of mIoU on val by which a teacher must lead its student: a second seed alone moved val by up to 2.2
-#: (configs/distill/README.md)
+#: (configs/recipes/README.md)
 LEAD = 2.0
 #: of what the commonest class everywhere leaves wrong, the part that a teacher must get right
 SKILL = 0.5
