@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +22,23 @@ CODES = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks /proc what a process has caught")
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on() -> Iterator[None]:
+    """A command that a failed test leaves running would slow down all that follow."""
+    yield
+    while STARTED:
+        STARTED.pop().kill()
+
+
 def start(*argv: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """The command in a process of its own, as soon as it knows what signals mean."""
     command = [sys.executable, "-m", "segkd", *map(str, argv)]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process: subprocess.Popen[str] = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, **pipes)  # type: ignore[call-overload]
+    STARTED.append(process)
     wait_for(lambda: catches(process.pid, signal.SIGTERM), process)
     return process
 
@@ -120,6 +132,7 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code, *ENDLESS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    STARTED.append(process)
     wait_for(lambda: catches(process.pid, signal.SIGTERM), process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
