@@ -233,8 +233,8 @@ def _start_worker(_worker: int) -> None:
     finaliser imports too, CPython 3.11 fails in the import, the batch is lost, and the parent waits for ever. So the
     parent's objects are put beyond the collector's reach, and the imports are made here.
 
-    Ctrl-C reaches every process of a terminal, and SIGTERM a whole group (`timeout`, a cluster): the
-    parent ends its workers itself, and must not find them gone. One that it leaves behind ends a minute after a SIGTERM.
+    Ctrl-C reaches every process of a terminal, and SIGTERM a whole group (`timeout`, a cluster): the parent ends its
+    workers itself, and must not find them gone. One that it leaves behind ends a minute after a SIGTERM.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))  # a parent that swaps or shares its cores takes its time
