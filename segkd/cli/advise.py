@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
     RUN_FLAGS,
+    WORDS,
     add_json_argument,
     add_run_arguments,
     add_threads_argument,
+    add_word_arguments,
     console,
     following,
     load,
@@ -35,6 +37,7 @@ def add(subparsers: Any) -> None:
         "ends with settings to begin with, each with its reason.",
     )
     add_run_arguments(parser)
+    add_word_arguments(parser)
     parser.add_argument(
         "--student-weights", metavar="FILE|RUN", help="the student trained alone: weights (.pth) or its run folder"
     )
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     from segkd.training.environment import environment
     from segkd.workbench.advice import advise
 
-    cfg = load(args)
+    cfg = load(args, WORDS)
     cfg["engine"] = {**(cfg.get("engine") or {}), "threads": args.threads}
     with following() as progress:
         found = advise(
@@ -111,7 +114,12 @@ def _say_settings(found: Advice, command: str) -> None:
 def _command(args: argparse.Namespace) -> str:
     """``segkd train`` with what this command was given."""
     config = [] if args.config is None else [args.config]
-    flags = [word for flag in RUN_FLAGS if (value := getattr(args, flag)) is not None for word in _flag(flag, value)]
+    flags = [
+        word
+        for flag in (*RUN_FLAGS, *WORDS)
+        if (value := getattr(args, flag)) is not None
+        for word in _flag(flag, value)
+    ]
     given = [word for override in args.overrides for word in ("--set", override)]
     return shlex.join(["segkd", "train", *config, *flags, *given])
 

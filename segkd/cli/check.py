@@ -7,8 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
+    WORDS,
     add_json_argument,
     add_run_arguments,
+    add_word_arguments,
     console,
     following,
     load,
@@ -35,6 +37,7 @@ def add(subparsers: Any) -> None:
         "and gradient on one batch, time and memory of a step, disk. Exit code 1 if the run would be wasted.",
     )
     add_run_arguments(parser)
+    add_word_arguments(parser)
     parser.add_argument(
         "--sample", type=positive, default=8, metavar="N", help="validation images to score the teacher on (default 8)"
     )
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     """Print what was found; exit with code 1 if there is an error in it."""
     from segkd.workbench.preflight import preflight
 
-    cfg = load(args)
+    cfg = load(args, WORDS)
     with following() as progress:
         found = preflight(cfg, args.sample, progress=progress)
     _print_terms(found)

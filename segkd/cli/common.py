@@ -80,6 +80,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     _add_set(parser)
 
 
+def add_word_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a training is often given beside its parts: see ``segkd.training.overrides.WORDS``."""
+    parser.add_argument("--lr", type=float, metavar="X", help="learning rate (optim.optimizer.lr)")
+    parser.add_argument("--batch", type=positive, metavar="N", help="images per step (data.batch_size)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=positive, metavar="N", help="length of the training (schedule.steps)")
+    length.add_argument("--epochs", type=positive, metavar="N", help="the same in passes over the training split")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+
+
 def _add_data(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--data",
@@ -112,6 +122,7 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 
 COMPOSED = ("student", "init", "teacher", "recipe", "schedule")
 RUN_FLAGS = (*COMPOSED, "data", "root", "images", "labels", "classes", "val", "crop")
+WORDS = ("lr", "batch", "steps", "epochs", "device")
 FOLDER = {"images": "images", "labels": "labels", "classes": "class_names", "val": "val"}
 
 

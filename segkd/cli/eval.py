@@ -22,7 +22,9 @@ def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("eval", help="score weights (.pth) and ONNX files on a split, side by side")
     add_config_arguments(parser)
-    parser.add_argument("files", metavar="FILE", nargs="+", help="student weights (.pth) or ONNX files (.onnx)")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="*", help="weights (.pth) or ONNX files (default: the run folder's best student)"
+    )
     parser.add_argument("--teacher", dest="with_teacher", action="store_true", help="score the config's teacher, too")
     parser.add_argument("--split", default="val", help="train, val (default) or test")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="size to time at (default: the first image's)")
@@ -56,12 +58,12 @@ def run(args: argparse.Namespace) -> None:
     from segkd.training.build import build_dataset
     from segkd.training.environment import environment
     from segkd.workbench.comparison import evaluate_models, image_size
-    from segkd.workbench.runs import open_models, open_teacher
+    from segkd.workbench.runs import best_student, open_models, open_teacher
 
     take_files(args)
     cfg = load(args)
     dataset = build_dataset(cfg, args.split)
-    models = open_models(cfg, args.files, args.threads, args.resize)
+    models = open_models(cfg, args.files or [best_student(args.config)], args.threads, args.resize)
     if args.with_teacher:
         models = {"teacher": open_teacher(cfg, args.threads)} | models
     timed_at = None if args.no_speed else args.size or image_size(dataset)

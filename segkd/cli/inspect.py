@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
+    WORDS,
     add_json_argument,
     add_run_arguments,
+    add_word_arguments,
     load,
     parse_size,
     positive,
@@ -25,6 +27,7 @@ def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("inspect", help="print what can be tapped, and the shapes that meet in every bind")
     add_run_arguments(parser)
+    add_word_arguments(parser)
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="input size (default: the config's crop)")
     parser.add_argument(
         "--depth", type=positive, metavar="N", help="only layers whose path has at most N names (default: every layer)"
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from segkd.workbench.layers import inspect_model
     from segkd.workbench.runs import crop_size
 
-    cfg = load(args)
+    cfg = load(args, WORDS)
     size = args.size or crop_size(cfg)
     model = inspect_model(cfg, size)
     for role, network in model.networks.items():

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_run_arguments, console, default_run, following, load, positive, say
+from segkd.cli.common import WORDS, add_run_arguments, add_word_arguments, console, default_run, following, load, say
 from segkd.errors import UserError
 from segkd.files import writable_folder
 from segkd.training.config import LOGGERS
-
-WORDS = ("lr", "batch", "steps", "epochs", "device")
 
 
 def add(subparsers: Any) -> None:
@@ -25,12 +23,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=writable_folder, metavar="RUN", help="run folder (default: work/ and the config's name)"
     )
-    parser.add_argument("--lr", type=float, metavar="X", help="learning rate (optim.optimizer.lr)")
-    parser.add_argument("--batch", type=positive, metavar="N", help="images per step (data.batch_size)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=positive, metavar="N", help="length of the training (schedule.steps)")
-    length.add_argument("--epochs", type=positive, metavar="N", help="the same in passes over the training split")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    add_word_arguments(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last state")
     parser.add_argument(
         "--skip-preflight", action="store_true", help="begin without looking at teacher, terms, memory and disk first"

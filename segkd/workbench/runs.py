@@ -62,6 +62,13 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def best_student(source: str | Path | None) -> Path:
+    """The weights of a run folder's best student."""
+    if source is not None and (Path(source) / BEST).is_file():
+        return Path(source) / BEST
+    raise UserError(f"no FILE named, and {source or '--student'} is no run folder with a {BEST}: name weights or .onnx")
+
+
 def load_student(cfg: Mapping[str, Any], weights: str | Path) -> Network:
     """The config's student with the weights of a file, on the CPU."""
     path = existing_file(weights, "weights file")

@@ -50,6 +50,13 @@ def test_a_sound_config_gives_exit_code_0(segkd: Run, tree: Path) -> None:
     assert "3 terms, " in result.out
 
 
+def test_it_takes_the_words_of_train(segkd: Run, tree: Path, tmp_path: Path) -> None:
+    words = ["--crop", "64x64", "--batch", 2, "--steps", 7, "--lr", 0.001, "--set", "data.workers=0"]
+    result = segkd("check", *STUDENT, "--root", tree, *words, "--json", tmp_path / "found.json")
+    assert result.code == 0, result.err
+    assert json.loads((tmp_path / "found.json").read_text())["step"]["steps"] == 7
+
+
 def test_a_mistake_is_told_as_by_any_command(refused: Refused, tree: Path) -> None:
     said = refused("check", *STUDENT, "--root", tree, *TINY, "--set", "model.network.num_classes=5")
     assert "the student FastSCNN has num_classes=5, but CamVid has 11 classes" in said

@@ -95,6 +95,16 @@ def test_eval_scores_weights_and_onnx_alike(
     assert max(map(len, result.out.splitlines())) <= 120
 
 
+def test_eval_of_a_run_folder_alone_scores_its_best_student(
+    segkd: Run, refused: Refused, trained: Path, tree: Path, tmp_path: Path
+) -> None:
+    result = segkd("eval", trained, "--no-speed", "--json", tmp_path / "eval.json")
+    assert result.code == 0, result.err
+    (row,) = read(tmp_path / "eval.json")["rows"]
+    assert row["miou"] == pytest.approx(plain_miou(trained / "student_best.pth", tree, "val"), abs=1e-9)
+    assert "name weights or .onnx" in refused("eval", "--student", "fast_scnn", "--data", "camvid", "--root", tree)
+
+
 @pytest.mark.parametrize("command", ["eval", "bench"])
 def test_a_terminal_of_40_columns_shows_names_and_numbers(
     trained: Path, exported: Path, tmp_path: Path, command: str

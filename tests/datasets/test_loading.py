@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from segkd.datasets import create
 from segkd.datasets.base import Sample, SegmentationDataset
-from segkd.datasets.loading import StepSampler, eval_loader, mix_seed, train_loader
+from segkd.datasets.loading import Loader, StepSampler, eval_loader, mix_seed, train_loader
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
 
@@ -157,15 +158,21 @@ def test_eval_batches_are_the_data_in_order() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_users_error_stays_one_line(workers: int) -> None:
     with pytest.raises(UserError) as caught:
-        list(train_loader(Drawn(broken=3), CROP, 4, 5, seed=0, workers=workers))
+        read(train_loader(Drawn(broken=3), CROP, 4, 5, seed=0, workers=workers))
     assert str(caught.value) == "labels/3.png: label value 77 outside the classes"
     with pytest.raises(UserError, match=r"^labels/3\.png: label value 77 outside the classes$"):
-        list(eval_loader(Drawn(broken=3), workers=workers))
+        read(eval_loader(Drawn(broken=3), workers=workers))
 
 
 def test_a_bug_stays_a_bug() -> None:
     with pytest.raises(KeyError):
-        list(eval_loader(Drawn(bug=1), workers=1))
+        read(eval_loader(Drawn(bug=1), workers=1))
+
+
+def read(loader: Loader) -> None:
+    """Read all, and stop the workers: the garbage collector would wait for them."""
+    with closing(loader):
+        list(loader)
 
 
 class Interrupted(Drawn):

@@ -163,7 +163,11 @@ def _a_bias(network: nn.Module) -> str:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("efficientformer_l1", (64, 96)), ("efficientformerv2_s0", (64, 96)), ("efficientformerv2_s0", (70, 130))],
+    [
+        pytest.param("efficientformer_l1", (64, 96), marks=pytest.mark.slow),
+        pytest.param("efficientformerv2_s0", (64, 96), marks=pytest.mark.slow),
+        ("efficientformerv2_s0", (70, 130)),
+    ],
 )
 def test_exports_at_sizes_other_than_224(name: str, size: tuple[int, int], tmp_path: Path) -> None:
     report = export_onnx(small(name), tmp_path / "network.onnx", size, check_batches=(1, 3))

@@ -152,8 +152,15 @@ def test_missing_weights_file(tmp_path: Path) -> None:
         build("fast_scnn", weights=tmp_path / "nowhere.pth")
 
 
+EXPORTED = ("fast_scnn", "espnet")  # by default: a plain network, and PReLU with transposed convolutions
+
+
 @pytest.mark.parametrize("size", [(64, 96), (96, 70)])
-@pytest.mark.parametrize("label", NAMED, scope="module")
+@pytest.mark.parametrize(
+    "label",
+    [name if name in EXPORTED else pytest.param(name, marks=pytest.mark.slow) for name in NAMED],
+    scope="module",
+)
 def test_exports_at_two_aspect_ratios(network: Network, size: tuple[int, int], tmp_path: Path) -> None:
     report = export_onnx(network, tmp_path / "net.onnx", size)  # refuses a file that differs
     assert [p.batch for p in report.parity] == [1, 3]

@@ -152,6 +152,7 @@ def test_torchvision_equals_the_library(arch: str) -> None:
     assert not any("aux" in name for name, _ in ours.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments", "millions", "gmacs"), TEACHERS)
 def test_sizes_of_the_teachers(name: str, arguments: dict[str, Any], millions: float, gmacs: float) -> None:
     network = on_meta(name, **arguments)

@@ -126,7 +126,9 @@ def assert_alike(a: Path, b: Path) -> None:
             assert second[key] == pytest.approx(first[key], rel=1e-3, abs=1e-5), key
 
 
-@pytest.mark.parametrize("kind", BINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("plain", "resting") else kind for kind in BINDS]
+)
 def test_two_processes_train_as_one(kind: str, tmp_path: Path) -> None:
     one_process(kind, tmp_path / "one")
     train_on_two(kind, tmp_path / "two")

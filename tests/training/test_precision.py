@@ -28,7 +28,7 @@ def leave_rubbish() -> None:
         del blocks
 
 
-@pytest.mark.parametrize("dilation", [1, 4, 12])
+@pytest.mark.parametrize("dilation", [*(pytest.param(rate, marks=pytest.mark.slow) for rate in (1, 4)), 12])
 def test_depthwise_gradients_in_bf16_equal_float64(dilation: int) -> None:
     """torch 2.15's oneDNN gets dilated ones wrong in channels_last: 3 in 30 at dilation 4, 28 in 30 at 12."""
     for seed in range(30):
