@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from segkd.binding import Bind
     from segkd.distiller import Distiller
     from segkd.face.advising import advise, check
+    from segkd.face.comparing import compare
     from segkd.face.shipping import bench, evaluate, export, load, predict, quantize
     from segkd.face.training import distill, train
     from segkd.segmentor import Segmentor
@@ -19,6 +20,7 @@ _HOMES = {
     **dict.fromkeys(("train", "distill"), "segkd.face.training"),
     **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize", "predict"), "segkd.face.shipping"),
     **dict.fromkeys(("check", "advise"), "segkd.face.advising"),
+    "compare": "segkd.face.comparing",
     "Distiller": "segkd.distiller",
     "Segmentor": "segkd.segmentor",
     "Bind": "segkd.binding",
@@ -31,6 +33,7 @@ __all__ = [
     "advise",
     "bench",
     "check",
+    "compare",
     "distill",
     "evaluate",
     "export",

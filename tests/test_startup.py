@@ -71,7 +71,7 @@ FUNCTIONS = [
     "train",
     "distill",
     "check",
-    "advise",
+    "compare",
     "evaluate",
     "export",
     "quantize",

@@ -64,12 +64,22 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", metavar="CONFIG", nargs="?", help="a config file or a run folder; or none, and --student"
     )
-    parts = parser.add_argument_group("in place of CONFIG", "what `segkd configs` lists, or a file of such a part")
+    add_parts(parser.add_argument_group("in place of CONFIG", "what `segkd configs` lists, or a file of such a part"))
+    add_data_arguments(parser)
+
+
+def add_parts(parts: argparse._ActionsContainer, recipe: bool = True) -> None:
+    """Add the flags of a run's parts but for its data."""
     parts.add_argument("--student", metavar="NAME", help="a network: what was published for it comes with it")
     parts.add_argument("--init", metavar="FILE", help="weights that the student begins with, as far as they fit")
     parts.add_argument("--teacher", metavar="TEACHER", help="a run folder, a file, or KIND:NAME@FILE")
-    parts.add_argument("--recipe", metavar="NAME", help="what is learnt of the teacher, and how (default: kd)")
+    if recipe:
+        parts.add_argument("--recipe", metavar="NAME", help="what is learnt of the teacher, and how (default: kd)")
     parts.add_argument("--schedule", metavar="NAME", help="optimiser and length, in place of the published ones")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a data set, and --set."""
     data = parser.add_argument_group("data")
     _add_data(data)
     data.add_argument("--images", metavar="DIR", help="of --data folder: the images")
@@ -137,10 +147,10 @@ def load(args: argparse.Namespace, words: Sequence[str] = ()) -> dict[str, Any]:
     if args.config is not None:
         if extra := next((name for name, value in parts.items() if value is not None), None):
             raise UserError(f"CONFIG says all of a run: leave out --{extra}, or CONFIG {args.config!r}")
-        return open_run(args.config, _data(args), args.root, args.overrides, size=crop, **given)
+        return open_run(args.config, data_of(args), args.root, args.overrides, size=crop, **given)
     if args.student is None:
         raise UserError("nothing named: give --student NAME and --data NAME (`segkd configs` lists them), or a CONFIG")
-    return compose(**parts, data=_data(args), root=args.root, size=crop, overrides=args.overrides, words=given)
+    return compose(**parts, data=data_of(args), root=args.root, size=crop, overrides=args.overrides, words=given)
 
 
 def take_files(args: argparse.Namespace) -> None:
@@ -149,7 +159,7 @@ def take_files(args: argparse.Namespace) -> None:
         args.config, args.files = None, [args.config, *args.files]
 
 
-def _data(args: argparse.Namespace) -> Any:
+def data_of(args: argparse.Namespace) -> Any:
     """The data set of the arguments: a name, or a folder's arguments."""
     known = FOLDER if hasattr(args, "classes") else {}
     own = {key: getattr(args, flag) for flag, key in known.items() if getattr(args, flag) is not None}

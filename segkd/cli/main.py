@@ -26,6 +26,7 @@ COMMANDS = (
     "inspect",
     "check",
     "advise",
+    "compare",
     "models",
     "import-weights",
     "configs",

@@ -126,6 +126,7 @@ def evaluate(
     *,
     count_void: bool = False,
     void_output: bool = False,
+    matrix: ConfusionMatrix | None = None,
 ) -> Scores:
     """Scores of ``predict`` over all batches, whatever runs behind it (torch, ONNX, int8).
 
@@ -138,12 +139,13 @@ def evaluate(
         device: where images and labels are put first.
         count_void: void pixels are false positives of what is predicted there (see ``ConfusionMatrix``).
         void_output: ``predict`` gives K + 1 logits, the last is void.
+        matrix: in which to count, in place of a new one with these options.
 
     Raises:
         UserError: a label outside the classes (names the image's index and the value), logits of another number of
             classes, or no batch at all.
     """
-    matrix = ConfusionMatrix(num_classes, count_void=count_void, void_output=void_output)
+    matrix = matrix or ConfusionMatrix(num_classes, count_void=count_void, void_output=void_output)
     seen = 0
     for batch in batches:
         image, label = batch["image"].to(device), batch["label"].to(device)

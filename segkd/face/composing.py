@@ -64,7 +64,7 @@ def distillation_config(
     from segkd.workbench.composing import compose, teacher_config
 
     given = student.config if isinstance(student, Run) else student
-    taught_by, words = _teacher(teacher), words or {}
+    taught_by, words = teacher_with_weights(teacher), words or {}
     if making.is_config(given):
         _no_parts(init=init, recipe=recipe, schedule=schedule)
         cfg = making.open_config(given, data, root)
@@ -91,7 +91,7 @@ def _no_parts(**given: Any) -> None:
         raise UserError(f"{extra}= goes with a network by name or as an object: a config says it itself; set it there")
 
 
-def _teacher(given: Any) -> Any:
+def teacher_with_weights(given: Any) -> Any:
     """A teacher that was trained here, with its weights; any other as it is."""
     from segkd.workbench import making
 

@@ -111,7 +111,7 @@ def _losses(curves: Sequence[Curve], along: Axis) -> Image:
     positive = [value for value in found if value > 0]
     logarithmic = bool(positive) and min(found) >= 0 and max(positive) > SPREAD * min(positive)
     title = "training loss and its weighted terms" + (", logarithmic" if logarithmic else "")
-    return _chart(title, curves, along, Axis(found, logarithmic))
+    return chart(title, curves, along, Axis(found, logarithmic))
 
 
 def _scores(curves: Sequence[Curve], along: Axis) -> Image:
@@ -120,7 +120,7 @@ def _scores(curves: Sequence[Curve], along: Axis) -> Image:
     if known:
         top, step = max(known, key=lambda pair: pair[0])
         title += f", best {top:.4g} at step {step}"
-    return _chart(title, curves, along, Axis(_values(curves)))
+    return chart(title, curves, along, Axis(_values(curves)))
 
 
 def _values(curves: Sequence[Curve]) -> list[float]:
@@ -129,7 +129,7 @@ def _values(curves: Sequence[Curve]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _chart(title: str, curves: Sequence[Curve], along: Axis, up: Axis) -> Image:
+def chart(title: str, curves: Sequence[Curve], along: Axis, up: Axis) -> Image:
     """A title, a plot with both axes, and the curves' names with their last values beside it."""
     canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     texts: list[tuple[tuple[float, float], str, str, tuple[int, int, int]]] = [((LEFT, TOP / 2), title, "lm", INK)]
@@ -155,7 +155,7 @@ def _chart(title: str, curves: Sequence[Curve], along: Axis, up: Axis) -> Image:
             cv2.line(canvas, (right + 16, y), (right + 36, y), colour, 3, cv2.LINE_AA)
             last = f"  {pieces[-1][-1][1]:.4g}" if pieces else ""
             texts.append(((right + 44, y), _fitting(curve.name, 26) + last, "lm", INK))
-    return _written(canvas, texts)
+    return written(canvas, texts)
 
 
 def _fitting(name: str, most: int) -> str:
@@ -179,7 +179,7 @@ def _draw(canvas: Image, points: Sequence[tuple[float, float]], colour: tuple[in
             cv2.circle(canvas, (x, y), MARK * 2**SHIFT, colour, -1, cv2.LINE_AA, SHIFT)
 
 
-def _written(canvas: Image, texts: Sequence[tuple[tuple[float, float], str, str, tuple[int, int, int]]]) -> Image:
+def written(canvas: Image, texts: Sequence[tuple[tuple[float, float], str, str, tuple[int, int, int]]]) -> Image:
     """The canvas with texts: where, what, how it is anchored there (as Pillow says), in which colour."""
     picture = Pillow.fromarray(canvas)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(15)

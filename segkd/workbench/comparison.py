@@ -16,7 +16,7 @@ from segkd.datasets.loading import eval_loader
 from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
 from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate, with_views
-from segkd.evaluation.scores import Scores
+from segkd.evaluation.scores import ConfusionMatrix, Scores
 from segkd.evaluation.speed import Latency, compare_latency, count_macs, count_parameters, measure_memory
 from segkd.memory import check_inference
 from segkd.workbench import Progress, Row, silent
@@ -64,8 +64,12 @@ def score_model(
     views: Mapping[str, Any] | None = None,
     workers: int = 0,
     progress: Callable[[int, int], object] | None = None,
+    matrix: ConfusionMatrix | None = None,
 ) -> Scores:
-    """Scores of one model over the whole data set; ``progress`` is called with the images done and their number."""
+    """Scores of one model over the whole data set; ``progress`` is called with the images done and their number.
+
+    The pixels are counted in ``matrix`` where one is given.
+    """
     done, predict = 0, with_views(runtime.predict, **(views or {}))
 
     def advance(images: int) -> None:
@@ -75,7 +79,10 @@ def score_model(
             progress(done, len(dataset))
 
     with closing(eval_loader(dataset, batch_size=1, workers=min(workers, 1))) as batches:
-        return evaluate(predict, batches, dataset.num_classes, advance, count_void=count_void, void_output=void_output)
+        return evaluate(
+            predict, batches, dataset.num_classes, advance, count_void=count_void, void_output=void_output,
+            matrix=matrix,
+        )  # fmt: skip
 
 
 def image_size(dataset: SegmentationDataset) -> tuple[int, int]:
