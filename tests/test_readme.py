@@ -19,6 +19,7 @@ from segkd.cli.common import default_run, load, take_files
 from segkd.cli.main import main, parse
 from segkd.datasets.synthetic import SyntheticStreets
 from segkd.registry import build
+from segkd.workbench.arms import compose_arms
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,6 +42,9 @@ def test_command_is_understood(command: str) -> None:
     for name, text in reversed(NAMED):  # those that came before may stand in those that follow
         command = command.replace(f"${name}", text)
     args = parse(shlex.split(command)[1:])
+    if args.command == "compare":
+        assert compose_arms(args.student, args.recipes, args.teacher, data=args.data, root=args.root)
+        return
     if getattr(args, "student", None):
         if hasattr(args, "files"):
             take_files(args)
