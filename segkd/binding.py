@@ -153,17 +153,19 @@ class Bind(Described, nn.Module):
         seed: int,
         index: Tensor | None = None,
         step: int = 0,
+        extent: Tensor | None = None,
     ) -> Tensor:
         """Tapped features of both sides, label (N, H, W), image (N, 3, H, W) uint8 -> weighted scalar.
 
-        ``seed`` is that of the run and the step, ``index`` (N,) the samples' numbers in the data set. A zero without
+        ``seed`` is that of the run and the step, ``index`` (N,) the samples' numbers in the data set, ``extent``
+        (N, H, W) is 255 at what ``masked`` leaves out: by default the label's void. A zero without
         gradient where the schedule has the term off at ``step``; nothing is computed then.
         """
         self._for_critic = None
         factor = self.weight * self.schedule(step)
         if factor == 0:
             return torch.zeros((), device=label.device)
-        return factor * self.value(student, teacher, label, image, seed, index)
+        return factor * self.value(student, teacher, label, image, seed, index, extent)
 
     def value(
         self,
@@ -173,13 +175,14 @@ class Bind(Described, nn.Module):
         image: Tensor,
         seed: int,
         index: Tensor | None = None,
+        extent: Tensor | None = None,
     ) -> Tensor:
         """The loss itself, without weight and schedule."""
         students, teachers = self.meet(student, teacher)
         if self.loss.usual_rms and self.teacher_rms is None:
             self.teacher_rms = root_mean_square(teachers)
-        label = resize_label(label, students[0].shape[-2:])
-        options: dict[str, Any] = {"valid": label != IGNORE_INDEX} if self.masked else {}
+        label, seen = (resize_label(x, students[0].shape[-2:]) for x in (label, label if extent is None else extent))
+        options: dict[str, Any] = {"valid": seen != IGNORE_INDEX} if self.masked else {}
         if self.loss.uses_index:
             options["index"] = index
         numbers = None if index is None else index.tolist()

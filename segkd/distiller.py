@@ -17,7 +17,7 @@ from segkd.meeting import one_or_all, resize_feature
 from segkd.models import NETWORKS, Network
 from segkd.registry import construct
 from segkd.segmentor import PROBE_SIZE, TrainingModel, probe_input
-from segkd.supervision import Supervision
+from segkd.supervision import IGNORE_INDEX, Supervision
 from segkd.taps import eval_mode, read_taps, tap
 
 AVERAGE = "average"
@@ -143,15 +143,33 @@ class Distiller(TrainingModel):
         values = {name: bind.critic_loss() for name, bind in self.terms().items()}
         return {f"critic_{name}": value for name, value in values.items() if value is not None}
 
-    def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(
+        self,
+        image: Tensor,
+        label: Tensor,
+        step: int,
+        index: Tensor | None = None,
+        labelled: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Terms of supervision, of the labelled images, and of the binds, of all (see ``TrainingModel.losses``).
+
+        Args:
+            labelled: (N,), true for images with labels, which come first; the label of any other is 0 within the image
+                and 255 where it was padded. None: all have labels.
+        """
         binds = self.terms()
         paths = [*self.supervision.paths, *(p for bind in binds.values() for p in bind.student_paths)]
         logits, features = self.run(self.student, paths, image)
         targets = self.teach(image, step)
-        terms: dict[str, Tensor] = self.supervision(logits, features, label)
+        extent, label = label, _without_unlabelled(label, labelled)
+        own = slice(None) if labelled is None else slice(int(labelled.sum()))
+        terms: dict[str, Tensor] = self.supervision(
+            logits[own], {path: feature[own] for path, feature in features.items()}, label[own]
+        )
         seed = self.seed * 1_000_003 + step
         for name, bind in binds.items():
-            terms[f"loss_bind_{name}"] = bind(features, targets.get(name, {}), label, image, seed, index, step)
+            given = (features, targets.get(name, {}), label, image, seed, index, step)
+            terms[f"loss_bind_{name}"] = bind(*given, extent=extent)
         return terms
 
     @torch.no_grad()
@@ -199,18 +217,32 @@ class Distiller(TrainingModel):
             groups.setdefault(tuple(options.items()), {"params": [], **options})["params"].append(p)
         return list(groups.values())
 
-    def first_stage_loss(self, name: str, image: Tensor, label: Tensor, index: Tensor | None, step: int) -> Tensor:
-        """What the first stage of a bind lowers, on one batch."""
+    def first_stage_loss(
+        self,
+        name: str,
+        image: Tensor,
+        label: Tensor,
+        index: Tensor | None,
+        step: int,
+        labelled: Tensor | None = None,
+    ) -> Tensor:
+        """What the first stage of a bind lowers, on one batch (see ``losses``)."""
+        extent, label = label, _without_unlabelled(label, labelled)
         bind = self.terms()[name]
         teacher, learner = self.taught({name: bind}, image)[name], bind.first_learner()
         if learner is None:
             with tap(self.student, bind.student_paths) as features:
                 self.student.predict(image)
-            return bind.value(features, teacher, label, image, self.seed * 1_000_003 + step, index)
+            return bind.value(features, teacher, label, image, self.seed * 1_000_003 + step, index, extent)
         with torch.no_grad(), eval_mode(self), tap(self.student, bind.student_paths) as features:
             self.student.predict(image)
             teachers = bind.meet(features, teacher)[1]  # at the size at which the loss will get them
         return learner.first_stage_loss(one_or_all(teachers))
+
+
+def _without_unlabelled(label: Tensor, labelled: Tensor | None) -> Tensor:
+    """The label (N, H, W), void in images that have none."""
+    return label if labelled is None else label.masked_fill(~labelled[:, None, None], IGNORE_INDEX)
 
 
 def _check_binds(binds: Any) -> None:

@@ -56,7 +56,8 @@ class TrainingModel(Described, nn.Module):
     def losses(self, image: Tensor, label: Tensor, step: int, index: Tensor | None = None) -> dict[str, Tensor]:
         """image (N, 3, H, W) uint8 RGB, label (N, H, W) int64 -> named, weighted scalars whose sum is minimised.
 
-        ``index`` (N,) are the samples' numbers in the data set, for losses that remember or draw by sample.
+        ``index`` (N,) are the samples' numbers in the data set, for losses that remember or draw by sample. Where a run
+        has images without labels, a model also gets ``labelled`` (N,), true for those that come first (``Distiller``).
         """
         raise TypeError(f"{type(self).__name__} defines no losses")
 
@@ -89,14 +90,21 @@ class TrainingModel(Described, nn.Module):
         """What the optimiser of the critics minimises after the student's step, on the features of the last forward."""
         return {}
 
-    def forward(self, image: Tensor, label: Tensor | None = None, index: Tensor | None = None) -> Any:
+    def forward(
+        self,
+        image: Tensor,
+        label: Tensor | None = None,
+        index: Tensor | None = None,
+        labelled: Tensor | None = None,
+    ) -> Any:
         """The terms of a training step, whose sum is minimised; without a label, the logits (N, K, H, W)."""
         if label is None:
             return self.student.predict(image)
+        also = {} if labelled is None else {"labelled": labelled}
         if not self.watch_gradients:
-            return self.losses(image, label, self.step, index)
+            return self.losses(image, label, self.step, index, **also)
         with layers_run(self.student) as ran:
-            terms = self.losses(image, label, self.step, index)
+            terms = self.losses(image, label, self.step, index, **also)
         self.gradient_norms = gradient_norms(terms, self.student, ran)
         return terms
 

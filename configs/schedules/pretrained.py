@@ -1,8 +1,8 @@
-"""For a network whose backbone begins with ImageNet weights: AdamW 1e-3, the backbone at 0.3 of it, an average of weights.
+"""For a network whose backbone begins with ImageNet weights: AdamW 1e-3, the backbone at 0.3 of it.
 
-The backbone by ``--set model.network.pretrained=FILE``. Wide scales and varied colours: such a network knows them, and
-CamVid has 367 images. Ours; on CamVid 10,000 steps of batch 8 (218 epochs), which take 4 hours of two CPU cores with
-``light_fpn_tf_efficientnet_lite2``.
+The average of the weights is kept, too. The backbone by ``--set model.network.pretrained=FILE``. Wide scales and varied
+colours: such a network knows them, and CamVid has 367 images. Ours; on CamVid 10,000 steps of batch 8 (218 epochs),
+which take 4 hours of two CPU cores with ``light_fpn_tf_efficientnet_lite2``.
 """
 
 from torch.optim import AdamW

@@ -97,6 +97,9 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=positive, metavar="N", help="length of the training (schedule.steps)")
     length.add_argument("--epochs", type=positive, metavar="N", help="the same in passes over the training split")
+    parser.add_argument(
+        "--unlabelled", metavar="DIR", help="images that only the teacher's terms see (data.unlabelled)"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
 
 
@@ -132,7 +135,7 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 
 COMPOSED = ("student", "init", "teacher", "recipe", "schedule")
 RUN_FLAGS = (*COMPOSED, "data", "root", "images", "labels", "classes", "val", "crop")
-WORDS = ("lr", "batch", "steps", "epochs", "device")
+WORDS = ("lr", "batch", "steps", "epochs", "device", "unlabelled")
 FOLDER = {"images": "images", "labels": "labels", "classes": "class_names", "val": "val"}
 
 

@@ -17,6 +17,7 @@ from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segkd.datasets.base import Array, Sample, SegmentationDataset
+from segkd.datasets.unlabelled import Images
 from segkd.errors import UserError
 
 Transform = Callable[[Array, Array, int], tuple[Array, Array]]
@@ -116,21 +117,45 @@ class StepSampler(Sampler[list[Draw]]):
         return self._order[1][offset]
 
 
-class TrainView(Dataset[Batch | Failure]):
-    """A data set seen through a transform: ``Draw`` -> {image (3, H, W) uint8, label (H, W) i64, index () i64}."""
+class MixedSampler(Sampler[list[Draw]]):
+    """The draws of two samplers of equal length in one batch; those of the second are numbered after the first's."""
 
-    def __init__(self, dataset: SegmentationDataset, transform: Transform) -> None:
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, first: StepSampler, second: StepSampler) -> None:
+        self.first, self.second = first, second
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.first)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for ours, theirs in zip(self.first, self.second, strict=True):
+            yield [*ours, *(Draw(self.first.num_samples + draw.index, draw.seed) for draw in theirs)]
+
+
+class TrainView(Dataset[Batch | Failure]):
+    """A data set seen through a transform: ``Draw`` -> {image (3, H, W) uint8, label (H, W) i64, index () i64}.
+
+    With ``unlabelled`` images, which are numbered after the pairs, there is ``labelled`` () bool too; the label of an
+    image without one is 0 within it and 255 where it was padded.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, transform: Transform, unlabelled: Images | None = None) -> None:
+        self.dataset, self.transform, self.unlabelled = dataset, transform, unlabelled
+
+    def __len__(self) -> int:
+        return len(self.dataset) + (0 if self.unlabelled is None else len(self.unlabelled))
 
     def __getitem__(self, draw: Draw) -> Batch | Failure:
+        labelled = draw.index < len(self.dataset)
         try:
-            image, label = self.transform(*self.dataset[draw.index], draw.seed)
+            if self.unlabelled is None or labelled:
+                sample = self.dataset[draw.index]
+            else:
+                image = self.unlabelled[draw.index - len(self.dataset)]
+                sample = Sample(image, np.zeros(image.shape[:2], np.uint8))
+            made = to_tensors(Sample(*self.transform(*sample, draw.seed)), draw.index)
         except UserError as error:
             return Failure(str(error))
-        return to_tensors(Sample(image, label), draw.index)
+        return made if self.unlabelled is None else {**made, "labelled": torch.tensor(labelled)}
 
 
 class EvalView(Dataset[Batch | Failure]):
@@ -175,10 +200,20 @@ def train_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    unlabelled: Images | None = None,
+    unlabelled_size: int = 0,
 ) -> Loader:
-    """Batches of the steps ``start`` .. ``steps`` - 1 (see ``StepSampler``), loaded by ``workers`` processes."""
-    sampler = StepSampler(len(dataset), batch_size, steps, seed, start, rank, world_size)
-    return Loader(TrainView(dataset, transform), batch_sampler=sampler, **_options(workers))
+    """Batches of the steps ``start`` .. ``steps`` - 1 (see ``StepSampler``), loaded by ``workers`` processes.
+
+    Each has ``unlabelled_size`` images without labels after those with labels, drawn in an order of their own: the
+    labelled ones are those of a training without any.
+    """
+    sampler: Any = StepSampler(len(dataset), batch_size, steps, seed, start, rank, world_size)
+    if unlabelled is not None:
+        own = mix_seed(seed, len(unlabelled))
+        others = StepSampler(len(unlabelled), unlabelled_size, steps, own, start, rank, world_size)
+        sampler = MixedSampler(sampler, others)
+    return Loader(TrainView(dataset, transform, unlabelled), batch_sampler=sampler, **_options(workers))
 
 
 def eval_loader(

@@ -24,6 +24,7 @@ def compare(
     seeds: int | Sequence[int] = 3,
     data: Any = None,
     root: File | None = None,
+    unlabelled: Any = None,
     init: File | None = None,
     schedule: File | None = None,
     steps: int | None = None,
@@ -46,7 +47,7 @@ def compare(
     What is done in the folder ``out`` is not done again: a call that was stopped goes on.
 
     Args:
-        student, teacher, data, root, init, schedule, lr, batch, size, device, config, overrides: as in
+        student, teacher, data, root, unlabelled, init, schedule, lr, batch, size, device, config, overrides: as in
             ``segkd.distill``.
         recipes: the arms, by name or file of a recipe; "alone" is the student under labels.
         seeds: how many trainings of each arm, or their seeds.
@@ -66,7 +67,7 @@ def compare(
 
     arms = (student, recipes, teacher_with_weights(teacher))
     given = dict(init=init, schedule=schedule, data=data, root=root, size=size, config=config, overrides=overrides)
-    given |= dict(words=dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device))
+    given |= dict(words=dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device, unlabelled=unlabelled))
     chosen = list(range(seeds) if isinstance(seeds, int) else seeds)
     with following(shown=progress) as follow:
         if minutes is None:

@@ -95,6 +95,7 @@ def distill(
     binds: Any = None,
     data: Any = None,
     root: File | None = None,
+    unlabelled: Any = None,
     init: File | None = None,
     supervision: Mapping[str, Any] | None = None,
     schedule: File | None = None,
@@ -125,9 +126,11 @@ def distill(
         binds: terms in place of a recipe's, {name: Bind or dict(student=tap, teacher=tap, loss=..., weight=...)};
             losses alone, by name or dict(type=...), compare the logits: "cwd", ["kd", "cwd"].
         data: as in ``train``; by default that of the teacher's run.
+        unlabelled: images that only the teacher's terms see, as many in a step as labelled ones
+            (``data.unlabelled_ratio``): a folder, or dict(...) of a data set, over what ``data`` says.
     """
     words = dict(steps=steps, epochs=epochs, lr=lr, batch=batch, device=device)
-    words |= dict(precision=precision, workers=workers, seed=seed)
+    words |= dict(precision=precision, workers=workers, seed=seed, unlabelled=unlabelled)
     cfg = distillation_config(
         student, teacher, init=init, recipe=recipe, binds=binds, data=data, root=root, schedule=schedule, size=size,
         supervision=supervision, config=config, overrides=overrides, words=words,

@@ -177,6 +177,8 @@ def start_line(training: Any, title: str = "") -> list[str]:
         *(f"{_called(name)} {_network(teacher)}" for name, teacher in getattr(model, "teachers", {}).items()),
     ]
     steps = f"{training.max_iters} steps{begun} of {training.cfg.data.batch_size} images"
+    if training.cfg.data.unlabelled is not None:
+        steps += f" and {training.cfg.data.unlabelled_ratio:g} times as many without labels"
     return commas([*parts, *_terms(model), steps, f"into {where}"])
 
 

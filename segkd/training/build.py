@@ -10,6 +10,7 @@ import torch
 
 from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.loading import Loader, eval_loader, train_loader
+from segkd.datasets.unlabelled import Images, build_images
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import build
@@ -41,6 +42,20 @@ def build_model(cfg: Mapping[str, Any] | Config) -> TrainingModel:
     return model
 
 
+def build_unlabelled(cfg: Config) -> Images | None:
+    """The images without labels, if the config has any."""
+    given = cfg.data.unlabelled
+    return None if given is None else build_images(given, cfg.data.dataset)
+
+
+def unlabelled_in_step(cfg: Config) -> int:
+    """How many images without labels a step has, over all processes."""
+    if cfg.data.unlabelled is None:
+        return 0
+    share, processes = cfg.data.batch_size * cfg.data.unlabelled_ratio, world_size()
+    return max(1, round(share / processes)) * processes
+
+
 def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, steps: int) -> Loader:
     """The part of this process in the batches for the steps from ``start`` to the last of ``steps``."""
     return train_loader(
@@ -53,6 +68,8 @@ def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, st
         workers=cfg.data.workers,
         rank=rank(),
         world_size=world_size(),
+        unlabelled=build_unlabelled(cfg),
+        unlabelled_size=unlabelled_in_step(cfg),
     )
 
 

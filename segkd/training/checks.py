@@ -16,6 +16,7 @@ from segkd.distiller import Distiller
 from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
+from segkd.training.build import unlabelled_in_step
 from segkd.training.config import Config
 from segkd.training.first_stage import build_stage_minimizer, check_kept, stages
 from segkd.training.optim import build_minimizers
@@ -82,7 +83,7 @@ def check_memory(cfg: Config, model: TrainingModel, batches: Loader) -> None:
     if not isinstance(crop, tuple) or len(crop) != 2:
         return
     device = training_device(cfg.engine.device)
-    images = cfg.data.batch_size // processes.world_size()
+    images = (cfg.data.batch_size + unlabelled_in_step(cfg)) // processes.world_size()
     if device.type == "cpu":  # which the processes of a machine share
         images *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     half = cfg.engine.precision != "fp32"

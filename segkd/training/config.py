@@ -49,6 +49,16 @@ def split(value: Any, name: str) -> Any:
     return value if hasattr(value, "class_names") else dictionary(value, name)
 
 
+def images(value: Any, name: str) -> Any:
+    """A check for a folder, or for the arguments of a data set."""
+    return str(value) if isinstance(value, str | os.PathLike) else dictionary(value, name)
+
+
+def positive(value: Any, name: str) -> float:
+    """A check for a number above 0."""
+    return arguments.number(value, name, "config", above=0)
+
+
 def folders(value: Any, name: str) -> Any:
     """A check for a list of folders."""
     if not isinstance(value, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in value):
@@ -128,6 +138,12 @@ class Data(Section):
     train: Mapping[str, Any] | None = key("arguments of the training split, over those of `dataset`", None, check=split)
     val: Mapping[str, Any] | None = key("arguments of the validation split", None, check=split)
     test: Mapping[str, Any] | None = key("arguments of the test split", None, check=split)
+    unlabelled: str | Mapping[str, Any] | None = key(
+        "images that only the teacher's terms see: a folder, or arguments of a data set, over those of `dataset`",
+        None,
+        check=images,
+    )
+    unlabelled_ratio: float = key("of them in a step, for each labelled image", 1.0, check=positive)
     batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
     workers: int = key(
         "processes that load images; 0: the training loads them itself", 0, check=integer(0, MANY, " here")

@@ -197,7 +197,8 @@ def _train(
     minimizer.begin(0, steps)
 
     def losses(batch: Batch) -> Values:
-        return {name: model.first_stage_loss(name, batch["image"], batch["label"], batch.get("index"), model.step)}
+        label, index, labelled = batch["label"], batch.get("index"), batch.get("labelled")
+        return {name: model.first_stage_loss(name, batch["image"], label, index, model.step, labelled)}
 
     def after(step: int, batch: Batch, values: Values) -> None:
         value = float(processes.mean(values["loss"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from fnmatch import fnmatchcase
@@ -27,6 +28,7 @@ WORDS = {
     "lr": "optim.optimizer.lr",
     "batch": "data.batch_size",
     "workers": "data.workers",
+    "unlabelled": "data.unlabelled",
     "size": "data.augment.crop_size",
     "steps": "schedule.steps",
     "epochs": "schedule.epochs",
@@ -44,7 +46,8 @@ def set_words(cfg: dict[str, Any], **words: Any) -> None:
         if value is not None:
             for other in {"steps", "epochs"} - {word} if word in ("steps", "epochs") else ():
                 cfg.setdefault("schedule", {}).pop(other, None)
-            set_value(cfg, WORDS[word], value, f"{word}={value!r}")
+            written = os.fspath(value) if isinstance(value, os.PathLike) else value
+            set_value(cfg, WORDS[word], written, f"{word}={value!r}")
 
 
 @cache

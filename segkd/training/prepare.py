@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import Loader
 from segkd.distiller import Distiller
+from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
 from segkd.training.average import Average
@@ -90,7 +91,9 @@ class Prepared(MMEngineNames):
             "train": build_train_loader(cfg, self.data, self.iter, self.max_iters),
             "val": build_eval_loader(cfg, validation),
         }
-        check_banks(self.model, len(self.data))
+        if cfg.data.unlabelled is not None and not self.model.terms():
+            raise UserError("data.unlabelled is for a teacher's terms, and the model has no teacher: leave it out")
+        check_banks(self.model, len(self.loaders["train"].dataset))  # type: ignore[arg-type]
         check_memory(cfg, self.model, self.loaders["train"])
         check_optimizers(cfg, self.model, self.state)
         self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)

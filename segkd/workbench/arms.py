@@ -93,6 +93,8 @@ def compose_arms(
         if name != ALONE and teacher is None:
             raise UserError(f"the recipe {name!r} needs a teacher")
         own = dict(words or {}) if steps is None else {**(words or {}), "steps": steps[name], "epochs": None}
+        if name == ALONE:
+            own["unlabelled"] = None  # only a teacher's terms see them
         taught = {} if name == ALONE else dict(teacher=teacher, recipe=recipe)
         found[name] = compose(student, **taught, words=own, **given)
     return found

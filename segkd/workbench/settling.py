@@ -4,7 +4,7 @@
 in a part                  in the config of a run
 =========================  ============================================================================
 ``"@classes"``             the number of classes
-``"@images"``              the number of training images
+``"@images"``              the number of training images, those without labels included
 ``"@10/classes"``          10 by the number of classes, for a weight published for a mean over classes
 ``class_weight="@enet"``   weights by the share of each class in the pixels of the training labels (``RULES``)
 a length between 0 and 1   that share of the training's steps: of ``schedule``, ``warmup``, ``milestones``,
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from segkd import arguments
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.unlabelled import build_images
 from segkd.errors import UserError, nearest
 from segkd.training.config import Data
 from segkd.training.labels import class_frequencies
@@ -75,7 +76,11 @@ def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -
         shares = frequencies if frequencies is not None else class_frequencies(split())
         return class_weights(name, shares)
 
-    known = {"classes": lambda: num_classes(cfg["data"]), "images": lambda: len(split())}
+    def count() -> int:
+        unlabelled = cfg["data"].get("unlabelled")
+        return len(split()) + (0 if unlabelled is None else len(build_images(unlabelled, cfg["data"]["dataset"])))
+
+    known = {"classes": lambda: num_classes(cfg["data"]), "images": count}
     found = {**cfg, "model": _filled(cfg["model"], known, weights)}
     found["schedule"] = _settled(cfg["schedule"], SCHEDULE_LENGTHS, steps)
     for bind in found["model"].get("binds", {}).values():

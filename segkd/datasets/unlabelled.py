@@ -1,0 +1,61 @@
+"""Images without labels, from which a student learns by its teacher alone (Liu et al. 2019, section 4.4)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segkd.datasets.base import DATASETS, Array, SegmentationDataset
+from segkd.datasets.files import IMAGE_SUFFIXES, existing_root, list_files, read_image
+from segkd.errors import UserError
+
+
+class Images(ABC):
+    """Images by their number, (H, W, 3) uint8 RGB."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Array: ...
+
+
+class ImageFolder(Images):
+    """The image files of a folder, in the order of their names.
+
+    Raises:
+        UserError: no such folder, or no image in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.files = list(list_files(existing_root(folder, "images without labels"), IMAGE_SUFFIXES).values())
+        if not self.files:
+            raise UserError(f"{folder} holds no image: none of {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Array:
+        return read_image(self.files[index])
+
+
+class WithoutLabels(Images):
+    """The images of a data set, whose labels are not used."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Array:
+        return self.dataset[index].image
+
+
+def build_images(given: str | Path | Mapping[str, Any], dataset: Mapping[str, Any]) -> Images:
+    """What ``data.unlabelled`` of a config says: a folder; or a data set, by arguments over those of ``dataset``."""
+    if isinstance(given, Mapping):
+        return WithoutLabels(DATASETS.build({**({} if "type" in given else dataset), **given}))
+    return ImageFolder(given)
