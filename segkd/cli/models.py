@@ -25,6 +25,13 @@ def add(subparsers: Any) -> None:
         metavar="K",
         help="number of classes (default 19; the list of any other is counted anew, which takes a minute)",
     )
+    parser.add_argument("--released", action="store_true", help="list the trained networks that are released")
+    parser.add_argument(
+        "--download", metavar="NAME", help="get a released network, into $SEGKD_MODELS or ~/.cache/segkd"
+    )
+    parser.add_argument(
+        "--from", dest="source", metavar="URL|DIR", help="of --download: where its folder lies (default: $SEGKD_ZOO)"
+    )
     parser.add_argument("--size", type=parse_size, default=None, metavar="HxW", help="of NAME (default 512x1024)")
     parser.add_argument(
         "--markdown",
@@ -40,6 +47,12 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table of all networks, or the stages and roles of one."""
+    if args.download:
+        _download(args.download, args.source)
+        return
+    if args.released:
+        _list_released(args.json)
+        return
     if args.name and args.markdown:
         raise UserError("--markdown writes the list of all networks: leave NAME out")
     if args.size and not args.name:
@@ -48,6 +61,26 @@ def run(args: argparse.Namespace) -> None:
         _draw(args.name, args.num_classes, args.size or SIZE, args.json)
     else:
         _list(args.num_classes, args.markdown, args.json)
+
+
+def _list_released(json: Path | None) -> None:
+    from segkd.workbench.zoo import place_of, releases
+
+    rows = [["name", "network", "data", "classes", "mIoU (%)", "int8", "MiB", "where", "trained on"]]
+    for one in releases().values():
+        scores = [f"{one.miou:.2f}", "" if one.int8_miou is None else f"{one.int8_miou:.2f}"]
+        size, where = f"{one.bytes / 2**20:.1f}", str(place_of(one.name) or "not here")
+        rows.append([one.name, one.network, one.data, str(one.classes), *scores, size, where, one.licence])
+    say_columns(rows, right=(3, 4, 5, 6))
+    save_json(json, {"released": [one._asdict() for one in releases().values()]})
+
+
+def _download(name: str, source: str | None) -> None:
+    from segkd.workbench.zoo import download
+
+    with following() as progress:
+        folder = download(name, source, progress)
+    say(f"{name}: {folder}")
 
 
 def _list(num_classes: int, markdown: Path | None, json: Path | None) -> None:

@@ -14,7 +14,9 @@ def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("predict", help="segment one image with an ONNX file; writes an overlay PNG")
     parser.add_argument("image", metavar="IMAGE", help="an image file, of any size")
-    parser.add_argument("--model", metavar="FILE", help="ONNX file (default: the released CamVid student, int8)")
+    parser.add_argument(
+        "--model", metavar="FILE|NAME", help="ONNX file, or a released network (default fast_scnn_camvid)"
+    )
     parser.add_argument(
         "--out", type=writable_file, metavar="FILE", help="overlay (default: beside the image, ..._segmented.png)"
     )

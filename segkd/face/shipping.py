@@ -24,11 +24,14 @@ def load(source: Any, *, network: Any = None) -> Run | Network | OnnxRuntime:
     """What lies in a file: a run folder's Run, the network of student weights (.pth), an ONNX file that predicts.
 
     Args:
-        source: run folder, weights file or ONNX file.
+        source: run folder, weights file or ONNX file; or the name of a released network.
         network: a network as in ``train``, where the file is in no run folder, or the run's config could not hold it.
     """
     from segkd.face.opening import load_file
+    from segkd.workbench.zoo import WEIGHTS, find_release, releases
 
+    if str(source) in releases() and not Path(source).exists():
+        source = find_release(str(source), WEIGHTS)
     return load_file(Path(source), network)
 
 
@@ -164,14 +167,16 @@ def predict(images: Any, *, model: Any = None, threads: int = 2) -> Any:
 
     Args:
         images: an image file of any size, or an array (H, W, 3) uint8 RGB; or a list of them.
-        model: a Run, network, ONNX file or what ``export`` and ``quantize`` gave; the released CamVid student, int8, if
-            none is named.
+        model: a Run, network, ONNX file or what ``export`` and ``quantize`` gave, or the name of a released network,
+            whose int8 file it is; by default "fast_scnn_camvid".
         threads: CPU threads.
     """
     from segkd.face import opening
     from segkd.workbench.prediction import open_onnx, predict_images
+    from segkd.workbench.zoo import releases
 
-    runtime = open_onnx(None, threads) if model is None else opening.runtime(model, threads, resize=True)
+    named = model is None or (isinstance(model, str) and model in releases())
+    runtime = open_onnx(model, threads) if named else opening.runtime(model, threads, resize=True)
     several = isinstance(images, list | tuple)
     found: list[Prediction] = list(predict_images(runtime, images if several else [images]))
     return found if several else found[0]

@@ -82,7 +82,7 @@ def _student(folder: Path, file: Path, preprocess: Preprocess | None) -> Network
     cfg = load_config(folder)
     made_of = cfg["model"].get("student", cfg["model"].get("network"))
     if isinstance(made_of, Mapping):  # its weights are the file's, not those it began with
-        made_of = {key: value for key, value in made_of.items() if key not in ("weights", "pretrained")}
+        made_of = {key: value for key, value in made_of.items() if key not in ("weights", "pretrained", "init")}
     network = NETWORKS.build(made_of)
     if not isinstance(network, nn.Module):
         raise UserError(f"the config of {folder} names no network")

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import segkd
 from segkd.datasets.files import read_image
 from segkd.deploy.runtimes import OnnxRuntime, Runtime
 from segkd.errors import UserError
 from segkd.files import existing_file, existing_onnx
+from segkd.workbench.zoo import INT8, find_release, releases
 
-RELEASED = "models/fast_scnn_camvid/student_int8.onnx"
+DEFAULT = "fast_scnn_camvid"
 
 Colour = tuple[int, int, int]
 
@@ -64,18 +64,13 @@ def predict_images(model: Runtime, images: Iterable[str | Path | NDArray[np.uint
 
 
 def open_onnx(file: str | Path | None = None, threads: int = 2) -> OnnxRuntime:
-    """An ONNX file that takes images of any size, resized; the released CamVid student if none is named."""
-    return OnnxRuntime(released() if file is None else existing_onnx(file), threads, resize=True)
+    """An ONNX file, or a released network's int8 file by its name, that takes images of any size, resized.
 
-
-def released() -> Path:
-    """The released student's file in a checkout."""
-    path = Path(segkd.__file__).resolve().parents[1] / RELEASED
-    if not path.is_file():
-        raise UserError(
-            f"no --model given, and the released student {RELEASED} is only in a checkout; name an ONNX file"
-        )
-    return path
+    Without a name it is the released CamVid student.
+    """
+    named = DEFAULT if file is None else str(file)
+    path = find_release(named, INT8) if named in releases() else existing_onnx(named)
+    return OnnxRuntime(path, threads, resize=True)
 
 
 def _classes(model: Runtime) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
