@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sampling import sampled
 from test_network_configs import COMPOSED
 
 from segkd.cli.main import main
@@ -24,7 +25,7 @@ ARMS = {"alone": ("fast_scnn", None), "teacher": ("deeplabv3plus_r101", None), "
 INSPECTED = [*((n, d, None) for n, d in COMPOSED if d in ("camvid", "synthetic")), ("fast_scnn", "camvid", "kd_cwd")]
 
 
-@pytest.mark.parametrize(("student", "data"), COMPOSED)
+@pytest.mark.parametrize(("student", "data"), sampled(COMPOSED, 3))
 def test_a_config_reads_back_as_written(student: str, data: str, tmp_path: Path) -> None:
     cfg = compose(student, data=data)
     dump_config(cfg, tmp_path / "config.py")
@@ -34,7 +35,7 @@ def test_a_config_reads_back_as_written(student: str, data: str, tmp_path: Path)
     assert (tmp_path / "again.py").read_text() == (tmp_path / "config.py").read_text()
 
 
-@pytest.mark.parametrize(("student", "data", "recipe"), INSPECTED)
+@pytest.mark.parametrize(("student", "data", "recipe"), sampled(INSPECTED, 4))
 def test_inspect_needs_neither_data_nor_weights(student: str, data: str, recipe: str | None, tmp_path: Path) -> None:
     out = tmp_path / "inspect.json"
     taught = ["--teacher", "espnet_q8_camvid@none.pth", "--recipe", recipe] if recipe else []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from sampling import sampled
 
 from segkd.cli.main import main
 from segkd.models import NETWORKS, names
@@ -95,7 +96,7 @@ def test_every_family_of_light_backbones_is_trained() -> None:
     assert not [paper for paper, backbones in BACKBONES.items() if not there & set(backbones)]
 
 
-@pytest.mark.parametrize(("network", "data"), COMPOSED)
+@pytest.mark.parametrize(("network", "data"), sampled(COMPOSED, 4))
 def test_a_network_is_built_as_on_each_of_its_data_sets(network: str, data: str) -> None:
     model = compose(network, data=data)["model"]
     if NETWORKS.resolve(model["network"]["type"]) is NETWORKS.get("smp"):
@@ -105,7 +106,7 @@ def test_a_network_is_built_as_on_each_of_its_data_sets(network: str, data: str)
     assert built.supervision.weights.keys() == (model.get("supervision") or {"main": {}}).keys()
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", sampled(QUICK, 2))
 def test_a_network_trains(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     root = request.getfixturevalue("camvid_tree" if "camvid" in name else "cityscapes")
     train(name, root, tmp_path / "run", 5)

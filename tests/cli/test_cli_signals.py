@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import STUDENT, SYNTHETIC, TINY
+from sampling import sampled
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDLESS = ["bench", *SYNTHETIC, "--size", "32x64", "--repeats", "1000000"]
@@ -87,7 +88,7 @@ def test_a_signal_while_training_names_the_way_on(number: signal.Signals, tree: 
 
 
 @linux
-@pytest.mark.parametrize("number", list(CODES))
+@pytest.mark.parametrize("number", sampled(CODES, 2))
 def test_one_of_several_processes_says_what_ended_the_run(number: signal.Signals, tmp_path: Path) -> None:
     """As torchrun starts them; it also passes on the signal that they got from the terminal."""
     run = tmp_path / "run"

@@ -166,7 +166,7 @@ def _a_bias(network: nn.Module) -> str:
     [
         pytest.param("efficientformer_l1", (64, 96), marks=pytest.mark.slow),
         pytest.param("efficientformerv2_s0", (64, 96), marks=pytest.mark.slow),
-        ("efficientformerv2_s0", (70, 130)),
+        pytest.param("efficientformerv2_s0", (70, 130), marks=pytest.mark.slow),
     ],
 )
 def test_exports_at_sizes_other_than_224(name: str, size: tuple[int, int], tmp_path: Path) -> None:

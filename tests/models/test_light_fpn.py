@@ -6,6 +6,7 @@ import published
 import pytest
 import torch
 import torchvision
+from sampling import sampled
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -44,7 +45,7 @@ def decoder_size(widths: tuple[int, ...], width: int, classes: int, pixels: int)
     return parameters, macs
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", sampled(BACKBONES, 3))
 def test_sizes_are_the_librarys_and_the_decoders(backbone: str) -> None:
     millions, backbone_gmacs, widths = BACKBONES[backbone]
     network = published.on_meta(lambda: LightFPN(19, backbone))

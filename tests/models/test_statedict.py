@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from sampling import sampled
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -128,7 +129,7 @@ CODE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("form", CODE)
+@pytest.mark.parametrize("form", sampled(CODE, 2))
 def test_code_is_refused_and_the_cure_works(form: str, tmp_path: Path) -> None:
     torch.save(CODE[form](), tmp_path / "file.pth")
     with pytest.raises(UserError, match=r"holds code beside its tensors \([\w.]+\), which is not run; where") as caught:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from sampling import sampled
 from test_training import Watch, config
 from torch import nn
 
@@ -196,7 +197,7 @@ def stopped(run: Path) -> None:
         train(learning(5), run, hooks=[Watch(crash_at=1)])
 
 
-@pytest.mark.parametrize("loss", [Learning, Wider])
+@pytest.mark.parametrize("loss", sampled([Learning, Wider], 2))
 def test_a_new_run_does_not_use_what_an_earlier_one_left(tmp_path: Path, loss: Any) -> None:
     stopped(tmp_path / "run")
     for run in (tmp_path / "run", tmp_path / "fresh"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sampling import sampled
 from test_distributed import free_port, small
 from torch.distributed import HashStore
 
@@ -82,7 +83,7 @@ def on_rank(environment: dict[str, str], run: str, by: str, said: str) -> None:
     train(small("plain", schedule=dict(steps=500, val_interval=500)), run, hooks=[Dies(by)])
 
 
-@pytest.mark.parametrize("by", ["signal", "error"])
+@pytest.mark.parametrize("by", sampled(["signal", "error"], 2))
 def test_a_process_that_dies_ends_the_other_within_a_minute(by: str, tmp_path: Path) -> None:
     multiprocessing.set_forkserver_preload(["segkd.training.loop"])
     context, port = multiprocessing.get_context("forkserver"), str(free_port())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from sampling import sampled
 from test_training import config
 from torch import nn
 
@@ -56,7 +57,9 @@ def losses(run: Path) -> list[float]:
     return [record["loss"] for record in records if "loss" in record]
 
 
-@pytest.mark.parametrize("options", [dict(precision="bf16"), dict(precision="fp16"), dict(teacher_precision="bf16")])
+@pytest.mark.parametrize(
+    "options", sampled([dict(precision="bf16"), dict(precision="fp16"), dict(teacher_precision="bf16")], 2)
+)
 def test_a_lower_precision_trains_nearly_as_fp32(options: dict[str, str], tmp_path: Path) -> None:
     train(config("distilled"), tmp_path / "fp32")
     train(config("distilled", engine=options), tmp_path / "lower")
@@ -156,7 +159,9 @@ def test_compiled_kernels_draw_what_others_draw(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("uncompiled_kernels")
-@pytest.mark.parametrize("name", ["encoder.layer1.0.relu@input#-1", "encoder.layer2.0.relu#0", "decoder", ""])
+@pytest.mark.parametrize(
+    "name", sampled(["encoder.layer1.0.relu@input#-1", "encoder.layer2.0.relu#0", "decoder", ""], 4)
+)
 def test_any_tap_is_read_from_a_compiled_network(name: str) -> None:
     network = models.create("smp", arch="Unet", encoder="resnet18", num_classes=3).eval()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
