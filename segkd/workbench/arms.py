@@ -93,10 +93,12 @@ def compose_arms(
         if name != ALONE and teacher is None:
             raise UserError(f"the recipe {name!r} needs a teacher")
         own = dict(words or {}) if steps is None else {**(words or {}), "steps": steps[name], "epochs": None}
-        if name == ALONE:
-            own["unlabelled"] = None  # only a teacher's terms see them
-        taught = {} if name == ALONE else dict(teacher=teacher, recipe=recipe)
-        found[name] = compose(student, **taught, words=own, **given)
+        if name == ALONE:  # only a teacher's terms see images without labels
+            own["unlabelled"] = None
+            rest = [text for text in given.get("overrides", ()) if not text.startswith("data.unlabelled")]
+            found[name] = compose(student, words=own, **{**given, "overrides": rest})
+            continue
+        found[name] = compose(student, teacher=teacher, recipe=recipe, words=own, **given)
     return found
 
 

@@ -91,6 +91,14 @@ def test_the_arms_of_a_seed_begin_alike_and_see_the_same_batches(cfgs: dict[str,
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+def test_the_student_alone_sees_no_images_without_labels(teacher: str, tmp_path: Path) -> None:
+    given = {**GIVEN, "overrides": [*GIVEN["overrides"], "data.unlabelled_ratio=2"]}
+    found = compose_arms("fast_scnn", RECIPES, teacher, words=dict(steps=2, unlabelled=dict(length=9)), **given)
+    assert [cfg["data"].get("unlabelled") for cfg in found.values()] == [None, dict(length=9), dict(length=9)]
+    assert "unlabelled_ratio" not in found["alone"]["data"]
+    assert len(run_arms({name: found[name] for name in ("alone", "kd")}, tmp_path, (0,)).rows) == 2
+
+
 def test_what_is_done_is_not_done_again(done: tuple[Comparison, Path], cfgs: dict[str, Any], monkeypatch: Any) -> None:
     found, out = done
     monkeypatch.setattr(arms, "score_model", must_not)
