@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from segkd.distiller import Distiller
     from segkd.face.advising import advise, check
     from segkd.face.comparing import compare
-    from segkd.face.shipping import bench, evaluate, export, load, predict, quantize
+    from segkd.face.shipping import bench, evaluate, export, label, load, predict, quantize
     from segkd.face.training import distill, train
     from segkd.segmentor import Segmentor
     from segkd.taps import tap
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: name -> the module that has it, imported when it is first used
 _HOMES = {
     **dict.fromkeys(("train", "distill"), "segkd.face.training"),
-    **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize", "predict"), "segkd.face.shipping"),
+    **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize", "predict", "label"), "segkd.face.shipping"),
     **dict.fromkeys(("check", "advise"), "segkd.face.advising"),
     "compare": "segkd.face.comparing",
     "Distiller": "segkd.distiller",
@@ -37,6 +37,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "label",
     "load",
     "predict",
     "quantize",

@@ -77,6 +77,7 @@ FUNCTIONS = [
     "quantize",
     "bench",
     "predict",
+    "label",
     "advise",
     "load",
     "Distiller",

@@ -23,6 +23,7 @@ COMMANDS = (
     "export",
     "quantize",
     "predict",
+    "label",
     "inspect",
     "check",
     "advise",

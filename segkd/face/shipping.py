@@ -1,4 +1,4 @@
-"""What follows a training, as functions: load, evaluate, bench, export, quantize, predict; only progress is printed."""
+"""What follows a training, as functions: load, evaluate, bench, export, quantize, predict, label."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from segkd.deploy.quantize import QuantizeReport
     from segkd.deploy.runtimes import OnnxRuntime
     from segkd.models import Network
+    from segkd.workbench.labelling import Labelled
     from segkd.workbench.prediction import Prediction
 
 Size = tuple[int, int]
@@ -180,3 +181,37 @@ def predict(images: Any, *, model: Any = None, threads: int = 2) -> Any:
     several = isinstance(images, list | tuple)
     found: list[Prediction] = list(predict_images(runtime, images if several else [images]))
     return found if several else found[0]
+
+
+@spelled
+def label(
+    teacher: Any,
+    images: File,
+    *,
+    out: File,
+    min_confidence: float = 0.0,
+    top: int = 0,
+    stride: int = 4,
+    progress: bool = True,
+) -> Labelled:
+    """Write a teacher's answers for a folder of images, as label maps that ``data="folder"`` trains on.
+
+    Args:
+        teacher: a Run, a network, or what ``segkd.distill`` takes by name.
+        images: folder of the images.
+        out: folder: ``labels/``, ``confidence/``, ``classes.txt``; see ``segkd.workbench.labelling.label_images``.
+        min_confidence: pixels of which the teacher is less sure are void.
+        top: also write the ``top`` likeliest classes with their probabilities.
+        stride: side of their cells, in pixels.
+        progress: show how it goes.
+    """
+    from segkd.report.progress import following
+    from segkd.workbench.labelling import label_images, open_named_teacher
+
+    source = teacher.folder if isinstance(teacher, Run) else teacher
+    about = {"teacher": type(source).__name__ if hasattr(source, "parameters") else str(source)}
+    with following(shown=progress) as follow:
+        return label_images(
+            open_named_teacher(source), images, out, min_confidence=min_confidence, top=top, stride=stride,
+            about=about, progress=follow,
+        )  # fmt: skip
