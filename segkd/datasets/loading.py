@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -205,8 +206,8 @@ def train_loader(
 ) -> Loader:
     """Batches of the steps ``start`` .. ``steps`` - 1 (see ``StepSampler``), loaded by ``workers`` processes.
 
-    Each has ``unlabelled_size`` images without labels after those with labels, drawn in an order of their own: the
-    labelled ones are those of a training without any.
+    There are at most as many processes as cores. Each batch has ``unlabelled_size`` images without labels after those
+    with labels, drawn in an order of their own: the labelled ones are those of a training without any.
     """
     sampler: Any = StepSampler(len(dataset), batch_size, steps, seed, start, rank, world_size)
     if unlabelled is not None:
@@ -248,9 +249,15 @@ def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:
     return {key: torch.stack([sample[key] for sample in batch]) for key in batch[0]}
 
 
+def cores() -> int:
+    """How many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _options(workers: int) -> dict[str, Any]:
     if workers < 0:
         raise UserError(f"workers must be 0 or more, got {workers}")
+    workers = min(workers, cores())  # the batches are the same, and torch warns of more
     return {
         "num_workers": workers,
         "collate_fn": collate,

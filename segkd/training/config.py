@@ -146,7 +146,9 @@ class Data(Section):
     unlabelled_ratio: float = key("of them in a step, for each labelled image", 1.0, check=positive)
     batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
     workers: int = key(
-        "processes that load images; 0: the training loads them itself", 0, check=integer(0, MANY, " here")
+        "processes that load images, at most one a core; 0: the training loads them itself",
+        0,
+        check=integer(0, MANY, " here"),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from segkd.datasets import create
 from segkd.datasets.base import Sample, SegmentationDataset
-from segkd.datasets.loading import Loader, StepSampler, eval_loader, mix_seed, train_loader
+from segkd.datasets.loading import Loader, StepSampler, cores, eval_loader, mix_seed, train_loader
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
 
@@ -162,6 +162,14 @@ def test_a_users_error_stays_one_line(workers: int) -> None:
     assert str(caught.value) == "labels/3.png: label value 77 outside the classes"
     with pytest.raises(UserError, match=r"^labels/3\.png: label value 77 outside the classes$"):
         read(eval_loader(Drawn(broken=3), workers=workers))
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_more_workers_than_cores() -> None:
+    """Configs ask for a GPU machine's; on a small one torch would warn in two long lines."""
+    loader = train_loader(Drawn(), CROP, 2, 2, seed=0, workers=64)
+    assert loader.num_workers == cores()
+    read(loader)
 
 
 def test_a_bug_stays_a_bug() -> None:
