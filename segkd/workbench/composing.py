@@ -3,7 +3,8 @@
 A part is a config file with some of a config's keys. ``configs/networks/NAME.py`` has what was published for a network,
 ``configs/data/NAME.py`` a data set, ``configs/recipes/NAME.py`` the binds of a distillation by role, and
 ``configs/schedules/NAME.py`` an optimiser and a length. Any part may say in ``on = dict(NAME=dict(...))`` what differs
-on a data set.
+on a data set. A data set's part may say in ``like`` whose name it answers to; the images without labels in it are left
+out where there is no teacher.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from segkd.workbench.zoo import WEIGHTS, find_release, releases
 NETWORK, DATA, RECIPE, SCHEDULE = "networks", "data", "recipes", "schedules"
 WORDS = {NETWORK: "network", DATA: "data set", RECIPE: "recipe", SCHEDULE: "schedule"}
 #: a part's own keys, beside those of a config
-OWN = {NETWORK: ("network", "supervision"), RECIPE: ("binds",), DATA: ("frequencies",), SCHEDULE: ()}
+OWN = {NETWORK: ("network", "supervision"), RECIPE: ("binds",), DATA: ("frequencies", "like"), SCHEDULE: ()}
 EPOCHS = 400  # of a network whose schedule says nothing of a data set, as the field trains on CamVid
 BASE = dict(
     optim=dict(optimizer=dict(making.OPTIMIZER)),
@@ -101,9 +102,11 @@ def compose(
         UserError: a name that does not exist, with the nearest; parts that do not fit.
     """
     source = data_source(data, root, size)
+    taught = teacher is not None or recipe is not None or binds is not None
+    if not taught:  # what a part has for a teacher's terms alone
+        source = source._replace(section={k: v for k, v in source.section.items() if not k.startswith("unlabelled")})
     own, module = student_part(student)
     layers: list[Mapping[str, Any]] = [BASE, {"data": source.section}, own]
-    taught = teacher is not None or recipe is not None or binds is not None
     if taught and binds is None:
         layers.append(read_part(RECIPE, recipe or "kd"))
     cfg: dict[str, Any] = {}
@@ -166,7 +169,7 @@ def data_source(given: Any, root: str | Path | None = None, size: Sequence[int] 
     name = making.label(given) if given is not None else None
     if isinstance(given, str | Path) and (str(given) in parts(DATA) or Path(given).suffix == ".py"):
         part = read_part(DATA, given)
-        section, name = part["data"], Path(given).stem
+        section, name = part["data"], part.get("like", Path(given).stem)
         if root is not None:
             section["dataset"] = {**section["dataset"], "root": str(root)}
         return Source(section, name, part.get("frequencies"))

@@ -252,6 +252,15 @@ def test_a_part_is_no_config(name: str, flags: str) -> None:
 
 
 def test_there_are_parts_of_every_kind() -> None:
-    assert parts("data") == ["ade20k", "camvid", "cityscapes", "synthetic"]
+    assert parts("data") == ["ade20k", "camvid", "cityscapes", "synthetic", "synthetic_few"]
     assert {"gpu"} <= set(parts("schedules"))
     assert min(len(parts("networks")), len(parts("recipes"))) > 30
+
+
+def test_a_part_answers_to_anothers_name_and_its_unlabelled_images_are_for_a_teacher() -> None:
+    alone = compose("fast_scnn", data="synthetic_few")
+    assert alone["schedule"] == compose("fast_scnn", data="synthetic")["schedule"]
+    assert "unlabelled" not in alone["data"]
+    taught = compose("fast_scnn", teacher="fast_scnn_camvid", recipe="kd", data="synthetic_few")
+    assert taught["data"]["unlabelled"] == dict(split="train", seed=1, length=3200)
+    assert {**taught["data"], "unlabelled": None} == {**alone["data"], "unlabelled": None}
