@@ -42,7 +42,7 @@ def training(steps: int = 100, **changes: Any) -> Any:
     )  # fmt: skip
     val = Some(dataset=range(101))
     made = dict(
-        cfg=Some(data=Some(batch_size=8), engine=Some(precision="bf16")), model=model, rank=0, world_size=1,
+        cfg=Some(data=Some(batch_size=8, unlabelled=None), engine=Some(precision="bf16")), model=model, rank=0, world_size=1,
         data=Data(), notes=["a note"], loaders={"val": val}, val_dataloader=range(4),
         folder=Path("work/students/camvid/fast_scnn"),
         device=Some(type="cpu"), environment={"hardware": {"threads": 2, "gpu": None}}, history=[],
@@ -123,6 +123,13 @@ def test_without_a_terminal_a_training_is_told_in_lines() -> None:
     ]
     assert lines[-3].split() == ["sky", "80.0", "80.0"]
     assert "best, step 50" in " ".join(lines[-6:])
+
+
+def test_images_without_labels_are_told() -> None:
+    cfg = Some(data=Some(batch_size=8, unlabelled="photos", unlabelled_ratio=1.5), engine=Some(precision="bf16"))
+    out = console(80)
+    run(Live("my run", out), training(cfg=cfg), 100)
+    assert "100 steps of 8 images and 1.5 times as many without labels, into" in told(out)[0]
 
 
 def test_the_classes_are_left_out_where_they_are_not_wanted() -> None:
