@@ -42,7 +42,8 @@ def training(steps: int = 100, **changes: Any) -> Any:
     )  # fmt: skip
     val = Some(dataset=range(101))
     made = dict(
-        cfg=Some(data=Some(batch_size=8, unlabelled=None), engine=Some(precision="bf16")), model=model, rank=0, world_size=1,
+        cfg=Some(data=Some(batch_size=8, unlabelled=None), engine=Some(precision="bf16")), model=model,
+        rank=0, world_size=1,
         data=Data(), notes=["a note"], loaders={"val": val}, val_dataloader=range(4),
         folder=Path("work/students/camvid/fast_scnn"),
         device=Some(type="cpu"), environment={"hardware": {"threads": 2, "gpu": None}}, history=[],
