@@ -19,6 +19,7 @@ from segkd.losses import names
 from segkd.roles import is_role
 from segkd.training.configfile import parts
 from segkd.workbench.composing import compose, read_part
+from segkd.workbench.layers import inspect_model
 from segkd.workbench.making import merged
 
 RESULTS = Path(__file__).parent / "full" / "recipes.json"
@@ -166,3 +167,15 @@ def test_the_last_full_run_had_every_recipe() -> None:
     rows = json.loads(RESULTS.read_text())
     assert sorted(rows) == sorted(RECIPES)  # a row missing: run make test-full
     assert all(row["steps"] >= 20 for row in rows.values())
+
+
+def test_outputs_that_are_cut_off_are_not_taught() -> None:
+    """The published ESPNet of CamVid has an output for void, which its classifier gives and its logits do not."""
+    teacher = dict(type="espnet", num_classes=12, outputs=11, weights="absent.pth")
+    of_classifier = [name for name in parts("recipes") if "'teacher': '@classifier'" in str(read_part("recipes", name))]
+    assert {"skd", "skd_holistic", "ifvd_full"} <= set(of_classifier)
+    for name in of_classifier:
+        cfg = compose("fast_scnn", teacher=teacher, recipe=name, data=dict(type="synthetic", size=(64, 96), length=4))
+        for bind in inspect_model(cfg, (64, 96)).binds:
+            if bind["student"] == "classifier":
+                assert bind["student_met"][1] == bind["teacher_met"][1] == 11, name

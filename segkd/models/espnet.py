@@ -158,6 +158,7 @@ class ESPNet(Network):
         self.refine = ConvNormPReLU(num_classes + (19 if self.joins_image else 16), num_classes)
         self.classifier = nn.ConvTranspose2d(num_classes, num_classes, 2, 2, bias=False)
         self.feature_info = describe(num_classes)
+        self.roles = narrowed(self.roles, num_classes, outputs)
         if weights is not None:
             load_published(self, weights, published, PUBLISHED)
 
@@ -206,6 +207,7 @@ class ESPNetC(Network):
         super().__init__(outputs or num_classes, PUBLISHED[published].preprocess() if published else None)
         self.encoder = Encoder(num_classes, p, q)
         self.feature_info = describe_encoder(num_classes)
+        self.roles = narrowed(self.roles, num_classes, outputs)
         if weights is not None:
             load_published(self, weights, published, PUBLISHED)
 
@@ -232,6 +234,11 @@ def describe(num_classes: int) -> tuple[FeatureInfo, ...]:
         FeatureInfo("refine", num_classes, 2),
         FeatureInfo("classifier", num_classes, 1),
     )
+
+
+def narrowed(roles: Roles, num_classes: int, outputs: int | None) -> Roles:
+    """The roles; where outputs are cut off behind the classifier, its part is played by the logits themselves."""
+    return roles if outputs in (None, num_classes) else {**roles, "classifier": ""}
 
 
 def check_pyramid(num_classes: int) -> None:
