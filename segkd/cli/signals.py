@@ -31,7 +31,8 @@ class Signals:
 
     An exception in the middle of an import is lost or wrapped by whoever tries imports, and leaves half a module
     behind. So while a command imports what it needs, and has done nothing yet, a signal ends the process there and
-    then; while a library imports something in the midst of the work, the signal comes again when that is over.
+    then; while a library imports something in the midst of the work, the signal comes again when that is over. It does
+    so, too, where Python throws an exception away: in a finaliser, or in what is called around a fork.
 
     A signal that the parent process has set to be ignored (nohup), or that the calling program handles, stays so.
     """
@@ -42,12 +43,14 @@ class Signals:
         self.last = -ECHO  # when a signal raised
         self.process = os.getpid()
         self.before: dict[signal.Signals, object] = {}
+        self.unraisable = sys.unraisablehook
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for number in SAID:
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                     self.before[number] = signal.signal(number, self._handle)
+        self.unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -55,6 +58,7 @@ class Signals:
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the end of the interpreter is no work
         for number, handler in self.before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        sys.unraisablehook = self.unraisable
 
     def end(self, stop: KeyboardInterrupt) -> int:
         """Say what has ended the command, and give its exit code."""
@@ -80,14 +84,26 @@ class Signals:
                 _say_at_once(self._line(number))
             os._exit(128 + number)
         if importer is not None:
-            again = threading.Timer(AGAIN, os.kill, (self.process, number))
-            again.daemon = True
-            again.start()
+            self._again(number)
             return
         if time.monotonic() - self.last < ECHO:
             return
         self.last = time.monotonic()
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def _lost(self, lost: sys.UnraisableHookArgs) -> None:
+        """What Python throws away; a signal among it comes again."""
+        if not isinstance(lost.exc_value, KeyboardInterrupt) or os.getpid() != self.process:
+            self.unraisable(lost)
+            return
+        self.last = -ECHO
+        self._again(signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT)
+
+    def _again(self, number: int) -> None:
+        """Send a signal anew, a moment later."""
+        timer = threading.Timer(AGAIN, os.kill, (self.process, number))
+        timer.daemon = True
+        timer.start()
 
 
 def _speaks() -> bool:

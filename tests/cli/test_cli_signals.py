@@ -158,3 +158,30 @@ def test_the_handlers_of_the_calling_program_come_back() -> None:
     assert main(["--version"]) == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Last:
+    """A signal comes while this is finalised, where Python throws exceptions away."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("number", list(CODES))
+def test_a_lost_signal_comes_again(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    from segkd.cli.signals import Signals, Terminated
+
+    def work() -> None:
+        with Signals("segkd train"):
+            Last(number)
+            time.sleep(5)
+
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt) as caught:
+        work()
+    assert (caught.type is Terminated) is (number == signal.SIGTERM)
+    assert sys.unraisablehook is before
+    assert capsys.readouterr().err == ""
