@@ -214,7 +214,8 @@ def _keep(cfg: Mapping[str, Any], path: Path) -> None:
         )
     if path.is_file():
         changed = [one for one in differences(load_config(path), plain(cfg)) if one[0] not in ("seed", "imports")]
-        for key, old, new in sorted(changed, key=lambda one: one[0] == "schedule.val_interval"):  # follows the length
+        if changed:
+            key, old, new = min(changed, key=lambda one: one[0] == "schedule.val_interval")  # which follows the length
             raise UserError(
                 f"{path} was trained with another {key}: {old!r}, now it is {new!r}; take another folder (--out), "
                 f"or delete {path} and {path.with_suffix('')}"
@@ -280,11 +281,8 @@ def _better_half(counts: Mapping[str, Mapping[int, Counts]], running: Sequence[s
     return [name for name in running if name == baseline or name in ahead]
 
 
-def _rows(
-    out: Path,
-    counts: Mapping[str, Mapping[int, Counts]],
-    baseline: str,
-) -> list[Row]:
+def _rows(out: Path, counts: Mapping[str, Mapping[int, Counts]], baseline: str) -> list[Row]:
+    """The arms that have a score, the best first (see ``Comparison``)."""
     rows, pace = [], _known_pace(out)
     for name, done in counts.items():
         if not done:

@@ -82,8 +82,7 @@ def find_release(name: str, file: str | None = None) -> Path:
     Raises:
         UserError: no such release, with the nearest; one that is not here, with the command that gets it.
     """
-    if name not in releases():
-        raise UserError(f"no released network is called {name!r}; {nearest(name, releases())}")
+    _release(name)
     folder = place_of(name)
     if folder is None:
         raise UserError(
@@ -107,18 +106,19 @@ def download(name: str, source: str | None = None, progress: Progress = silent) 
     Raises:
         UserError: no source, an answer that is none, a file with another checksum; nothing is left behind then.
     """
-    if name not in releases():
-        raise UserError(f"no released network is called {name!r}; {nearest(name, releases())}")
+    files = _release(name).files
     source = source or os.environ.get(PLACE)
     if not source:
         raise UserError(f"say where from: --from URL|DIR, or {PLACE} in the environment")
-    target, files = downloads() / name, releases()[name].files
+    target = downloads() / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent) as beside:
+        folder = Path(beside) / name
+        folder.mkdir()
         for number, (file, digest) in enumerate(files.items()):
             progress(f"getting {name}", number, len(files))
             found = hashlib.sha256()
-            with (Path(folder) / file).open("wb") as written:
+            with (folder / file).open("wb") as written:
                 for chunk in _read(f"{source.rstrip('/')}/{name}/{file}"):
                     found.update(chunk)
                     written.write(chunk)
@@ -126,8 +126,15 @@ def download(name: str, source: str | None = None, progress: Progress = silent) 
                 raise UserError(f"{source}/{name}/{file} is not the released file: its checksum differs")
         if target.exists():
             shutil.rmtree(target)
-        shutil.copytree(folder, target)
+        folder.rename(target)  # whole, or not there
     return target
+
+
+def _release(name: str) -> Release:
+    """What the table says of a network."""
+    if name not in releases():
+        raise UserError(f"no released network is called {name!r}; {nearest(name, releases())}")
+    return releases()[name]
 
 
 def _read(place: str) -> Iterator[bytes]:
