@@ -29,11 +29,9 @@ def load(source: Any, *, network: Any = None) -> Run | Network | OnnxRuntime:
         network: a network as in ``train``, where the file is in no run folder, or the run's config could not hold it.
     """
     from segkd.face.opening import load_file
-    from segkd.workbench.zoo import WEIGHTS, find_release, releases
+    from segkd.workbench.zoo import WEIGHTS, resolve_release
 
-    if str(source) in releases() and not Path(source).exists():
-        source = find_release(str(source), WEIGHTS)
-    return load_file(Path(source), network)
+    return load_file(Path(resolve_release(source, WEIGHTS)), network)
 
 
 @spelled

@@ -28,7 +28,7 @@ from segkd.training.overrides import KEYS
 from segkd.training.state import BEST, LAST
 from segkd.workbench import making
 from segkd.workbench.settling import settle
-from segkd.workbench.zoo import WEIGHTS, find_release, releases
+from segkd.workbench.zoo import WEIGHTS, resolve_release
 
 NETWORK, DATA, RECIPE, SCHEDULE = "networks", "data", "recipes", "schedules"
 WORDS = {NETWORK: "network", DATA: "data set", RECIPE: "recipe", SCHEDULE: "schedule"}
@@ -218,9 +218,7 @@ def teacher_config(given: Any, count: int) -> Any:
     """
     if not isinstance(given, str | Path):
         return making.teacher_config(given, count)
-    text = str(given)
-    if text in releases() and not Path(text).exists():
-        text = str(find_release(text, WEIGHTS))
+    text = resolve_release(given, WEIGHTS)
     folder, weights = _run(Path(text))
     if folder is not None:
         found = making.trained(load_config(folder), weights)

@@ -28,7 +28,7 @@ from segkd.models.published import CHECKPOINTS
 from segkd.teachers import load_teacher
 from segkd.workbench import Progress, silent
 from segkd.workbench.runs import default_device
-from segkd.workbench.zoo import WEIGHTS, find_release, releases
+from segkd.workbench.zoo import WEIGHTS, resolve_release
 
 LABELS, CONFIDENCE, SOFT, CLASSES, ABOUT = "labels", "confidence", "soft", "classes.txt", "label.json"
 MOST_CLASSES = IGNORE  # ids are bytes, and 255 is void
@@ -57,9 +57,7 @@ def open_named_teacher(source: Any, **options: Any) -> Network:
     """A teacher by what ``--teacher`` takes: a release, NAME@FILE of ours, or what ``load_teacher`` takes."""
     if isinstance(source, Network):
         return source
-    text = str(source)
-    if text in releases() and not Path(text).exists():
-        text = str(find_release(text, WEIGHTS))
+    text = resolve_release(source, WEIGHTS)
     name, at, _ = text.partition("@")
     own = name in CHECKPOINTS or name in known.catalogue()
     return load_teacher(f"segkd:{text}" if at and own else text, **options)

@@ -15,7 +15,7 @@ from segkd.datasets.files import read_image
 from segkd.deploy.runtimes import OnnxRuntime, Runtime
 from segkd.errors import UserError
 from segkd.files import existing_file, existing_onnx
-from segkd.workbench.zoo import INT8, find_release, releases
+from segkd.workbench.zoo import INT8, resolve_release
 
 DEFAULT = "fast_scnn_camvid"
 
@@ -68,9 +68,7 @@ def open_onnx(file: str | Path | None = None, threads: int = 2) -> OnnxRuntime:
 
     Without a name it is the released CamVid student.
     """
-    named = DEFAULT if file is None else str(file)
-    path = find_release(named, INT8) if named in releases() else existing_onnx(named)
-    return OnnxRuntime(path, threads, resize=True)
+    return OnnxRuntime(existing_onnx(resolve_release(file or DEFAULT, INT8)), threads, resize=True)
 
 
 def _classes(model: Runtime) -> tuple[tuple[str, ...], tuple[Colour, ...]]:

@@ -95,6 +95,12 @@ def find_release(name: str, file: str | None = None) -> Path:
     return folder / file
 
 
+def resolve_release(source: str | Path, file: str) -> str:
+    """A file of a release, where its name is given and nothing that is there has that name; else the source itself."""
+    named = str(source) in releases() and not Path(source).exists()
+    return str(find_release(str(source), file)) if named else str(source)
+
+
 def download(name: str, source: str | None = None, progress: Progress = silent) -> Path:
     """Get a release, check it, and put it into the folder of downloads; returns its folder.
 
