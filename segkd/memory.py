@@ -1,7 +1,12 @@
-"""The memory that work needs at least, held against what there is: what cannot fit is refused before it starts."""
+"""The memory that work needs at least, held against what there is: what cannot fit is refused before it starts.
+
+And how the C library gives it: see ``keep_freed_memory``.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +22,21 @@ INPUT_BYTES = 3 + 12  # of a pixel: uint8 RGB, and float32 as the network gets i
 LABEL_BYTES = 8  # of a pixel: int64
 MUCH = 8 * 1024  # bytes a pixel: more than networks keep for their backward pass (U-Net: 3.8 KiB)
 PROBES = (64, 128)  # heights and widths of the two images by which a network is measured
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc's mallopt
+ALLOCATORS = ("MALLOC_", "GLIBC_TUNABLES")  # by whose variables a user has tuned malloc
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep the tensors' memory that is freed, for the next ones; whether it does from now on.
+
+    By default it gives each large block back to the system, whose pages are then cleared anew in every step: a
+    distillation's step of 834 ms on 2 CPU cores came down to 654 ms, at the same peak of memory. Nothing is done for
+    another C library, nor where variables of the environment (MALLOC_..., GLIBC_TUNABLES) tune it.
+    """
+    if any(name.startswith(ALLOCATORS) for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    return mallopt is not None and bool(mallopt(MMAP_THRESHOLD, GIB) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
 
 
 def require(need: float, what: str, cure: str, device: torch.device | str = "cpu") -> None:

@@ -23,7 +23,10 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("eval", help="score weights (.pth) and ONNX files on a split, side by side")
     add_config_arguments(parser)
     parser.add_argument(
-        "files", metavar="FILE", nargs="*", help="weights (.pth) or ONNX files (default: the run folder's best student)"
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="weights (.pth) or ONNX files (default: a run folder's best student, a release's files)",
     )
     parser.add_argument("--teacher", dest="with_teacher", action="store_true", help="score the config's teacher, too")
     parser.add_argument("--split", default="val", help="train, val (default) or test")
@@ -58,12 +61,12 @@ def run(args: argparse.Namespace) -> None:
     from segkd.training.build import build_dataset
     from segkd.training.environment import environment
     from segkd.workbench.comparison import evaluate_models, image_size
-    from segkd.workbench.runs import best_student, open_models, open_teacher
+    from segkd.workbench.runs import open_models, open_teacher, students_of
 
     take_files(args)
     cfg = load(args)
     dataset = build_dataset(cfg, args.split)
-    models = open_models(cfg, args.files or [best_student(args.config)], args.threads, args.resize)
+    models = open_models(cfg, args.files or students_of(args.config), args.threads, args.resize)
     if args.with_teacher:
         models = {"teacher": open_teacher(cfg, args.threads)} | models
     timed_at = None if args.no_speed else args.size or image_size(dataset)

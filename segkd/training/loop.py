@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from segkd.memory import keep_freed_memory
 from segkd.models.base import Network
 from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
@@ -54,6 +55,7 @@ def train(
     Raises:
         UserError: wrong config, data or weights; a folder that already holds a run; nothing to resume.
     """
+    keep_freed_memory()
     with processes.process_group():
         training = Training(cfg, Path(run), resume, hooks, model)
         loaders = training.loaders

@@ -18,7 +18,7 @@ from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate, with_views
 from segkd.evaluation.scores import ConfusionMatrix, Scores
 from segkd.evaluation.speed import Latency, compare_latency, count_macs, count_parameters, measure_memory
-from segkd.memory import check_inference
+from segkd.memory import check_inference, keep_freed_memory
 from segkd.workbench import Progress, Row, silent
 
 
@@ -70,6 +70,7 @@ def score_model(
 
     The pixels are counted in ``matrix`` where one is given.
     """
+    keep_freed_memory()
     done, predict = 0, with_views(runtime.predict, **(views or {}))
 
     def advance(images: int) -> None:

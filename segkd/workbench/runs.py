@@ -14,9 +14,10 @@ from segkd.errors import UserError
 from segkd.files import existing_file, named
 from segkd.models import Network, load_weights
 from segkd.training.build import build_student
-from segkd.training.configfile import find_config, load_config
+from segkd.training.configfile import CONFIG, find_config, load_config
 from segkd.training.state import BEST, LAST, STATE
 from segkd.workbench import making
+from segkd.workbench.zoo import INT8, WEIGHTS, resolve_release
 
 if TYPE_CHECKING:  # ONNX Runtime is imported where a model is opened: a training needs none
     from segkd.deploy.runtimes import Runtime
@@ -31,12 +32,13 @@ def open_run(
     overrides: Sequence[str] = (),
     **words: Any,
 ) -> dict[str, Any]:
-    """The config of a run folder or of a config file, with ``key.sub=value`` overrides.
+    """The config of a run folder, a config file or a released network, with ``key.sub=value`` overrides.
 
     Args:
         data, root: another data set, or another root folder of the config's (see ``making.open_config``).
         words: see ``segkd.training.overrides.WORDS``.
     """
+    source = resolve_release(source, CONFIG)
     if isinstance(data, str | Path) and str(data) not in DATASETS.names():
         data, root = None, data
     if data is None:
@@ -62,10 +64,14 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def best_student(source: str | Path | None) -> Path:
-    """The weights of a run folder's best student."""
-    if source is not None and (Path(source) / BEST).is_file():
-        return Path(source) / BEST
+def students_of(source: str | Path | None) -> list[Path]:
+    """The weights of a run folder's best student; of a released network, by name or folder, weights and int8 file."""
+    if source is not None:
+        config = Path(resolve_release(source, CONFIG))
+        folder = config.parent if config.name == CONFIG else config
+        for names in ((BEST,), (WEIGHTS, INT8)):
+            if found := [folder / name for name in names if (folder / name).is_file()]:
+                return found
     raise UserError(f"no FILE named, and {source or '--student'} is no run folder with a {BEST}: name weights or .onnx")
 
 

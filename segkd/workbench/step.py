@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from segkd import segmentor
 from segkd.deploy.runtimes import torch_threads
 from segkd.errors import UserError
+from segkd.memory import keep_freed_memory
 from segkd.segmentor import TrainingModel
 from segkd.training import processes, steps
 from segkd.training.build import build_model
@@ -96,6 +97,7 @@ def time_step(
     """
     if processes.is_distributed():
         raise UserError("the step of one process is timed; start it without torchrun")
+    keep_freed_memory()
     repeats, cfg = max(repeats, 2), dict(cfg)
     if untrained:
         cfg["model"] = without_weights(cfg["model"])

@@ -1,7 +1,8 @@
 """The released networks: which there are, where they lie, and how to get those that are not here.
 
 A release is a folder ``NAME`` with ``config.py``, weights, an int8 file, scores and a card. It lies in ``models/`` of a
-checkout, or in the folder of downloads: ``$SEGKD_MODELS``, by default ``~/.cache/segkd``. Nothing is downloaded unless
+checkout, in the wheel (the demo's teacher alone), or in the folder of downloads: ``$SEGKD_MODELS``, by default
+``~/.cache/segkd``. Nothing is downloaded unless
 ``download`` is called, and what it brings is held against the checksums that segkd was shipped with.
 """
 
@@ -64,7 +65,8 @@ def releases() -> dict[str, Release]:
 
 def place_of(name: str) -> Path | None:
     """The folder of a release, if it is here."""
-    for root in (Path(segkd.__file__).resolve().parents[1] / "models", downloads()):
+    package = Path(segkd.__file__).resolve().parent
+    for root in (package.parent / "models", package / "_models", downloads()):
         if (root / name / "config.py").is_file():
             return root / name
     return None

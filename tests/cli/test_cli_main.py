@@ -40,7 +40,7 @@ def test_help_of_every_command(segkd: Run) -> None:
         (["export", "x", "--weights", "y", "--size", "16x640"], "32 or more"),
         (["bench", "x", "--repeats", "0"], "'0' is no integer"),
         (["predict", "x", "--alpha", "2"], "'2' is no number in 0..1"),
-        (["demo", "--size", "²x64"], "is no size"),
+        (["export", "fast_scnn", "--weights", "w.pth", "--size", "²x64"], "is no size"),
     ],
 )
 def test_arguments_that_cannot_be_read(segkd: Run, arguments: list[str], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import shutil
 import sys
 import threading
@@ -23,7 +24,7 @@ from segkd.workbench.composing import teacher_config
 from segkd.workbench.zoo import download, find_release, releases
 
 ROOT = Path(__file__).parents[2]
-NAME = "fast_scnn_camvid"
+NAME, TEACHER = "fast_scnn_camvid", "light_fpn_synthetic"
 
 
 @pytest.fixture
@@ -49,12 +50,12 @@ def host() -> Iterator[str]:
 def test_the_table_is_that_of_the_folders() -> None:
     sys.path.insert(0, str(ROOT / "tools"))
     try:
-        import released
+        import release
     finally:
         sys.path.pop(0)
     folders = sorted(path.parent for path in (ROOT / "models").glob("*/SHA256SUMS"))
-    rows = [released.row(folder) for folder in folders]
-    assert rows == [dict(one._asdict()) for one in releases().values()], "run tools/released.py"
+    rows = [release.row(folder) for folder in folders]
+    assert rows == [dict(one._asdict()) for one in releases().values()], "run tools/release.py"
     assert sum(one.bytes for one in releases().values()) < 60e6
 
 
@@ -103,8 +104,20 @@ def test_what_is_no_release_leaves_nothing(elsewhere: Path, host: str, tmp_path:
         download("fast_scnn_camvi", host)
 
 
+def test_a_name_is_scored_with_its_files(tmp_path: Path) -> None:
+    scores = tmp_path / "scores.json"
+    assert main(["eval", TEACHER, "--no-speed", "--set", "data.val.length=6", "--json", str(scores)]) == 0
+    rows = json.loads(scores.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["student.pth", "student_int8.onnx"]
+    assert all(row["miou"] > 45 for row in rows)
+    by_path = tmp_path / "by_path.json"
+    folder = str(ROOT / "models" / TEACHER)
+    assert main(["eval", folder, "--no-speed", "--set", "data.val.length=6", "--json", str(by_path)]) == 0
+    assert json.loads(by_path.read_text())["rows"] == rows
+
+
 def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--released"]) == 0
     out = capsys.readouterr().out
-    assert f"{NAME}  fast_scnn  camvid, 360x480" in out
+    assert f"{NAME} fast_scnn camvid, 360x480" in " ".join(out.split())
     assert "49.75" in out
