@@ -19,8 +19,13 @@ from segkd.registry import construct
 from segkd.segmentor import PROBE_SIZE, TrainingModel, probe_input
 from segkd.supervision import IGNORE_INDEX, Supervision
 from segkd.taps import eval_mode, read_taps, tap
+from segkd.views import warp
 
 AVERAGE = "average"
+#: of a teacher whose answers were kept: (answers, taps, size of the images) -> {tap: feature}
+Recall = Callable[[Mapping[str, Tensor], Sequence[str], Sequence[int]], Mapping[str, Tensor]]
+#: of a batch: images as wholes, where the crops lie on them, and answers that were kept, by "answers:" and the tap
+WHOLE, VIEW, ANSWERS = "whole", "view", "answers:"
 
 
 class Distiller(TrainingModel):
@@ -150,17 +155,19 @@ class Distiller(TrainingModel):
         step: int,
         index: Tensor | None = None,
         labelled: Tensor | None = None,
+        **views: Tensor,
     ) -> dict[str, Tensor]:
         """Terms of supervision, of the labelled images, and of the binds, of all (see ``TrainingModel.losses``).
 
         Args:
+            views: what the teachers see in place of the image, see ``taught``.
             labelled: (N,), true for images with labels, which come first; the label of any other is 0 within the image
                 and 255 where it was padded. None: all have labels.
         """
         binds = self.terms()
         paths = [*self.supervision.paths, *(p for bind in binds.values() for p in bind.student_paths)]
         logits, features = self.run(self.student, paths, image)
-        targets = self.teach(image, step)
+        targets = self.teach(image, step, views)
         extent, label = label, _without_unlabelled(label, labelled)
         own = slice(None) if labelled is None else slice(int(labelled.sum()))
         terms: dict[str, Tensor] = self.supervision(
@@ -173,24 +180,54 @@ class Distiller(TrainingModel):
         return terms
 
     @torch.no_grad()
-    def teach(self, image: Tensor, step: int = 0) -> dict[str, dict[str, Tensor]]:
-        """The teachers' features by bind (those on at ``step``) and tap, for images (N, 3, H, W) uint8."""
-        return self.taught({name: bind for name, bind in self.terms().items() if bind.is_on(step)}, image)
+    def teach(
+        self, image: Tensor, step: int = 0, views: Mapping[str, Tensor] | None = None
+    ) -> dict[str, dict[str, Tensor]]:
+        """The teachers' features by bind (those on at ``step``) and tap, see ``taught``."""
+        return self.taught({name: bind for name, bind in self.terms().items() if bind.is_on(step)}, image, views)
 
     @torch.no_grad()
-    def taught(self, binds: Mapping[str, Bind], image: Tensor) -> dict[str, dict[str, Tensor]]:
-        """The same for these binds, whatever the step."""
+    def taught(
+        self, binds: Mapping[str, Bind], image: Tensor, views: Mapping[str, Tensor] | None = None
+    ) -> dict[str, dict[str, Tensor]]:
+        """The teachers' features by bind and tap, whatever the step.
+
+        Args:
+            binds: those that listen.
+            image: (N, 3, H, W) uint8.
+            views: of a batch whose images are crops: "whole" (N, 3, h, w) uint8, which the teachers see instead, and
+                "view" (N, 4), where the crops lie on them (``segkd.views.View``); features are warped onto the crops.
+                Or answers (N, C, h, w) that were kept, by "answers:" and the tap, of a teacher that has ``recall``.
+        """
         features: dict[str, Mapping[str, Tensor]] = {}
         for source, network in self.teachers.items():
             paths = [p for bind in binds.values() if source in self._sources(bind) for p in bind.teacher_paths]
             if paths:
                 with self._autocast_teacher(image.device):
-                    features[source] = self.run(network, paths, image)[1]
+                    features[source] = self._features(network, paths, image, views or {})
         found: dict[str, dict[str, Tensor]] = {}
         for name, bind in binds.items():
             sources = self._sources(bind)
             found[name] = {path: _mean([features[source][path] for source in sources]) for path in bind.teacher_paths}
         return found
+
+    def _features(
+        self, network: Network, paths: Sequence[str], image: Tensor, views: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """What the taps of one teacher give for a batch."""
+        if hasattr(network, "recall"):
+            kept = {key.removeprefix(ANSWERS): value for key, value in views.items() if key.startswith(ANSWERS)}
+            if not kept:
+                raise UserError("a teacher's kept answers come with the batches of a training, and here is none")
+            recall: Recall = network.recall  # type: ignore[assignment]
+            return recall(kept, paths, image.shape[-2:])
+        if WHOLE not in views:
+            return self.run(network, paths, image)[1]
+        features = self.run(network, paths, views[WHOLE])[1]
+        flat = next((path for path in paths if features[path].dim() != 4), None)
+        if flat is not None:
+            raise UserError(f"the teacher's tap {flat!r} is no map: it cannot be warped onto crops (data.teacher_view)")
+        return {path: warp(features[path], views[VIEW], views[WHOLE].shape[-2:], image.shape[-2:]) for path in paths}
 
     def _autocast_teacher(self, device: torch.device) -> AbstractContextManager[Any]:
         dtype = self.teacher_dtype
@@ -225,11 +262,12 @@ class Distiller(TrainingModel):
         index: Tensor | None,
         step: int,
         labelled: Tensor | None = None,
+        **views: Tensor,
     ) -> Tensor:
         """What the first stage of a bind lowers, on one batch (see ``losses``)."""
         extent, label = label, _without_unlabelled(label, labelled)
         bind = self.terms()[name]
-        teacher, learner = self.taught({name: bind}, image)[name], bind.first_learner()
+        teacher, learner = self.taught({name: bind}, image, views)[name], bind.first_learner()
         if learner is None:
             with tap(self.student, bind.student_paths) as features:
                 self.student.predict(image)

@@ -57,7 +57,8 @@ class TrainingModel(Described, nn.Module):
         """image (N, 3, H, W) uint8 RGB, label (N, H, W) int64 -> named, weighted scalars whose sum is minimised.
 
         ``index`` (N,) are the samples' numbers in the data set, for losses that remember or draw by sample. Where a run
-        has images without labels, a model also gets ``labelled`` (N,), true for those that come first (``Distiller``).
+        has images without labels, a model also gets ``labelled`` (N,), true for those that come first; and where the
+        teachers see other than the crops, what they see (``Distiller.losses``).
         """
         raise TypeError(f"{type(self).__name__} defines no losses")
 
@@ -96,11 +97,12 @@ class TrainingModel(Described, nn.Module):
         label: Tensor | None = None,
         index: Tensor | None = None,
         labelled: Tensor | None = None,
+        **views: Tensor,
     ) -> Any:
         """The terms of a training step, whose sum is minimised; without a label, the logits (N, K, H, W)."""
         if label is None:
             return self.student.predict(image)
-        also = {} if labelled is None else {"labelled": labelled}
+        also = views if labelled is None else {**views, "labelled": labelled}
         if not self.watch_gradients:
             return self.losses(image, label, self.step, index, **also)
         with layers_run(self.student) as ran:

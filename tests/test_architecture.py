@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "registry": set(),
     "files": set(),
     "memory": set(),
+    "views": set(),
     "losses": set(),
     "connectors": set(),
     "weight_schedule": set(),
@@ -32,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "inspection": {"taps"},
     "roles": {"taps"},
     "models": set(),
-    "datasets": set(),
+    "datasets": {"views"},
     "deploy": set(),
     "evaluation": set(),
     "report": {"evaluation.*"},
@@ -40,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "meeting": set(),
     "binding": {"taps", "roles", "meeting", "connectors", "losses", "losses.base", "weight_schedule"},
     "segmentor": {"taps", "supervision", "models", "models.base"},
-    "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding", "meeting"},
+    "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding", "meeting", "views"},
     "training": {"memory", "taps", "meeting", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
     | {"datasets.*", "evaluation.*", "models.*", "report.*"},  # not the command line, nor what ships (deploy)
     "workbench": {
@@ -58,11 +59,13 @@ ROOMS: dict[str, set[str]] = {
         "binding",
         "losses",
         "supervision",
+        "taps",
         "teachers",
+        "views",
     },
     "face": {"workbench.*", "training.*", "report.*", "deploy.*", "models.*", "datasets.*"},
     "cli": {"workbench.*", "training.*", "report.*"},
-    "teachers": {"models.*", "deploy.runtimes", "training.configfile", "training.build"},
+    "teachers": {"models.*", "deploy.runtimes", "training.configfile", "training.build", "datasets.answers", "views"},
     "__main__": {"cli.*"},
 }
 MMENGINE = {"training"}

@@ -76,6 +76,7 @@ FUNCTIONS = [
     "export",
     "quantize",
     "bench",
+    "cache",
     "predict",
     "label",
     "advise",

@@ -24,6 +24,7 @@ COMMANDS = (
     "quantize",
     "predict",
     "label",
+    "cache",
     "inspect",
     "check",
     "advise",

@@ -18,6 +18,7 @@ from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segkd.datasets.base import Array, Sample, SegmentationDataset
+from segkd.datasets.hearing import Hears
 from segkd.datasets.unlabelled import Images
 from segkd.errors import UserError
 
@@ -136,11 +137,23 @@ class TrainView(Dataset[Batch | Failure]):
     """A data set seen through a transform: ``Draw`` -> {image (3, H, W) uint8, label (H, W) i64, index () i64}.
 
     With ``unlabelled`` images, which are numbered after the pairs, there is ``labelled`` () bool too; the label of an
-    image without one is 0 within it and 255 where it was padded.
+    image without one is 0 within it and 255 where it was padded. With ``hears`` there is what teachers hear of the
+    image in place of the crop.
     """
 
-    def __init__(self, dataset: SegmentationDataset, transform: Transform, unlabelled: Images | None = None) -> None:
-        self.dataset, self.transform, self.unlabelled = dataset, transform, unlabelled
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: Transform,
+        unlabelled: Images | None = None,
+        hears: Hears | None = None,
+    ) -> None:
+        self.dataset, self.transform, self.unlabelled, self.hears = dataset, transform, unlabelled, hears
+        if hears is not None and not hasattr(transform, "with_view"):
+            raise UserError(
+                f"{type(transform).__name__} does not say where its crops lie on the images (with_view, as of "
+                "TrainTransform), which a teacher needs that sees other than the crops"
+            )
 
     def __len__(self) -> int:
         return len(self.dataset) + (0 if self.unlabelled is None else len(self.unlabelled))
@@ -153,10 +166,17 @@ class TrainView(Dataset[Batch | Failure]):
             else:
                 image = self.unlabelled[draw.index - len(self.dataset)]
                 sample = Sample(image, np.zeros(image.shape[:2], np.uint8))
-            made = to_tensors(Sample(*self.transform(*sample, draw.seed)), draw.index)
+            made = self._made(sample, draw)
         except UserError as error:
             return Failure(str(error))
         return made if self.unlabelled is None else {**made, "labelled": torch.tensor(labelled)}
+
+    def _made(self, sample: Sample, draw: Draw) -> Batch:
+        if self.hears is None:
+            return to_tensors(Sample(*self.transform(*sample, draw.seed)), draw.index)
+        image, label, view = self.transform.with_view(*sample, draw.seed)  # type: ignore[attr-defined]
+        heard = self.hears(draw.index, sample.image, view, label.shape)
+        return {**to_tensors(Sample(image, label), draw.index), **heard}
 
 
 class EvalView(Dataset[Batch | Failure]):
@@ -203,18 +223,20 @@ def train_loader(
     world_size: int = 1,
     unlabelled: Images | None = None,
     unlabelled_size: int = 0,
+    hears: Hears | None = None,
 ) -> Loader:
     """Batches of the steps ``start`` .. ``steps`` - 1 (see ``StepSampler``), loaded by ``workers`` processes.
 
     There are at most as many processes as cores. Each batch has ``unlabelled_size`` images without labels after those
-    with labels, drawn in an order of their own: the labelled ones are those of a training without any.
+    with labels, drawn in an order of their own: the labelled ones are those of a training without any. ``hears`` says
+    what teachers hear in place of the crops.
     """
     sampler: Any = StepSampler(len(dataset), batch_size, steps, seed, start, rank, world_size)
     if unlabelled is not None:
         own = mix_seed(seed, len(unlabelled))
         others = StepSampler(len(unlabelled), unlabelled_size, steps, own, start, rank, world_size)
         sampler = MixedSampler(sampler, others)
-    return Loader(TrainView(dataset, transform, unlabelled), batch_sampler=sampler, **_options(workers))
+    return Loader(TrainView(dataset, transform, unlabelled, hears), batch_sampler=sampler, **_options(workers))
 
 
 def eval_loader(
@@ -246,6 +268,12 @@ def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:
     sizes = {tuple(sample["label"].shape) for sample in batch}
     if len(sizes) > 1:
         return Failure(f"images of different sizes in one batch: {sorted(sizes)} (height, width); use batch_size=1")
+    whole = {tuple(sample["whole"].shape[-2:]) for sample in batch if "whole" in sample}
+    if len(whole) > 1:
+        return Failure(
+            f"images of different sizes, {sorted(whole)[0]} and {sorted(whole)[-1]} (height, width), cannot be shown "
+            "to a teacher as wholes: give a size, data.teacher_view=H,W, or let it answer before, `segkd cache`"
+        )
     return {key: torch.stack([sample[key] for sample in batch]) for key in batch[0]}
 
 

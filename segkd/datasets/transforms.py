@@ -11,6 +11,7 @@ import numpy as np
 from segkd.datasets.base import IGNORE, Array
 from segkd.errors import UserError, nearest
 from segkd.registry import Described
+from segkd.views import View
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before its import: it would ask the network for its newest version
 
@@ -46,7 +47,28 @@ class TrainTransform(Described):
 
     def __call__(self, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
         """A pair (h, w, 3) uint8 and (h, w) uint8 as one of (H, W, 3) and (H, W), drawn from ``seed``."""
-        return _apply(self._compose, image, label, seed)
+        return self.with_view(image, label, seed)[:2]
+
+    def with_view(self, image: Array, label: Array, seed: int) -> tuple[Array, Array, View]:
+        """The same, and where the result lies on the image."""
+        made, label, applied = _apply(self._compose, image, label, seed)
+        return made, label, _view(image.shape[:2], applied)
+
+
+def _view(image: tuple[int, ...], applied: Sequence[tuple[str, dict[str, Any]]]) -> View:
+    """The view that these steps of albumentations gave of an image of size (H, W)."""
+    steps = dict(applied)
+    crop = steps["RandomCrop"]
+    left, top, right, bottom = crop["crop_coords"]
+    padding = crop["pad_params"] or {}
+    down, along = (whole / scaled for whole, scaled in zip(image, crop["shape"][:2], strict=True))
+    mirrored = "HorizontalFlip" in steps
+    return View(
+        top=(top - padding.get("pad_top", 0)) * down,
+        down=down,
+        left=((right if mirrored else left) - padding.get("pad_left", 0)) * along,
+        right=-along if mirrored else along,
+    )
 
 
 def one_change(
@@ -72,16 +94,19 @@ def one_change(
     if colours:
         steps.append(albumentations.ColorJitter(**{**UNCHANGED, **{name: COLOURS[name] for name in colours}}, p=1.0))
     compose = albumentations.Compose(steps)
-    return lambda image, label, seed: _apply(compose, image, label, seed)
+    return lambda image, label, seed: _apply(compose, image, label, seed)[:2]
 
 
-def _apply(compose: Any, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
+def _apply(
+    compose: Any, image: Array, label: Array, seed: int
+) -> tuple[Array, Array, Sequence[tuple[str, dict[str, Any]]]]:
     # A seed for each step: Compose.set_random_seed gives all of them one, and large scales would mean low crops.
     steps = compose.transforms
     for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):
         step.set_random_seed(int(own))
     result = compose(image=image, mask=label)
-    return np.ascontiguousarray(result["image"]), np.ascontiguousarray(result["mask"])
+    applied = result.get("applied_transforms", ())  # (name, parameters) of each step that took place
+    return np.ascontiguousarray(result["image"]), np.ascontiguousarray(result["mask"]), applied
 
 
 def _pipeline(crop: tuple[int, int], scale: Sequence[float] | None, flip: float, photometric: bool) -> Any:
@@ -96,7 +121,7 @@ def _pipeline(crop: tuple[int, int], scale: Sequence[float] | None, flip: float,
     steps.append(albumentations.HorizontalFlip(p=flip))
     if photometric:  # after the crop: fewer pixels to change
         steps.append(albumentations.ColorJitter(**COLOURS, p=0.8))
-    return albumentations.Compose(steps)
+    return albumentations.Compose(steps, save_applied_params=True)
 
 
 def _scaling(scale: Sequence[float]) -> Any:

@@ -1,7 +1,8 @@
-"""What follows a training, as functions: load, evaluate, bench, export, quantize, predict, label."""
+"""What is around a training, as functions: load, evaluate, bench, export, quantize, predict, label, cache."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from segkd.deploy.quantize import QuantizeReport
     from segkd.deploy.runtimes import OnnxRuntime
     from segkd.models import Network
+    from segkd.workbench.caching import Cached
     from segkd.workbench.labelling import Labelled
     from segkd.workbench.prediction import Prediction
 
@@ -179,6 +181,44 @@ def predict(images: Any, *, model: Any = None, threads: int = 2) -> Any:
     several = isinstance(images, list | tuple)
     found: list[Prediction] = list(predict_images(runtime, images if several else [images]))
     return found if several else found[0]
+
+
+@spelled
+def cache(
+    student: Any,
+    teacher: Any,
+    *,
+    out: File,
+    recipe: File | None = None,
+    binds: Any = None,
+    data: Any = None,
+    root: File | None = None,
+    unlabelled: Any = None,
+    kind: str = "float16",
+    top: int = 0,
+    config: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Cached:
+    """Keep what a distillation needs of its teacher, for all training images; the folder is then its teacher.
+
+    Args:
+        student, teacher, recipe, binds, data, root, unlabelled, config, overrides: as in ``segkd.distill``.
+        out: folder; ``segkd.distill(student, out, ...)`` with the rest unchanged trains on it.
+        kind: "float16", or "uint8", half as large.
+        top: of the logits, keep so many classes, the likeliest (0: all).
+        progress: show how it goes.
+    """
+    from segkd.face.composing import distillation_config
+    from segkd.report.progress import following
+    from segkd.workbench.caching import cache_answers
+
+    cfg = distillation_config(
+        student, teacher, recipe=recipe, binds=binds, data=data, root=root, config=config, overrides=overrides,
+        words=dict(unlabelled=unlabelled),
+    )  # fmt: skip
+    with following(shown=progress) as follow:
+        return cache_answers(cfg, out, kind=kind, top=top, progress=follow)
 
 
 @spelled

@@ -31,7 +31,8 @@ def load_teacher(
 
     Args:
         source: a folder or file that says what it is (a run, a student file in a run folder, an ONNX, TorchScript or
-            torch.export file, a ``save_pretrained`` folder), else ``KIND:NAME@FILE``: ``smp:fpn/resnet18@w.pth``,
+            torch.export file, a ``save_pretrained`` folder, a folder of ``segkd cache``), else ``KIND:NAME@FILE``:
+            ``smp:fpn/resnet18@w.pth``,
             ``torchvision:lraspp_mobilenet_v3_large@w.pth``, ``timm:``, ``hf:``, ``mmseg:``, ``onnx:``,
             ``segkd:fast_scnn@w.pth``, ``my_module:MyNet@w.pth``.
         num_classes: how many classes it must have in the end; read off the file where that tells.
@@ -52,6 +53,8 @@ def load_teacher(
     expected = num_classes if classes is None else None
     network = open_source(source, num_classes=expected, preprocess=stated, download=download)
     network.eval().requires_grad_(False)
+    if classes is not None and hasattr(network, "recall"):
+        raise UserError(f"{source} holds answers, whose classes are as they were kept: give classes= when caching")
     if classes is not None:
         network = with_classes(network, classes).eval()
     given = dict(num_classes=num_classes, classes=classes, preprocess=preprocess, download=download)

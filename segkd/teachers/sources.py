@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from segkd.datasets.answers import ABOUT
 from segkd.errors import UserError, nearest
 from segkd.models import Network, Preprocess
 from segkd.models.statedict import read_state_dict
@@ -27,6 +28,7 @@ KINDS = {
     "onnx": "segkd.teachers.onnx",
     "torchscript": "segkd.teachers.programs",
     "export": "segkd.teachers.programs",
+    "cache": "segkd.teachers.cached",
 }
 OWN = "own"  # a module of the user's
 OWN_MODULE = "segkd.teachers.own"
@@ -121,9 +123,12 @@ def recognised(path: Path) -> Source:
 def _kind_of_folder(folder: Path) -> str:
     if (folder / CONFIG).is_file():
         return "segkd"
+    if (folder / ABOUT).is_file():
+        return "cache"
     if not (folder / LIBRARY_CONFIG).is_file():
         raise UserError(
-            f"{folder} says not what it is: a run folder holds {CONFIG}, one of save_pretrained {LIBRARY_CONFIG}"
+            f"{folder} says not what it is: a run folder holds {CONFIG}, one of save_pretrained "
+            f"{LIBRARY_CONFIG}, one of `segkd cache` {ABOUT}"
         )
     content = library_config(folder)
     return "smp" if "_model_class" in content or "encoder_name" in content else "hf"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from segkd.datasets import DATASETS, SegmentationDataset
+from segkd.datasets.answers import ABOUT, LABELLED, UNLABELLED, Answers
+from segkd.datasets.hearing import Hears, Recall, Whole
 from segkd.datasets.loading import Loader, eval_loader, train_loader
 from segkd.datasets.unlabelled import Images, build_images
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import build
 from segkd.segmentor import TrainingModel
-from segkd.training.config import Config
+from segkd.training.config import CROP, Config
 from segkd.training.processes import rank, world_size
 
 SPLITS = ("train", "val", "test")
@@ -56,8 +59,40 @@ def unlabelled_in_step(cfg: Config) -> int:
     return max(1, round(share / processes)) * processes
 
 
+def answers_of(model: Mapping[str, Any]) -> Path | None:
+    """The folder of kept answers that a model's config has as its teacher, if it has one.
+
+    Raises:
+        UserError: one among several teachers.
+    """
+    given = [model.get("teacher"), *(model.get("teachers") or {}).values()]
+    sources = [one.get("source") if isinstance(one, Mapping) else getattr(one, "source", None) for one in given]
+    folders = [Path(source) for source in sources if isinstance(source, str | Path) and is_cache(source)]
+    if folders and len([one for one in given if one is not None]) > 1:
+        raise UserError(f"{folders[0]} holds a teacher's answers; such a teacher teaches alone, not beside others")
+    return folders[0] if folders else None
+
+
+def is_cache(folder: str | Path) -> bool:
+    """True for a folder of ``segkd cache``."""
+    return (Path(str(folder).removeprefix("cache:")) / ABOUT).is_file()
+
+
+def build_hears(cfg: Config, labelled: int, unlabelled: Images | None) -> Hears | None:
+    """What teachers hear in place of the crops; None if they see those."""
+    folder, view = answers_of(cfg.model), cfg.data.teacher_view
+    if folder is not None:
+        if view != CROP:
+            raise UserError(f"{folder} holds a teacher's answers to whole images: leave out data.teacher_view")
+        return Recall(Answers(folder, {LABELLED: labelled, **({UNLABELLED: len(unlabelled)} if unlabelled else {})}))
+    if isinstance(view, str):
+        return None if view == CROP else Whole()
+    return Whole(view)
+
+
 def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, steps: int) -> Loader:
     """The part of this process in the batches for the steps from ``start`` to the last of ``steps``."""
+    unlabelled = build_unlabelled(cfg)
     return train_loader(
         dataset,
         build(cfg.data.augment, "augmentation"),
@@ -68,8 +103,9 @@ def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, st
         workers=cfg.data.workers,
         rank=rank(),
         world_size=world_size(),
-        unlabelled=build_unlabelled(cfg),
+        unlabelled=unlabelled,
         unlabelled_size=unlabelled_in_step(cfg),
+        hears=build_hears(cfg, len(dataset), unlabelled),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from segkd import arguments
 from segkd.errors import UserError, nearest
 
+CROP, WHOLE = "crop", "whole"  # what teachers see
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 MANY = max(64, 4 * (os.cpu_count() or 1))  # of threads or processes of a machine
 Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
@@ -57,6 +58,15 @@ def images(value: Any, name: str) -> Any:
 def positive(value: Any, name: str) -> float:
     """A check for a number above 0."""
     return arguments.number(value, name, "config", above=0)
+
+
+def view(value: Any, name: str) -> Any:
+    """A check for a teacher's view: one of two names, or a size (H, W)."""
+    if isinstance(value, str):
+        return one_of(CROP, WHOLE)(value, name)
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise UserError(f"{name} is {CROP!r}, {WHOLE!r} or a size (H, W), got {value!r}")
+    return tuple(integer(32)(side, name) for side in value)
 
 
 def folders(value: Any, name: str) -> Any:
@@ -144,6 +154,12 @@ class Data(Section):
         check=images,
     )
     unlabelled_ratio: float = key("of them in a step, for each labelled image", 1.0, check=positive)
+    teacher_view: str | Sequence[int] = key(
+        "what teachers see: the student's `crop`; or the `whole` image without changes, or resized to H,W, and what "
+        "they give is warped onto the crop",
+        CROP,
+        check=view,
+    )
     batch_size: int = key("images in a step, of all processes together", 8, unit="images", check=integer(1))
     workers: int = key(
         "processes that load images, at most one a core; 0: the training loads them itself",

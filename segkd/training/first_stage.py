@@ -197,8 +197,7 @@ def _train(
     minimizer.begin(0, steps)
 
     def losses(batch: Batch) -> Values:
-        label, index, labelled = batch["label"], batch.get("index"), batch.get("labelled")
-        return {name: model.first_stage_loss(name, batch["image"], label, index, model.step, labelled)}
+        return {name: model.first_stage_loss(name, step=model.step, **batch)}
 
     def after(step: int, batch: Batch, values: Values) -> None:
         value = float(processes.mean(values["loss"]))

@@ -18,7 +18,7 @@ from segkd.training import processes
 from segkd.training.average import Average
 from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader
 from segkd.training.checks import check_banks, check_classes, check_folder, check_memory, check_optimizers
-from segkd.training.config import Config
+from segkd.training.config import CROP, Config
 from segkd.training.environment import environment
 from segkd.training.first_stage import check_first_stages
 from segkd.training.hooks import Hooks, MMEngineNames, build_hooks
@@ -93,6 +93,8 @@ class Prepared(MMEngineNames):
         }
         if cfg.data.unlabelled is not None and not self.model.terms():
             raise UserError("data.unlabelled is for a teacher's terms, and the model has no teacher: leave it out")
+        if cfg.data.teacher_view != CROP and not self.model.terms():
+            raise UserError("data.teacher_view is for a teacher, and the model has none: leave it out")
         check_banks(self.model, len(self.loaders["train"].dataset))  # type: ignore[arg-type]
         check_memory(cfg, self.model, self.loaders["train"])
         check_optimizers(cfg, self.model, self.state)

@@ -67,7 +67,8 @@ def _measured(
     steps = cfg.schedule.steps or 1
     batch = next(iter(build_train_loader(replace(cfg, data=replace(cfg.data, workers=0)), data, 0, steps)))
     device = next(model.parameters()).device
-    features = model.taught(unknown, batch["image"].to(device))
+    views = {key: value.to(device) for key, value in batch.items() if key not in ("label", "index", "labelled")}
+    features = model.taught(unknown, views.pop("image"), views)
     scales = {}
     for name, bind in unknown.items():
         square = root_mean_square(list(features[name].values())).square()

@@ -93,9 +93,10 @@ def compose_arms(
         if name != ALONE and teacher is None:
             raise UserError(f"the recipe {name!r} needs a teacher")
         own = dict(words or {}) if steps is None else {**(words or {}), "steps": steps[name], "epochs": None}
-        if name == ALONE:  # only a teacher's terms see images without labels
+        if name == ALONE:  # only a teacher's terms see images without labels, and only a teacher has a view
             own["unlabelled"] = None
-            rest = [text for text in given.get("overrides", ()) if not text.startswith("data.unlabelled")]
+            of_teacher = ("data.unlabelled", "data.teacher_view")
+            rest = [text for text in given.get("overrides", ()) if not text.startswith(of_teacher)]
             found[name] = compose(student, words=own, **{**given, "overrides": rest})
             continue
         found[name] = compose(student, teacher=teacher, recipe=recipe, words=own, **given)

@@ -24,7 +24,7 @@ from segkd.models import Network
 from segkd.registry import description
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
-from segkd.training.build import build_dataset
+from segkd.training.build import answers_of, build_dataset
 from segkd.training.config import Config
 from segkd.training.configfile import textual
 from segkd.training.loop import Training
@@ -199,6 +199,8 @@ class _Check:
             return
         if self.cfg["model"].get("untrained_teacher"):
             self.found.findings.append(Finding(WARNING, "the teacher is untrained, as the config wants it: not scored"))
+            return
+        if answers_of(self.cfg["model"]) is not None:  # they are to the training's images
             return
         for name, network in model.teachers.items():
             key = f"model.teachers.{name}" if self.cfg["model"].get("teachers") else "model.teacher"

@@ -88,7 +88,7 @@ def _measure(
 ) -> dict[str, _Measured]:
     """Every bind on one batch, each where its group and the labels meet."""
     with layers_run(model.student) as ran:
-        terms = model.losses(batch["image"], batch["label"], step, batch["index"], batch.get("labelled"))
+        terms = model.losses(step=step, **batch)
     task = torch.stack([value for name, value in terms.items() if not name.startswith(BIND)]).sum()
     found: dict[str, _Measured] = {}
     for group in groups:

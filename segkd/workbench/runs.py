@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from segkd.datasets import DATASETS
+from segkd.datasets.answers import read_about
 from segkd.distiller import build_teacher
 from segkd.errors import UserError
 from segkd.files import existing_file, named
 from segkd.models import Network, load_weights
-from segkd.training.build import build_student
+from segkd.training.build import answers_of, build_student
 from segkd.training.configfile import CONFIG, find_config, load_config
 from segkd.training.state import BEST, LAST, STATE
 from segkd.workbench import making
@@ -122,4 +123,9 @@ def open_teacher(cfg: Mapping[str, Any], threads: int = 2) -> Runtime:
     teacher = cfg["model"].get("teacher")
     if teacher is None:
         raise UserError("the config has no teacher: it trains a network alone")
+    folder = answers_of(cfg["model"])
+    if folder is not None:  # answers to the training's images: for others, the network that gave them
+        teacher = read_about(folder)["teacher"]
+        if teacher is None:
+            raise UserError(f"{folder} does not say how its teacher is made: name the teacher itself")
     return TorchRuntime(build_teacher(teacher).to(default_device()), threads=threads)

@@ -159,8 +159,7 @@ def _first_stages(training: Training) -> Iterator[Finding]:
         batch = batch or on_device(next(iter(training.loaders["train"])), training.device)
         model.train()
         with training.precision.autocast():
-            label, index, labelled = batch["label"], batch.get("index"), batch.get("labelled")
-            value = model.first_stage_loss(name, batch["image"], label, index, 0, labelled)
+            value = model.first_stage_loss(name, step=0, **batch)
         if not math.isfinite(float(value)):
             what = f"the first stage of bind {name!r} has a loss of {float(value)}"
             yield Finding(ERROR, what, "see to the features it gets")
