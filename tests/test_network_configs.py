@@ -32,7 +32,7 @@ FAMILIES = {
         "light_fpn_mobilenetv3_large_100", "light_fpn_mobilenetv3_small_100", "light_fpn_mobilenetv4_conv_small",
         "light_fpn_poolformer_s12", "light_fpn_resnet18", "light_fpn_shufflenet_v2_x1_0",
     ),
-    "pspnet": ("pspnet", "pspnet_r50"),
+    "pspnet": ("pspnet", "pspnet_r18", "pspnet_r50"),
     "segformer": ("segformer_b2",),
 }  # fmt: skip
 #: (network, data set) for every data set of which the network's part says something

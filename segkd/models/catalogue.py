@@ -61,8 +61,16 @@ def _mmseg(miou: float, data: str = "cityscapes", note: str = "") -> tuple[Resul
     return (Result(data, "val", miou, source="mmsegmentation" + (f", {note}" if note else "")),)
 
 
-def _smp(arch: str, encoder: str, paper: str, results: Sequence[Result] = (), **options: Any) -> Entry:
-    return Entry("smp", {"arch": arch, "encoder": encoder, **options}, "teacher", paper, results)
+def _cirkd(cityscapes: float, camvid: float) -> tuple[Result, ...]:
+    """Results of the students under labels alone in Yang et al. 2022, the baselines of most distillation papers."""
+    source = "CIRKD, arXiv:2204.06986"
+    return Result("cityscapes", "val", cityscapes, source=source), Result("camvid", "test", camvid, source=source)
+
+
+def _smp(
+    arch: str, encoder: str, paper: str, results: Sequence[Result] = (), kind: str = "teacher", **options: Any
+) -> Entry:
+    return Entry("smp", {"arch": arch, "encoder": encoder, **options}, kind, paper, results)
 
 
 def _torchvision(arch: str, paper: str, results: Sequence[Result] = (), kind: str = "teacher") -> Entry:
@@ -93,7 +101,18 @@ BACKBONES = {
 }
 OS8 = "with output stride 8"
 WRAPPED = {
+    "pspnet_r18": Entry("pspnet", {"encoder": "resnet18", "head": 128}, "student", results=_cirkd(72.55, 66.73)),
     "pspnet_r50": Entry("pspnet", {"encoder": "resnet50"}, "teacher"),
+    "deeplabv3_r18": _smp(
+        "DeepLabV3",
+        "resnet18",
+        DEEPLABV3,
+        _cirkd(74.21, 66.92),
+        "student",
+        encoder_output_stride=8,
+        decoder_channels=128,
+        decoder_atrous_rates=(12, 24, 36),
+    ),
     "deeplabv3plus_r18": _smp("DeepLabV3Plus", "resnet18", DEEPLABV3PLUS, _mmseg(76.89, note=OS8)),
     "deeplabv3plus_r50": _smp("DeepLabV3Plus", "resnet50", DEEPLABV3PLUS, _mmseg(80.09, note=OS8)),
     "deeplabv3plus_r101": _smp("DeepLabV3Plus", "resnet101", DEEPLABV3PLUS, _mmseg(80.97, note=OS8)),

@@ -69,13 +69,19 @@ class PSPNet(Network):
         encoder: "resnet50", "resnet101" or "resnet152"; also "resnet18" and "resnet34", which are not in the paper.
         weights: local file of this network's state dict.
         dropout: probability of a whole channel before the classifier.
+        head: channels of the pyramid's projection; 128 over ResNet-18 is the field's light PSPNet (Yang et al. 2022).
     """
 
     paper = "Zhao, Shi, Qi, Wang, Jia, CVPR 2017, arXiv:1612.01105"
     roles: Roles = {"backbone": "layer4", "stages": ("layer1", "layer2", "layer3", "layer4")}
 
     def __init__(
-        self, num_classes: int, encoder: str = "resnet101", weights: str | Path | None = None, dropout: float = 0.1
+        self,
+        num_classes: int,
+        encoder: str = "resnet101",
+        weights: str | Path | None = None,
+        dropout: float = 0.1,
+        head: int = 512,
     ) -> None:
         if encoder not in ENCODERS:
             raise UserError(f"unknown encoder {encoder!r} of PSPNet; {nearest(encoder, ENCODERS)}")
@@ -91,13 +97,13 @@ class PSPNet(Network):
         self.layer3 = residual_stage(block, blocks[2], widths[1], widths[2], 2)
         self.layer4 = residual_stage(block, blocks[3], widths[2], widths[3], 3)
         fan_out_init(self)  # the encoder alone: the rest keeps torch's own
-        self.pooling = CornerPyramidPooling(widths[3], 512, kernel=3)
+        self.pooling = CornerPyramidPooling(widths[3], head, kernel=3)
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(512, num_classes, 1)
+        self.classifier = nn.Conv2d(head, num_classes, 1)
         stages = zip(("layer1", "layer2", "layer3", "layer4"), widths, (4, 8, 8, 8), strict=True)
         self.feature_info = (
             *(FeatureInfo(*stage) for stage in stages),
-            FeatureInfo("pooling", 512, 8),
+            FeatureInfo("pooling", head, 8),
             FeatureInfo("classifier", num_classes, 8),
         )
         if weights is not None:

@@ -19,6 +19,7 @@ from segkd.training.keys import key_sections
 KEYS = tuple(one.name for one in fields(Config))
 SPLITS = ("data.train", "data.val", "data.test")
 OR_A_FILE = ("pretrained",)  # false, true, or text
+TRAINED = ("network", "student")  # of a network alone, and beside a teacher
 NAMED = ("model.binds", "model.supervision", "model.teachers")  # where a config chooses the names
 
 
@@ -71,8 +72,11 @@ def override(cfg: dict[str, Any], text: str) -> None:
 
 
 def set_value(cfg: dict[str, Any], key: str, value: Any, source: str) -> None:
-    """Set ``a.b.c`` of a config, as ``override`` does; ``source`` is named where the value is of a wrong kind."""
-    *parents, leaf = key.split(".")
+    """Set ``a.b.c`` of a config, as ``override`` does; ``source`` is named where the value is of a wrong kind.
+
+    The network that is trained may be called ``model.network`` or ``model.student``, with and without a teacher.
+    """
+    *parents, leaf = _with_trained(cfg, key.split("."))
     node: Any = cfg
     for depth, part in enumerate(parents):
         node = _step(cfg, node, part, ".".join(parents[:depth]))
@@ -86,6 +90,15 @@ def set_value(cfg: dict[str, Any], key: str, value: Any, source: str) -> None:
     if not (leaf in OR_A_FILE and isinstance(value, bool | str)) and not _fits(old, value):
         raise UserError(f"{source}: {key} is {_show(old)}, and {value!r} is no value of that kind")
     node[place] = value
+
+
+def _with_trained(cfg: Mapping[str, Any], parts: list[str]) -> list[str]:
+    """The same path, with the network that is trained by the name that it has in this config."""
+    model = cfg.get("model")
+    if len(parts) < 3 or parts[0] != "model" or parts[1] not in TRAINED or not isinstance(model, Mapping):
+        return parts
+    names = [name for name in TRAINED if name in model]
+    return ["model", *names, *parts[2:]] if len(names) == 1 else parts
 
 
 def _step(cfg: dict[str, Any], node: Any, part: str, here: str) -> Any:

@@ -252,6 +252,8 @@ def test_overrides_reach_any_value_and_refuse_unknown_names() -> None:
     override(cfg, "schedule.steps=7")
     override(cfg, "model.binds.logits.weight=0.5")
     override(cfg, "model.binds.logits.loss.temperature=2")
+    override(cfg, "model.network.dropout=0.2")  # what the student is called without a teacher
+    assert cfg["model"]["student"]["dropout"] == 0.2
     override(cfg, "model.student.dropout=0.3")  # an argument that the config did not set
     override(cfg, "data.augment.crop_size=(64, 96)")
     override(cfg, "engine.channels_last=true")
