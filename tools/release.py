@@ -7,6 +7,7 @@ calibrated on training images, and the scores of both on val and test. Its card,
 import argparse
 import hashlib
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ def release(args: argparse.Namespace) -> None:
     said = {"network": args.network, "data": args.data, "licence": args.licence, "training": trained | args.training}
     write_json(folder / METRICS, {**said, **scored, **environment(cfg.get("seed"))})
     dump_config({**cfg, **_public(cfg, args.root)}, folder / CONFIG)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(folder / CONFIG)], check=True)
 
 
 def small(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

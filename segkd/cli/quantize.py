@@ -38,6 +38,13 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--ops", choices=("conv", "all"), default="all", help="what to quantise (default all)")
     parser.add_argument("--method", default="percentile", help="percentile (default), minmax, moving_average, entropy")
+    parser.add_argument(
+        "--weight-bits",
+        type=int,
+        choices=(7, 8),
+        default=7,
+        help="7 (default): right on every CPU; 8: for x64 with VNNI, and Arm; sums saturate on others",
+    )
     add_threads_argument(parser)
     parser.add_argument("--split", help="then score and time the files side by side on train, val or test")
     parser.add_argument("--weights", metavar="FILE", help="with --split: the student's weights (.pth), for torch's row")
@@ -57,7 +64,14 @@ def run(args: argparse.Namespace) -> None:
     compared = _compared(args, cfg) if args.split else {}
     with console.status(f"quantising {args.onnx}"):
         report = quantize_run(
-            cfg, args.onnx, args.out, images=args.images, op_types=args.ops, method=args.method, threads=args.threads
+            cfg,
+            args.onnx,
+            args.out,
+            images=args.images,
+            op_types=args.ops,
+            method=args.method,
+            weight_bits=args.weight_bits,
+            threads=args.threads,
         )
     _tell(report)
     content = report.as_dict()
