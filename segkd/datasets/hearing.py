@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from segkd.datasets.answers import Answers
 from segkd.datasets.base import Array
+from segkd.images import resize_image
 from segkd.views import View
 
 
@@ -42,10 +41,7 @@ class Whole:
         self.size = size
 
     def __call__(self, index: int, image: Array, view: View, crop: Sequence[int]) -> dict[str, Tensor]:
-        height, width = image.shape[:2]
-        if self.size is not None and tuple(self.size) != (height, width):
-            image = cv2.resize(image, (self.size[1], self.size[0]), interpolation=cv2.INTER_AREA)
-        down, along = image.shape[0] / height, image.shape[1] / width
+        whole = resize_image(torch.from_numpy(image).permute(2, 0, 1)[None], self.size or image.shape[:2])[0]
+        down, along = (whole.shape[1 + axis] / image.shape[axis] for axis in (0, 1))
         own = View(view.top * down, view.down * down, view.left * along, view.right * along)
-        whole = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return {"whole": whole, "view": torch.tensor(own, dtype=torch.float32)}
+        return {"whole": whole.contiguous(), "view": torch.tensor(own, dtype=torch.float32)}

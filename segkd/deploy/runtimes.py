@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError
+from segkd.images import resize_image
 
 METADATA_KEY = "segkd"
 
@@ -48,7 +49,7 @@ class Runtime(ABC):
 
         Raises:
             UserError: an image of another size than the file's, unless ``resize`` was asked for: then image and logits
-                are resized bilinearly, there and back.
+                are resized bilinearly (the image antialiased), there and back.
         """
         if image.ndim != 4 or image.shape[1] != 3 or image.dtype != torch.uint8:
             raise UserError(f"images must be (N, 3, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
@@ -60,8 +61,7 @@ class Runtime(ABC):
                 f"the file takes images of {self.size[0]}x{self.size[1]} (HxW), not {given[0]}x{given[1]}; "
                 "export one for that size, or ask for resizing"
             )
-        inside = F.interpolate(image.float(), size=self.size, mode="bilinear", align_corners=False)
-        logits = self._run(inside.round().to(torch.uint8))
+        logits = self._run(resize_image(image, self.size))
         return F.interpolate(logits, size=given, mode="bilinear", align_corners=False)
 
     @abstractmethod

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from segkd.errors import UserError
 from segkd.evaluation.scores import IGNORE, ConfusionMatrix, Scores
+from segkd.images import resize_image
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -56,7 +57,7 @@ def with_scales(predict: Predict, scales: Sequence[float]) -> Predict:
         logits = []
         for scale in scales:
             size = (round(height * scale), round(width * scale))
-            logits.append(_resize(predict(_resize(image, size).round().to(torch.uint8)), (height, width)))
+            logits.append(_resize(predict(resize_image(image, size)), (height, width)))
         return _log_mean_probability(logits)
 
     return scaled

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import onnx
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from segkd.deploy.quantize import quantize_onnx
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.files import existing_onnx, writable_onnx
+from segkd.images import resize_image
 from segkd.memory import check_inference
 from segkd.training.build import build_dataset, class_names
 from segkd.workbench.runs import load_student
@@ -109,7 +109,5 @@ def calibration_images(dataset: SegmentationDataset, size: tuple[int, int], coun
     """``count`` images (1, 3, H, W) uint8 at equal distances over the whole set, resized where not of that size."""
     count = min(count, len(dataset))
     for k in range(count):
-        image = dataset[k * len(dataset) // count].image
-        if image.shape[:2] != size:
-            image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-        yield torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+        image = torch.from_numpy(dataset[k * len(dataset) // count].image).permute(2, 0, 1)[None]
+        yield resize_image(image, size).contiguous()
