@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from segkd.datasets import DATASETS, names
 from segkd.datasets.verify import verify
 from segkd.errors import UserError
+from segkd.training.labels import missing_classes
 
 
 def main() -> int:
@@ -68,6 +69,8 @@ def _check(name: str, arguments: dict[str, Any]) -> int:
     problems = verify(dataset, _progress if sys.stderr.isatty() else None)
     for problem in problems:
         print(problem)
+    if dataset and not problems and (advice := missing_classes(dataset)):
+        print(f"note: {advice}")
     print(f"{what}: {len(dataset)} pairs, {dataset.num_classes} classes, {len(problems)} problems")
     return 2 if problems else 0
 

@@ -69,7 +69,10 @@ def test_card_states_the_measured_scores(folder: Path) -> None:
         assert f"{row['miou']:.2f}" in card
 
 
-def test_predict_works_out_of_the_box(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_works_out_of_the_box(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     photo = tmp_path / "street.jpg"
     cv2.imwrite(str(photo), np.full((200, 300, 3), 128, np.uint8))
     assert main(["predict", str(photo)]) == 0

@@ -7,7 +7,6 @@ data = dict(
     dataset=dict(type=ADE20K, root="data/ADEChallengeData2016"),
     train=dict(split="train"),
     val=dict(split="val"),
-    test=dict(split="val"),  # the labels of the test split are not public
     augment=dict(type=TrainTransform, crop_size=(512, 512), scale=(0.5, 2.0), flip=0.5, photometric=True),
     batch_size=16,
     workers=8,

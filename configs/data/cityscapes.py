@@ -11,7 +11,6 @@ data = dict(
     dataset=dict(type=Cityscapes, root="data/cityscapes"),
     train=dict(split="train"),
     val=dict(split="val"),
-    test=dict(split="val"),  # the labels of the test split are not public
     augment=dict(type=TrainTransform, crop_size=(512, 1024), scale=(0.5, 2.0), flip=0.5, photometric=True),
     batch_size=12,
     workers=8,

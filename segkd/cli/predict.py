@@ -18,7 +18,7 @@ def add(subparsers: Any) -> None:
         "--model", metavar="FILE|NAME", help="ONNX file, or a released network (default fast_scnn_camvid)"
     )
     parser.add_argument(
-        "--out", type=writable_file, metavar="FILE", help="overlay (default: beside the image, ..._segmented.png)"
+        "--out", type=writable_file, metavar="FILE", help="overlay (default: IMAGE_segmented.png in the working folder)"
     )
     parser.add_argument("--alpha", type=share, default=0.5, metavar="A", help="weight of the colours (default 0.5)")
     add_threads_argument(parser)
@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> None:
     path = existing_file(args.image, "image file")
     if args.out and args.out.suffix.lower() != ".png":
         raise UserError(f"cannot write {args.out}: the overlay is a PNG; name it ....png")
-    out = args.out or writable_file(path.with_name(path.stem + "_segmented.png"))
+    out = args.out or writable_file(f"{path.stem}_segmented.png")
+    if out.exists() and out.samefile(path):
+        raise UserError(f"cannot write {out}: it is the image itself; name another file")
     (seen,) = predict_images(open_onnx(args.model, args.threads), [path])
     write_png(out, overlay(seen.image, seen.label, seen.palette, args.alpha))
     for name, percent, (red, green, blue) in seen.shares():

@@ -28,10 +28,12 @@ class SegmentationDataset(Described, ABC):
     Attributes:
         class_names: one name per class, in id order.
         palette: one (R, G, B) per class.
+        withheld: splits whose labels the owners keep, so that they cannot be scored here.
     """
 
     class_names: Sequence[str]
     palette: Sequence[tuple[int, int, int]]
+    withheld: Sequence[str] = ()
 
     @property
     def num_classes(self) -> int:

@@ -27,6 +27,7 @@ class Cityscapes(FilePairs):
         check: see ``FilePairs``.
     """
 
+    withheld = ("test",)
     class_names = (
         "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
         "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",

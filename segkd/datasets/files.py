@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,9 @@ from PIL import Image
 from segkd.datasets.base import IGNORE, Array, Sample, SegmentationDataset
 from segkd.errors import UserError
 
+ORIENTATION = 0x0112  # of EXIF
+JPEG_HEAD = 1 << 17  # bytes within which it stands
+TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
 UNKNOWN = 254  # marks, in a label table, the ids that no file may hold
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
@@ -68,12 +72,19 @@ class FilePairs(SegmentationDataset):
         table: label ids -> classes.
         source: how messages call this data set.
         check: an image without label, or a label without image, is a UserError; else it is only listed in ``unpaired``.
+        upright: apply orientation tags, see ``read_image``.
     """
 
     def __init__(
-        self, images: Mapping[str, Path], labels: Mapping[str, Path], table: LabelTable, source: str, check: bool = True
+        self,
+        images: Mapping[str, Path],
+        labels: Mapping[str, Path],
+        table: LabelTable,
+        source: str,
+        check: bool = True,
+        upright: bool = True,
     ) -> None:
-        self.table = table
+        self.table, self.upright = table, upright
         self.source = source
         self.pairs = [Pair(name, images[name], labels[name]) for name in sorted(images.keys() & labels.keys())]
         self.unpaired = [f"{images[n]}: no label file {_expected(n, labels)}" for n in sorted(images.keys() - labels)]
@@ -89,7 +100,7 @@ class FilePairs(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image, stored = read_image(pair.image), read_label(pair.label)
+        image, stored = read_image(pair.image, self.upright), read_label(pair.label)
         if image.shape[:2] != stored.shape:
             raise UserError(size_problem(pair, image, stored))
         return Sample(image, self._classes(pair, stored))
@@ -111,7 +122,12 @@ class FilePairs(SegmentationDataset):
 def size_problem(pair: Pair, image: Array, stored: Array) -> str:
     """The message for a label (h, w) that is not of the size of its image (H, W, 3)."""
     (h, w), (k, m) = image.shape[:2], stored.shape
-    return f"{pair.label}: label is {m} x {k} (width x height), its image {pair.image} is {w} x {h}; they must be equal"
+    tag = orientation(pair.image.read_bytes())
+    turned = f" (orientation tag {tag}; upright=False reads it as stored)" if tag > 1 else ""
+    return (
+        f"{pair.label}: label is {m} x {k} (width x height), its image {pair.image} is {w} x {h}{turned}; they must be "
+        "equal"
+    )
 
 
 def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
@@ -123,14 +139,62 @@ def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
     return f"{pair.label}: label {word} {shown} ({count} pixels) outside the classes; a label holds {table.right}"
 
 
-def read_image(path: Path) -> Array:
-    """The image of a file as (H, W, 3) uint8 RGB. Orientation tags are not applied: labels have none."""
+def read_image(path: Path, upright: bool = True) -> Array:
+    """The image of a file as (H, W, 3) uint8 RGB.
+
+    Args:
+        upright: turn it as its orientation tag says (EXIF, 1 to 8), as viewers and labelling tools do; else as stored.
+    """
     data = _read_bytes(path, "image")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if bgr is None:
         raise UserError(describe_damage(path, "image"))
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    tag = orientation(data)
+    if data.startswith(TIFF):  # OpenCV turns these, whatever its flags say
+        return rgb if upright else turned(rgb, {6: 8, 8: 6}.get(tag, tag))
+    return turned(rgb, tag) if upright else rgb
+
+
+def orientation(data: bytes) -> int:
+    """The orientation tag of an image file's content, 1 to 8; 1, upright, without any."""
+    try:
+        tag = int(_exif(data).get(ORIENTATION, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):  # damaged tags are none
+        return 1
+    return tag if 1 <= tag <= 8 else 1
+
+
+def _exif(data: bytes) -> Mapping[int, Any]:
+    """The tags of an image file's content, without decoding it."""
+    if data.startswith(b"\x89PNG"):
+        tags = Image.Exif()
+        tags.load(_png_chunk(data, b"eXIf"))
+        return tags
+    if data.startswith(b"\xff\xd8") and data.find(b"Exif\0\0", 0, JPEG_HEAD) < 0:  # as most photographs of data sets
+        return {}
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.getexif()
+
+
+def _png_chunk(data: bytes, kind: bytes) -> bytes:
+    """The content of the first chunk of that kind, b"" without one."""
+    at = 8
+    while at + 8 <= len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        if data[at + 4 : at + 8] == kind:
+            return data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return b""
+
+
+def turned(image: Array, tag: int) -> Array:
+    """An image (H, W, 3) as its orientation tag wants it seen (EXIF 2.3, 4.6.4)."""
+    if tag in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    down, right = tag in (3, 4, 7, 8), tag in (2, 3, 6, 7)
+    return np.ascontiguousarray(image[:: -1 if down else 1, :: -1 if right else 1])
 
 
 def read_label(path: Path) -> Array:

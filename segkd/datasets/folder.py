@@ -30,9 +30,10 @@ class FolderDataset(FilePairs):
         images, labels: the two folders.
         class_names: one name per class, in id order; or a text file with a name on each line.
         palette: one (R, G, B) per class; made up if left out.
-        ignore: the stored id that means void; 255 always does.
-        label_map: stored id -> class (or 255 to ignore it), if the stored ids are not the classes; ids that it lacks
-            are an error.
+        ignore: the stored id that means void; 255 does, too, unless ``label_map`` says what it means.
+        label_map: stored id -> class (or 255 to ignore it), if the stored ids are not the classes (``{0: 0, 255: 1}``
+            of masks in black and white); ids that it lacks are an error.
+        upright: turn photographs as their orientation tags say, as their labels were drawn; else as they are stored.
         check: see ``FilePairs``.
         split: "train" or "val" of the pairs, with ``val``; all of them without.
         val: share of the pairs that is for validation, at least one; drawn once by ``seed``.
@@ -50,6 +51,7 @@ class FolderDataset(FilePairs):
         ignore: int = IGNORE,
         label_map: Mapping[int, int] | None = None,
         check: bool = True,
+        upright: bool = True,
         split: str | None = None,
         val: float | None = None,
         seed: int = 0,
@@ -59,7 +61,7 @@ class FolderDataset(FilePairs):
         table = _table(len(self.class_names), ignore, label_map)
         image_files = list_files(existing_root(images, "images"), IMAGE_SUFFIXES)
         label_files = list_files(existing_root(labels, "labels"), LABEL_SUFFIXES)
-        super().__init__(image_files, label_files, table, f"data set of {images} and {labels}", check)
+        super().__init__(image_files, label_files, table, f"data set of {images} and {labels}", check, upright)
         if split is not None or val is not None:
             self._keep(split, val, seed)
 
@@ -122,5 +124,9 @@ def _table(num_classes: int, ignore: int, label_map: Mapping[int, int] | None) -
         raise UserError(
             f"label_map {stored} -> {target}: there are classes 0..{num_classes - 1}, and {IGNORE} to ignore"
         )
-    ids = dict(label_map) | {ignore: IGNORE, IGNORE: IGNORE}
+    if ignore != IGNORE and label_map.get(ignore, IGNORE) != IGNORE:
+        raise UserError(
+            f"label_map {ignore} -> {label_map[ignore]}, and ignore={ignore}: a stored id is a class or void, not both"
+        )
+    ids = {ignore: IGNORE, IGNORE: IGNORE} | label_map
     return LabelTable(ids, f"the ids of its label_map ({', '.join(map(str, sorted(ids)))})")

@@ -31,6 +31,9 @@ def build_dataset(cfg: Mapping[str, Any] | Config, split: str) -> SegmentationDa
         raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     own = getattr(data, split)
     if own is None:
+        kind = data.dataset.get("type")
+        if kind is not None and split in getattr(DATASETS.resolve(kind), "withheld", ()):
+            raise UserError(f"the {split} labels of this data set are withheld by its owners: score on val")
         raise UserError(f"the config has no data.{split}, so there is nothing to read for that split")
     return DATASETS.build({**data.dataset, **own} if isinstance(own, Mapping) else own)
 

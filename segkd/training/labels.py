@@ -10,6 +10,8 @@ from segkd.errors import UserError
 
 LOOKS = 200  # labels at most, where a class is not found
 COUNTED = 2000  # labels at most, for the frequencies of classes
+MUCH_VOID = 0.25  # of the pixels
+RATHER = ": if 255 is a class in your files, say which by label_map={0: 0, 255: 1}"
 LOOKS_WITH_IMAGES = 20  # the same, where a label can't be had without making its image, too
 
 
@@ -28,19 +30,25 @@ def missing_classes(dataset: SegmentationDataset) -> str:
     """What to say of classes that occur in no label that was looked at: "" if every class was found.
 
     Labels are read at equal distances until every class is found, `LOOKS` of them at most: so a common data set takes a
-    few, and a split of thousands no more than seconds.
+    few, and a split of thousands no more than seconds. Where only one class is found, and where most is void, that is
+    said, too.
     """
     reads_images = getattr(type(dataset), "label_of", SegmentationDataset.label_of) is SegmentationDataset.label_of
     looks = min(len(dataset), LOOKS_WITH_IMAGES if reads_images else LOOKS)
-    seen = np.zeros(256, dtype=bool)
+    counts = np.zeros(256, dtype=np.int64)
     for k in range(looks):
-        seen |= np.bincount(_label(dataset, k * len(dataset) // looks).ravel(), minlength=256) > 0
-        if seen[: dataset.num_classes].all():
+        counts += np.bincount(_label(dataset, k * len(dataset) // looks).ravel(), minlength=256)
+        if counts[: dataset.num_classes].all():
             return ""
-    names = [name for name, found in zip(dataset.class_names, seen, strict=False) if not found]
+    names = [name for name, count in zip(dataset.class_names, counts, strict=False) if not count]
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     where = f"all {looks}" if looks == len(dataset) else f"{looks} of {len(dataset)}"
-    return f"no pixel of {shown} in the training labels ({where} looked at): the student can't learn what it never sees"
+    said = f"no pixel of {shown} in the training labels ({where} looked at): the student can't learn what it never sees"
+    if dataset.num_classes - len(names) == 1:
+        said += f"; they hold one class alone, and so every score will be 100 or 0 and mean nothing{RATHER}"
+    elif (void := counts[IGNORE] / counts.sum()) > MUCH_VOID:
+        said += f"; {100 * void:.0f} % of their pixels are void ({IGNORE}){RATHER}"
+    return said
 
 
 def class_frequencies(dataset: SegmentationDataset) -> list[float]:

@@ -199,12 +199,16 @@ def test_quantize_compares_all_three_if_asked(segkd: Run, trained: Path, exporte
     assert "ONNX int8" in result.out
 
 
-def test_predict_takes_a_jpeg_of_another_size(segkd: Run, int8: Path, tmp_path: Path) -> None:
+def test_predict_takes_a_jpeg_of_another_size(
+    segkd: Run, int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "photo.jpg"), image)
     result = segkd("predict", tmp_path / "photo.jpg", "--model", int8)
     assert result.code == 0, result.err
-    overlay = cv2.imread(str(tmp_path / "photo_segmented.png"))
+    overlay = cv2.imread(str(tmp_path / "here" / "photo_segmented.png"))
     assert overlay.shape == (90, 130, 3)
     shares = [float(line.split()[-2]) for line in result.out.splitlines() if line.endswith("%")]
     assert sum(shares) == pytest.approx(100, abs=0.5)

@@ -356,9 +356,15 @@ def test_images_that_cannot_be_segmented(refused: Refused, trained: Path, export
     assert "did you mean 'image.png'?" in refused("predict", tmp_path / "imag.png", *model)
     assert "no ONNX file" in refused("predict", image, "--model", trained / "student_last.pth")
     assert "is a folder" in refused("predict", image, *model, "--out", tmp_path)
+    link = tmp_path / "link.png"
+    link.symlink_to(image)
+    for own in (image, link):
+        before = image.read_bytes()
+        assert "it is the image itself" in refused("predict", image, *model, "--out", own)
+        assert image.read_bytes() == before
     assert "the overlay is a PNG" in refused("predict", image, *model, "--out", tmp_path / "overlay.jpg")
     assert "times no files" in refused("bench", "blocks", exported)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.png", "text.jpg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.png", "link.png", "text.jpg"]
 
 
 def test_a_folder_that_is_no_demo_is_not_emptied(refused: Refused, tmp_path: Path) -> None:

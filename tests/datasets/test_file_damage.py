@@ -228,14 +228,6 @@ def test_palette_png_gives_its_indices(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_label(tmp_path / "p.png"), indices)
 
 
-def test_orientation_tag_is_not_applied(tmp_path: Path) -> None:
-    rgb = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
-    tags = Image.Exif()
-    tags[0x0112] = 6  # "turn by 90 degrees": the label has no such tag
-    Image.fromarray(rgb).save(tmp_path / "turned.jpg", exif=tags)
-    assert read_image(tmp_path / "turned.jpg").shape == (H, W, 3)
-
-
 def test_grey_and_alpha_images_become_rgb(tmp_path: Path) -> None:
     grey = ids(0, 0, 256 - 1)
     Image.fromarray(grey).save(tmp_path / "grey.png")

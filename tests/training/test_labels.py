@@ -17,9 +17,11 @@ from segkd.datasets.base import Sample
 from segkd.datasets.folder import FolderDataset
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
+from segkd.training.build import build_dataset
 from segkd.training.labels import LOOKS, LOOKS_WITH_IMAGES, check_some_valid, missing_classes
 from segkd.training.loop import train
 from segkd.training.watch import TermWarning
+from segkd.workbench.composing import compose
 
 NAMES = tuple(f"class {k}" for k in range(11))
 VOID = np.full((32, 48), 255, np.uint8)
@@ -145,3 +147,23 @@ def test_scores_that_are_no_numbers_end_the_run(tmp_path: Path) -> None:
     cfg = config(tmp_path / "data", train=[ALL, ALL], val=[ALL]) | dict(metrics=[dict(type=Nothing)])
     with pytest.raises(UserError, match="the validation gives no number: mIoU, other are NaN"):
         train(cfg, tmp_path / "run")
+
+
+@pytest.mark.parametrize("data", ["cityscapes", "ade20k"])
+def test_withheld_labels_are_not_scored_as_others(data: str, request: pytest.FixtureRequest) -> None:
+    cfg = compose("fast_scnn", data=data, root=request.getfixturevalue(data))
+    assert len(build_dataset(cfg, "val"))
+    with pytest.raises(UserError, match="the test labels of this data set are withheld by its owners: score on val"):
+        build_dataset(cfg, "test")
+
+
+def test_masks_in_black_and_white_are_told_from_void() -> None:
+    white = np.zeros((32, 48), np.uint8)
+    white[:16] = 255
+    data = Given([white])
+    data.class_names = NAMES[:2]  # type: ignore[misc]
+    assert "they hold one class alone" in missing_classes(data)
+    assert "label_map={0: 0, 255: 1}" in missing_classes(data)
+    data.class_names = NAMES[:3]  # type: ignore[misc]
+    data.labels = [np.where(white == 0, np.arange(48) % 2, 255).astype(np.uint8)]
+    assert "50 % of their pixels are void" in missing_classes(data)
