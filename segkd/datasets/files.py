@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from segkd.datasets.base import IGNORE, Array, Sample, SegmentationDataset
 from segkd.errors import UserError
 
 ORIENTATION = 0x0112  # of EXIF
+BANDS, BITS, FORM, EXTRA = 277, 258, 339, 338  # tags of a TIFF: of its samples
 JPEG_HEAD = 1 << 17  # bytes within which it stands
 TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
 UNKNOWN = 254  # marks, in a label table, the ids that no file may hold
@@ -72,7 +73,7 @@ class FilePairs(SegmentationDataset):
         table: label ids -> classes.
         source: how messages call this data set.
         check: an image without label, or a label without image, is a UserError; else it is only listed in ``unpaired``.
-        upright: apply orientation tags, see ``read_image``.
+        upright, white: see ``read_image``.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class FilePairs(SegmentationDataset):
         source: str,
         check: bool = True,
         upright: bool = True,
+        white: float | None = None,
     ) -> None:
-        self.table, self.upright = table, upright
+        self.table, self.upright, self.white = table, upright, white
         self.source = source
         self.pairs = [Pair(name, images[name], labels[name]) for name in sorted(images.keys() & labels.keys())]
         self.unpaired = [f"{images[n]}: no label file {_expected(n, labels)}" for n in sorted(images.keys() - labels)]
@@ -100,7 +102,7 @@ class FilePairs(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image, stored = read_image(pair.image, self.upright), read_label(pair.label)
+        image, stored = read_image(pair.image, self.upright, self.white), read_label(pair.label)
         if image.shape[:2] != stored.shape:
             raise UserError(size_problem(pair, image, stored))
         return Sample(image, self._classes(pair, stored))
@@ -139,22 +141,72 @@ def label_problem(pair: Pair, stored: Array, table: LabelTable) -> str:
     return f"{pair.label}: label {word} {shown} ({count} pixels) outside the classes; a label holds {table.right}"
 
 
-def read_image(path: Path, upright: bool = True) -> Array:
+def read_image(path: Path, upright: bool = True, white: float | None = None) -> Array:
     """The image of a file as (H, W, 3) uint8 RGB.
 
     Args:
         upright: turn it as its orientation tag says (EXIF, 1 to 8), as viewers and labelling tools do; else as stored.
+        white: the value that is white, of files with more than 8 bits (4095 of 12-bit sensors, 65535) or with floats.
+
+    Raises:
+        UserError: a damaged file, another number of bands than 1 or 3 (and alpha, which is left out), more than 8 bits
+            without ``white``.
     """
     data = _read_bytes(path, "image")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    stored = _pixel_kind(path, data)
+    if stored.bands not in (1, 3) and not (stored.alpha and stored.bands in (2, 4)):
+        raise UserError(f"{path}: image has {stored.bands} bands; it must have 3 (RGB) or 1 (grey): save those alone")
+    deep = stored.floats or stored.bits > 8
+    flags = (cv2.IMREAD_UNCHANGED if deep else cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if bgr is None:
         raise UserError(describe_damage(path, "image"))
+    if deep:
+        bgr = _as_bytes(path, bgr, white)
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     tag = orientation(data)
     if data.startswith(TIFF):  # OpenCV turns these, whatever its flags say
         return rgb if upright else turned(rgb, {6: 8, 8: 6}.get(tag, tag))
     return turned(rgb, tag) if upright else rgb
+
+
+class PixelKind(NamedTuple):
+    """How a file stores a pixel."""
+
+    bands: int = 3
+    bits: int = 8
+    floats: bool = False
+    alpha: bool = False
+
+
+def _pixel_kind(path: Path, data: bytes) -> PixelKind:
+    """What the header of a PNG or TIFF says; the kind of a JPEG for others."""
+    if data.startswith(b"\x89PNG") and len(data) >= 26:
+        bands = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25], 3)
+        return PixelKind(bands, data[24], False, data[25] in (4, 6))
+    if not data.startswith(TIFF):
+        return PixelKind()
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(tags.next)
+        tags.load(stream)
+        bits, form = tags.get(BITS, (8,)), tags.get(FORM, (1,))
+        return PixelKind(int(tags.get(BANDS, 1)), max(bits), 3 in form, any(v in (1, 2) for v in tags.get(EXTRA, ())))
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error) as error:
+        raise UserError(describe_damage(path, "image")) from error
+
+
+def _as_bytes(path: Path, stored: Any, white: float | None) -> Any:
+    """Deep pixels (H, W) or (H, W, C), BGR, as (H, W, 3) uint8."""
+    if white is None:
+        kind = "floating-point" if stored.dtype.kind == "f" else f"{8 * stored.dtype.itemsize}-bit"
+        raise UserError(
+            f"{path}: image has {kind} pixels, up to {stored.max():g}: say which value is white (white=4095 for 12 "
+            "bits, 65535 for 16, 1.0), or save it with 8 bits"
+        )
+    colours = np.repeat(stored[..., None], 3, 2) if stored.ndim == 2 else stored[..., :3]
+    return np.clip(colours.astype(np.float64) * (255 / white), 0, 255).round().astype(np.uint8)
 
 
 def orientation(data: bytes) -> int:

@@ -33,6 +33,7 @@ class FolderDataset(FilePairs):
         ignore: the stored id that means void; 255 does, too, unless ``label_map`` says what it means.
         label_map: stored id -> class (or 255 to ignore it), if the stored ids are not the classes (``{0: 0, 255: 1}``
             of masks in black and white); ids that it lacks are an error.
+        white: the value that is white in images of more than 8 bits, such as 4095 of a 12-bit sensor.
         upright: turn photographs as their orientation tags say, as their labels were drawn; else as they are stored.
         check: see ``FilePairs``.
         split: "train" or "val" of the pairs, with ``val``; all of them without.
@@ -52,16 +53,19 @@ class FolderDataset(FilePairs):
         label_map: Mapping[int, int] | None = None,
         check: bool = True,
         upright: bool = True,
+        white: float | None = None,
         split: str | None = None,
         val: float | None = None,
         seed: int = 0,
     ) -> None:
         self.class_names = read_class_names(class_names)
         self.palette = _palette(palette, len(self.class_names))
+        if white is not None:
+            white = arguments.number(white, "white", "a folder data set", above=0)
         table = _table(len(self.class_names), ignore, label_map)
         image_files = list_files(existing_root(images, "images"), IMAGE_SUFFIXES)
         label_files = list_files(existing_root(labels, "labels"), LABEL_SUFFIXES)
-        super().__init__(image_files, label_files, table, f"data set of {images} and {labels}", check, upright)
+        super().__init__(image_files, label_files, table, f"data set of {images} and {labels}", check, upright, white)
         if split is not None or val is not None:
             self._keep(split, val, seed)
 

@@ -39,7 +39,7 @@ def _pair_problems(dataset: FilePairs, pair: Pair) -> list[str]:
     problems = []
     image = stored = None
     try:
-        image = read_image(pair.image, dataset.upright)
+        image = read_image(pair.image, dataset.upright, dataset.white)
     except UserError as error:
         problems.append(str(error))
     try:
