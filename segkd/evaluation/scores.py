@@ -12,6 +12,7 @@ from torch import Tensor
 from segkd.errors import UserError
 
 IGNORE = 255
+BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,33 @@ class ConfusionMatrix:
         """Add predicted classes (N, H, W) in 0..K-1 against labels (N, H, W) in 0..K-1 or void."""
         if prediction.shape != label.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
-        keep = label != self.ignore_index
-        self._check("label", label[keep], self.num_classes)
+        base = max(BYTES, self.num_classes + 2, self.ignore_index + 1)
+        if self.ignore_index < 0 or not (_within(label, base) and _within(prediction, base)):
+            keep = label != self.ignore_index  # what is predicted at void may be anything
+            self._check("label", label[keep], self.num_classes)
+            if self.count_void:
+                self._check("prediction", prediction, self.num_classes + self.void_output)
+            self._check("prediction", prediction[keep], self.num_classes + self.void_output)
+            label, prediction = torch.where(keep, label, base - 1), torch.where(keep, prediction, 0)
+            void = base - 1
+        else:
+            void = self.ignore_index
+        pairs = label.flatten().long() * base + prediction.flatten()  # all of them: masks cost more than they save
+        self._add(torch.bincount(pairs, minlength=base * base).view(base, base).to(self.counts), void)
+
+    def _add(self, pairs: Tensor, void: int) -> None:
+        """Add counts by label and prediction, whose row ``void`` is that of void pixels."""
+        labels = pairs.sum(1)
+        labels[void] = 0
+        self._check("label", labels.nonzero(), self.num_classes)
+        counted = pairs.clone()
+        if not self.count_void:
+            counted[void] = 0
+        limit = self.num_classes + self.void_output
+        self._check("prediction", counted.sum(0).nonzero(), limit)
+        self.counts[: self.num_classes, :limit] += pairs[: self.num_classes, :limit]
         if self.count_void:
-            label, keep = torch.where(keep, label, self.num_classes), torch.ones_like(keep)
-        truth, guess = label[keep].long(), prediction[keep].long()
-        self._check("prediction", guess, self.num_classes + self.void_output)
-        size = len(self.counts)
-        added = torch.bincount(truth * size + guess, minlength=size * size)  # both were checked above
-        self.counts += added.view(size, size).to(self.counts)
+            self.counts[-1, :limit] += pairs[void, :limit]
 
     def _check(self, name: str, values: Tensor, limit: int) -> None:
         wrong = values[(values < 0) | (values >= limit)]
@@ -124,3 +143,10 @@ class ConfusionMatrix:
             pixel_accuracy=float(100 * hit.sum() / labelled.sum()),
             pixels=int(labelled.sum()),
         )
+
+
+def _within(values: Tensor, base: int) -> bool:
+    if not values.numel():
+        return True
+    least, largest = torch.aminmax(values)
+    return int(least) >= 0 and int(largest) < base

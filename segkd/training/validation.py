@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segkd.errors import UserError, nearest
+from segkd.evaluation.inference import strongest
 from segkd.evaluation.miou import MeanIoU, Metric
 from segkd.models import Network
 from segkd.registry import build
@@ -48,7 +49,7 @@ def score(
     for metric in metrics:
         metric.reset()
     for number, batch in enumerate(batches):
-        prediction = network.predict(batch["image"].to(device)).argmax(dim=1).cpu()
+        prediction = strongest(network.predict(batch["image"].to(device))).cpu()
         for metric in metrics:
             metric.update(prediction, batch["label"])
         after(number, batch, prediction)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from segkd.datasets.files import read_image
 from segkd.deploy.runtimes import OnnxRuntime, Runtime
 from segkd.errors import UserError
+from segkd.evaluation.inference import strongest
 from segkd.files import existing_file, existing_onnx
 from segkd.workbench.zoo import INT8, resolve_release
 
@@ -60,7 +61,7 @@ def predict_images(model: Runtime, images: Iterable[str | Path | NDArray[np.uint
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise UserError(f"an image is (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
         logits = model.predict(torch.from_numpy(image).permute(2, 0, 1)[None].contiguous())
-        yield Prediction(image, logits[0].argmax(0).cpu().numpy(), names, palette)
+        yield Prediction(image, strongest(logits)[0].cpu().numpy(), names, palette)
 
 
 def open_onnx(file: str | Path | None = None, threads: int = 2) -> OnnxRuntime:

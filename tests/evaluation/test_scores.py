@@ -182,3 +182,37 @@ def test_as_dict() -> None:
     assert got["miou"] == 100
     with pytest.raises(UserError, match="1 class names"):
         scores_of(np.array([[[0, 1]]]), np.array([[[0, 1]]]), 2).as_dict(["road"])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+@pytest.mark.parametrize("void_output", [False, True])
+@pytest.mark.parametrize("count_void", [False, True])
+def test_counts_are_those_of_every_pixel_for_itself(dtype: torch.dtype, void_output: bool, count_void: bool) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.choice([0, 1, 2, 3, 255], (2, 20, 30))
+    guess = rng.integers(0, 4 + void_output, label.shape)
+    matrix = ConfusionMatrix(4, count_void=count_void, void_output=void_output)
+    matrix.update(torch.from_numpy(guess).to(dtype), torch.from_numpy(label).to(dtype))
+    want = np.zeros(matrix.counts.shape, np.int64)
+    for truth, found in zip(label.ravel(), guess.ravel(), strict=True):
+        if truth != 255:
+            want[truth, found] += 1
+        elif count_void:
+            want[4, found] += 1
+    np.testing.assert_array_equal(matrix.counts.numpy(), want)
+
+
+def test_what_is_predicted_at_void_may_be_anything() -> None:
+    label = torch.tensor([[[0, 1, 255, 255]]])
+    for odd in (255, 300, -7):
+        matrix = ConfusionMatrix(2)
+        matrix.update(torch.tensor([[[0, 0, odd, 1]]]), label)
+        assert matrix.counts.tolist() == [[1, 0], [1, 0]]
+        with pytest.raises(UserError, match=f"prediction {odd} is outside the 2 classes"):
+            matrix.update(torch.tensor([[[odd, 0, 0, 1]]]), label)
+    with pytest.raises(UserError, match="label 300 is outside"):
+        ConfusionMatrix(2).update(torch.zeros_like(label), torch.full_like(label, 300))
+    many = ConfusionMatrix(400, ignore_index=-1)
+    many.update(torch.tensor([[[399, 2, 3]]]), torch.tensor([[[399, -1, 2]]]))
+    assert int(many.counts[399, 399]) == int(many.counts[2, 3]) == 1
+    assert int(many.counts.sum()) == 2
