@@ -144,7 +144,7 @@ def test_weights_are_the_published_ones_converted(name: str, data: str) -> None:
     assert own == pytest.approx(weight * scale_of(name, publication, **sizes), rel=0.005)
 
 
-@pytest.mark.parametrize("name", sampled(QUICK, 2))
+@pytest.mark.parametrize("name", sampled(QUICK, 3))
 def test_a_recipe_trains(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     root = request.getfixturevalue("camvid_tree" if "camvid" in name else "cityscapes")
     check(name, root, run_recipe(name, root, tmp_path / "run", 5), 5)

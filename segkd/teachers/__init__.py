@@ -34,7 +34,7 @@ def load_teacher(
             torch.export file, a ``save_pretrained`` folder, a folder of ``segkd cache``), else ``KIND:NAME@FILE``:
             ``smp:fpn/resnet18@w.pth``,
             ``torchvision:lraspp_mobilenet_v3_large@w.pth``, ``timm:``, ``hf:``, ``mmseg:``, ``onnx:``,
-            ``segkd:fast_scnn@w.pth``, ``my_module:MyNet@w.pth``.
+            ``segkd:fast_scnn@w.pth``, ``cache:FOLDER``, ``my_module:MyNet@w.pth``.
         num_classes: how many classes it must have in the end; read off the file where that tells.
         classes: the data's classes among its own: a list of names; ``{"road": "street", "vehicle": ["car", "bus"]}``,
             in the data's order; or numbers of its outputs, ``[7, 8, [11, 12]]``. Several to one: their probabilities

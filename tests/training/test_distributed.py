@@ -174,6 +174,7 @@ def test_two_processes_with_a_shared_teacher_train_as_one(tmp_path: Path) -> Non
     assert_alike(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_gradients_accumulate_over_processes(tmp_path: Path) -> None:
     changes = dict(optim=dict(accumulate=2))
     one_process("critic", tmp_path / "one", **changes)
@@ -193,10 +194,11 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
         torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=1e-5)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = small("plain")["data"] | dict(batch_size=3)
-    with pytest.raises(Exception, match="multiple of the 2 processes, got 3"):
+    with pytest.raises(Exception, match=r"got 3|process . terminated") as caught:  # of whichever ends first
         train_on_two("plain", tmp_path / "run", data=data)
+    assert "multiple of the 2 processes, got 3" in str(caught.value) + capfd.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -134,6 +134,7 @@ def uncompiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda f, dynamic, options: real(f, dynamic=dynamic, backend="aot_eager"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled_kernels")
 def test_compiled_networks_train_as_they_are(tmp_path: Path) -> None:
     """Taps, dropout, validation between the steps and all; the gradient watch and first validation run in between."""
