@@ -19,13 +19,11 @@ from segkd.registry import construct
 from segkd.segmentor import PROBE_SIZE, TrainingModel, probe_input
 from segkd.supervision import IGNORE_INDEX, Supervision
 from segkd.taps import eval_mode, read_taps, tap
-from segkd.views import warp
+from segkd.views import ANSWERS, VIEW, WHOLE, warp
 
 AVERAGE = "average"
 #: of a teacher whose answers were kept: (answers, taps, size of the images) -> {tap: feature}
 Recall = Callable[[Mapping[str, Tensor], Sequence[str], Sequence[int]], Mapping[str, Tensor]]
-#: of a batch: images as wholes, where the crops lie on them, and answers that were kept, by "answers:" and the tap
-WHOLE, VIEW, ANSWERS = "whole", "view", "answers:"
 
 
 class Distiller(TrainingModel):

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Size = Sequence[int]
+#: of a batch: images as wholes, where the crops lie on them, and answers that were kept, by "answers:" and the tap
+WHOLE, VIEW, ANSWERS = "whole", "view", "answers:"
 
 
 class View(NamedTuple):

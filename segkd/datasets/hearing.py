@@ -11,7 +11,7 @@ from torch import Tensor
 from segkd.datasets.answers import Answers
 from segkd.datasets.base import Array
 from segkd.images import resize_image
-from segkd.views import View
+from segkd.views import ANSWERS, VIEW, WHOLE, View
 
 
 class Hears(Protocol):
@@ -27,7 +27,7 @@ class Recall:
         self.answers = answers
 
     def __call__(self, index: int, image: Array, view: View, crop: Sequence[int]) -> dict[str, Tensor]:
-        return {f"answers:{tap}": value for tap, value in self.answers.read(index, image, view, crop).items()}
+        return {f"{ANSWERS}{tap}": value for tap, value in self.answers.read(index, image, view, crop).items()}
 
 
 class Whole:
@@ -44,4 +44,4 @@ class Whole:
         whole = resize_image(torch.from_numpy(image).permute(2, 0, 1)[None], self.size or image.shape[:2])[0]
         down, along = (whole.shape[1 + axis] / image.shape[axis] for axis in (0, 1))
         own = View(view.top * down, view.down * down, view.left * along, view.right * along)
-        return {"whole": whole.contiguous(), "view": torch.tensor(own, dtype=torch.float32)}
+        return {WHOLE: whole.contiguous(), VIEW: torch.tensor(own, dtype=torch.float32)}

@@ -21,6 +21,7 @@ from segkd.datasets.base import Array, Sample, SegmentationDataset
 from segkd.datasets.hearing import Hears
 from segkd.datasets.unlabelled import Images
 from segkd.errors import UserError
+from segkd.views import WHOLE
 
 Transform = Callable[[Array, Array, int], tuple[Array, Array]]
 Batch = dict[str, Tensor]
@@ -268,7 +269,7 @@ def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:
     sizes = {tuple(sample["label"].shape) for sample in batch}
     if len(sizes) > 1:
         return Failure(f"images of different sizes in one batch: {sorted(sizes)} (height, width); use batch_size=1")
-    whole = {tuple(sample["whole"].shape[-2:]) for sample in batch if "whole" in sample}
+    whole = {tuple(sample[WHOLE].shape[-2:]) for sample in batch if WHOLE in sample}
     if len(whole) > 1:
         return Failure(
             f"images of different sizes, {sorted(whole)[0]} and {sorted(whole)[-1]} (height, width), cannot be shown "

@@ -81,13 +81,11 @@ class ConfusionMatrix:
             raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
         base = max(BYTES, self.num_classes + 2, self.ignore_index + 1)
         if self.ignore_index < 0 or not (_within(label, base) and _within(prediction, base)):
-            keep = label != self.ignore_index  # what is predicted at void may be anything
+            keep, void = label != self.ignore_index, base - 1
+            counted = torch.ones_like(keep) if self.count_void else keep  # else void's predictions may be anything
             self._check("label", label[keep], self.num_classes)
-            if self.count_void:
-                self._check("prediction", prediction, self.num_classes + self.void_output)
-            self._check("prediction", prediction[keep], self.num_classes + self.void_output)
-            label, prediction = torch.where(keep, label, base - 1), torch.where(keep, prediction, 0)
-            void = base - 1
+            self._check("prediction", prediction[counted], self.num_classes + self.void_output)
+            label, prediction = torch.where(keep, label, void), torch.where(counted, prediction, 0)
         else:
             void = self.ignore_index
         pairs = label.flatten().long() * base + prediction.flatten()  # all of them: masks cost more than they save

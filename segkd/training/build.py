@@ -70,15 +70,11 @@ def answers_of(model: Mapping[str, Any]) -> Path | None:
     """
     given = [model.get("teacher"), *(model.get("teachers") or {}).values()]
     sources = [one.get("source") if isinstance(one, Mapping) else getattr(one, "source", None) for one in given]
-    folders = [Path(source) for source in sources if isinstance(source, str | Path) and is_cache(source)]
+    named = [Path(str(source).removeprefix("cache:")) for source in sources if isinstance(source, str | Path)]
+    folders = [folder for folder in named if (folder / ABOUT).is_file()]
     if folders and len([one for one in given if one is not None]) > 1:
         raise UserError(f"{folders[0]} holds a teacher's answers; such a teacher teaches alone, not beside others")
     return folders[0] if folders else None
-
-
-def is_cache(folder: str | Path) -> bool:
-    """True for a folder of ``segkd cache``."""
-    return (Path(str(folder).removeprefix("cache:")) / ABOUT).is_file()
 
 
 def build_hears(cfg: Config, labelled: int, unlabelled: Images | None) -> Hears | None:

@@ -27,6 +27,7 @@ from segkd.errors import UserError
 from segkd.files import replacing
 from segkd.models import Network
 from segkd.roles import PREACT, is_role, resolve_role, roles_of
+from segkd.segmentor import PROBE_SIZE, probe_input
 from segkd.taps import read_taps
 from segkd.training.build import answers_of, build_dataset, build_model, build_unlabelled
 from segkd.training.config import Config
@@ -156,7 +157,7 @@ def _kept(network: Network, taps: Sequence[str], image: Array) -> tuple[list[str
     others = [path for path in taps if path != ""]
     if "" not in taps:
         return others, None
-    classifier = roles_of(network, network.preprocess(_grey(network))).get("classifier")
+    classifier = roles_of(network, probe_input(network, PROBE_SIZE)).get("classifier")
     if isinstance(classifier, str) and classifier != "":
         small, full = _maps(network, [classifier, ""], image)
         for corners in (False, True):
@@ -167,11 +168,6 @@ def _kept(network: Network, taps: Sequence[str], image: Array) -> tuple[list[str
     return ["", *others], {"tap": "", "align_corners": False}
 
 
-def _grey(network: Network) -> Tensor:
-    device = next(network.parameters(), torch.empty(0)).device
-    return torch.full((1, 3, 96, 128), 128, dtype=torch.uint8, device=device)
-
-
 def _texts(cfg: Config) -> list[str]:
     """What the binds' teacher taps are called in the config."""
     given = [bind["teacher"] for bind in cfg.model["binds"].values()]
@@ -180,7 +176,7 @@ def _texts(cfg: Config) -> list[str]:
 
 def _roles(network: Network, paths: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
     """The roles of the teacher whose taps are all kept; of the stages, those that are."""
-    probe = network.preprocess(_grey(network))
+    probe = probe_input(network, PROBE_SIZE)
     found: dict[str, str | list[str]] = dict(roles_of(network, probe))
     for text in texts:
         if is_role(text) and PREACT in text:

@@ -216,3 +216,6 @@ def test_what_is_predicted_at_void_may_be_anything() -> None:
     many.update(torch.tensor([[[399, 2, 3]]]), torch.tensor([[[399, -1, 2]]]))
     assert int(many.counts[399, 399]) == int(many.counts[2, 3]) == 1
     assert int(many.counts.sum()) == 2
+    void = ConfusionMatrix(3, ignore_index=-1, count_void=True)
+    void.update(torch.tensor([[[0, 2, 1]]]), torch.tensor([[[0, -1, -1]]]))
+    assert void.counts.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 0]]

@@ -68,7 +68,7 @@ def test_equal_to_the_live_teacher_without_augmentation(teacher: str, tmp_path: 
     found = segkd.cache("fast_scnn", teacher, recipe=recipe, out=tmp_path / "kept", progress=False, **words(PLAIN))
     assert found.images == {"labelled": 6}
     live, batch = terms(teacher, recipe, PLAIN)
-    kept, same = terms(tmp_path / "kept", recipe, PLAIN)
+    kept, same = terms(f"cache:{tmp_path / 'kept'}", recipe, PLAIN)
     assert torch.equal(batch["image"], same["image"])
     near(kept, live, 2e-3)  # float16
 
