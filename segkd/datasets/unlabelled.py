@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from segkd.datasets.base import DATASETS, Array, SegmentationDataset
-from segkd.datasets.files import IMAGE_SUFFIXES, existing_root, list_files, read_image
+from segkd.datasets.files import IMAGE_SUFFIXES, existing_root, list_files
+from segkd.datasets.image_files import read_image
 from segkd.errors import UserError
 
 

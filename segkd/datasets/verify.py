@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segkd.datasets.base import IGNORE, SegmentationDataset
-from segkd.datasets.files import FilePairs, Pair, label_problem, read_image, read_label, size_problem
+from segkd.datasets.files import FilePairs, UnknownLabelError, size_problem
 from segkd.errors import UserError
 
 
@@ -24,7 +24,7 @@ def verify(dataset: SegmentationDataset, progress: Callable[[int, int], None] | 
     problems = list(dataset.unpaired) if isinstance(dataset, FilePairs) else []
     for index in range(len(dataset)):
         if isinstance(dataset, FilePairs):
-            problems += _pair_problems(dataset, dataset.pairs[index])
+            problems += _pair_problems(dataset, index)
         else:
             problems += _sample_problems(dataset, index)
         if progress is not None:
@@ -34,22 +34,21 @@ def verify(dataset: SegmentationDataset, progress: Callable[[int, int], None] | 
     return problems
 
 
-def _pair_problems(dataset: FilePairs, pair: Pair) -> list[str]:
+def _pair_problems(dataset: FilePairs, index: int) -> list[str]:
     """Everything wrong with one pair of files, not only the first thing."""
-    problems = []
-    image = stored = None
+    pair, problems = dataset.pairs[index], []
+    image = label = None
     try:
-        image = read_image(pair.image, dataset.upright, dataset.white)
+        image = dataset.image_of(index).shape
     except UserError as error:
         problems.append(str(error))
     try:
-        stored = read_label(pair.label)
+        label = dataset.label_of(index).shape
     except UserError as error:
         problems.append(str(error))
-    if image is not None and stored is not None and image.shape[:2] != stored.shape:
-        problems.append(size_problem(pair, image, stored))
-    if stored is not None and dataset.table.unknown(stored):
-        problems.append(label_problem(pair, stored, dataset.table))
+        label = error.shape if isinstance(error, UnknownLabelError) else None
+    if image is not None and label is not None and image[:2] != label:
+        problems.insert(0, size_problem(pair, image, label))
     return problems
 
 

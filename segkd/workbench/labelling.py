@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from segkd import arguments
 from segkd.datasets.base import IGNORE
-from segkd.datasets.files import list_files, read_label
+from segkd.datasets.files import list_files
+from segkd.datasets.label_files import read_label
 from segkd.datasets.unlabelled import ImageFolder
 from segkd.errors import UserError
 from segkd.files import replacing

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segkd.datasets.files import read_image
+from segkd.datasets.image_files import read_image
 from segkd.deploy.runtimes import OnnxRuntime, Runtime
 from segkd.errors import UserError
 from segkd.evaluation.inference import strongest

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segkd.datasets import create
-from segkd.datasets.files import read_image
+from segkd.datasets.image_files import read_image
 from segkd.errors import UserError
 
 

@@ -15,7 +15,9 @@ from dataset_trees import H, W, ids, own_folder, plain_camvid, save_image, save_
 from PIL import Image
 
 from segkd.datasets import create
-from segkd.datasets.files import FilePairs, read_image, read_label
+from segkd.datasets.files import FilePairs
+from segkd.datasets.image_files import read_image
+from segkd.datasets.label_files import read_label
 from segkd.datasets.palettes import spread_palette
 from segkd.datasets.verify import verify
 from segkd.errors import UserError
@@ -33,11 +35,11 @@ def three_channels(root: Path) -> None:
 
 
 def sixteen_bits(root: Path) -> None:
-    cv2.imwrite(str(root / "labels/train/train_a.png"), np.zeros((H, W), np.uint16))
+    cv2.imwrite(str(root / "labels/train/train_a.png"), np.full((H, W), 40000, np.uint16))
 
 
-def one_bit(root: Path) -> None:
-    Image.fromarray(np.eye(H, W, dtype=bool)).save(root / "labels/train/train_a.png")
+def jpeg(root: Path) -> None:
+    Image.fromarray(np.zeros((H, W), np.uint8)).save(root / "labels/train/train_a.png", format="JPEG")
 
 
 def value_77(root: Path) -> None:
@@ -64,8 +66,8 @@ def empty_label(root: Path) -> None:
 
 DAMAGE: list[tuple[Callable[[Path], None], str]] = [
     (three_channels, r"labels/train/train_a\.png: label has 3 channels"),
-    (sixteen_bits, r"train_a\.png: label has type uint16"),
-    (one_bit, r"train_a\.png: label has 1-bit pixels"),
+    (sixteen_bits, r"train_a\.png: label value 40000 \(2240 pixels\) outside the classes"),
+    (jpeg, r"train_a\.png: a label in JPEG cannot be read: JPEG changes values"),
     (value_77, r"train_a\.png: label value 77 \(5 pixels\) outside the classes; a label holds the class ids 0\.\.10"),
     (value_marker, r"train_a\.png: label value 254"),
     (other_size, r"train_a\.png: label is 55 x 40 .*train_a\.jpg is 56 x 40"),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from segkd.datasets import create
-from segkd.datasets.files import orientation, read_image
+from segkd.datasets.image_files import orientation, read_image
 from segkd.datasets.unlabelled import ImageFolder
 from segkd.datasets.verify import verify
 from segkd.errors import UserError
