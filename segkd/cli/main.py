@@ -32,6 +32,7 @@ COMMANDS = (
     "models",
     "import-weights",
     "configs",
+    "data",
 )
 MISTAKE = 2  # exit code, as argparse has it
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from segkd.datasets.base import IGNORE, SegmentationDataset
+from segkd.datasets.base import IGNORE, Array, SegmentationDataset
 from segkd.datasets.files import FilePairs, UnknownLabelError, size_problem
 from segkd.errors import UserError
+
+
+class Examined(NamedTuple):
+    """What was seen of some pairs: all problems, one line each, and the pixels of each value of the labels (256,)."""
+
+    problems: list[str]
+    pixels: NDArray[np.int64]
 
 
 def verify(dataset: SegmentationDataset, progress: Callable[[int, int], None] | None = None) -> list[str]:
@@ -21,44 +30,61 @@ def verify(dataset: SegmentationDataset, progress: Callable[[int, int], None] | 
         dataset: any data set.
         progress: called as ``progress(done, total)`` after each pair.
     """
+    return examine(dataset, progress=progress).problems
+
+
+def examine(
+    dataset: SegmentationDataset,
+    indices: Iterable[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Examined:
+    """The problems of a data set and the pixels of its classes, of all pairs or of some.
+
+    Args:
+        dataset, progress: see ``verify``.
+        indices: the pairs to look at.
+    """
+    chosen = list(range(len(dataset)) if indices is None else indices)
     problems = list(dataset.unpaired) if isinstance(dataset, FilePairs) else []
-    for index in range(len(dataset)):
-        if isinstance(dataset, FilePairs):
-            problems += _pair_problems(dataset, index)
-        else:
-            problems += _sample_problems(dataset, index)
+    pixels = np.zeros(256, np.int64)
+    for done, index in enumerate(chosen, 1):
+        found, label = (_pair if isinstance(dataset, FilePairs) else _sample)(dataset, index)
+        problems += found
+        if label is not None:
+            pixels += np.bincount(label.ravel(), minlength=256)
         if progress is not None:
-            progress(index + 1, len(dataset))
+            progress(done, len(chosen))
     if len(dataset) == 0:
         problems.append("no complete pair of image and label")
-    return problems
+    return Examined(problems, pixels)
 
 
-def _pair_problems(dataset: FilePairs, index: int) -> list[str]:
-    """Everything wrong with one pair of files, not only the first thing."""
-    pair, problems = dataset.pairs[index], []
-    image = label = None
+def _pair(dataset: SegmentationDataset, index: int) -> tuple[list[str], Array | None]:
+    """Everything wrong with one pair of files, not only the first thing; and its classes, where they can be read."""
+    assert isinstance(dataset, FilePairs)
+    problems, image, label, size = [], None, None, None
     try:
         image = dataset.image_of(index).shape
     except UserError as error:
         problems.append(str(error))
     try:
-        label = dataset.label_of(index).shape
+        label = dataset.label_of(index)
+        size = label.shape
     except UserError as error:
         problems.append(str(error))
-        label = error.shape if isinstance(error, UnknownLabelError) else None
-    if image is not None and label is not None and image[:2] != label:
-        problems.insert(0, size_problem(pair, image, label))
-    return problems
+        size = error.shape if isinstance(error, UnknownLabelError) else None
+    if image is not None and size is not None and image[:2] != size:
+        problems.insert(0, size_problem(dataset.pairs[index], image, size))
+    return problems, label
 
 
-def _sample_problems(dataset: SegmentationDataset, index: int) -> list[str]:
+def _sample(dataset: SegmentationDataset, index: int) -> tuple[list[str], Array | None]:
     """What is wrong with one sample of a data set that is not made of files."""
     name = dataset.name_of(index)
     try:
         image, label = dataset[index]
     except UserError as error:
-        return [str(error)]
+        return [str(error)], None
     problems = []
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         problems.append(f"{name}: image is {image.shape} {image.dtype}, not (H, W, 3) uint8")
@@ -67,4 +93,4 @@ def _sample_problems(dataset: SegmentationDataset, index: int) -> list[str]:
     outside = sorted({int(value) for value in np.unique(label)} - set(range(dataset.num_classes)) - {IGNORE})
     if outside:
         problems.append(f"{name}: label values {outside} outside the classes 0..{dataset.num_classes - 1} and {IGNORE}")
-    return problems
+    return problems, label if label.dtype == np.uint8 else None

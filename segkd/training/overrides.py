@@ -74,7 +74,8 @@ def override(cfg: dict[str, Any], text: str) -> None:
 def set_value(cfg: dict[str, Any], key: str, value: Any, source: str) -> None:
     """Set ``a.b.c`` of a config, as ``override`` does; ``source`` is named where the value is of a wrong kind.
 
-    The network that is trained may be called ``model.network`` or ``model.student``, with and without a teacher.
+    The network that is trained may be called ``model.network`` or ``model.student``, with and without a teacher;
+    ``data.root`` is ``data.dataset.root``.
     """
     *parents, leaf = _with_trained(cfg, key.split("."))
     node: Any = cfg
@@ -93,7 +94,9 @@ def set_value(cfg: dict[str, Any], key: str, value: Any, source: str) -> None:
 
 
 def _with_trained(cfg: Mapping[str, Any], parts: list[str]) -> list[str]:
-    """The same path, with the network that is trained by the name that it has in this config."""
+    """The same path, with the network that is trained by the name that it has in this config, and data.root in full."""
+    if parts == ["data", "root"]:
+        return WORDS["root"].split(".")
     model = cfg.get("model")
     if len(parts) < 3 or parts[0] != "model" or parts[1] not in TRAINED or not isinstance(model, Mapping):
         return parts

@@ -1,17 +1,14 @@
-"""Trees with every kind of damage: one line that names the file; `verify` and its script; odd files that are right."""
+"""Trees with every kind of damage: one line that names the file; `verify`; odd files that are right."""
 
 from __future__ import annotations
 
-import runpy
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from dataset_trees import H, W, ids, own_folder, plain_camvid, save_image, save_label
+from dataset_trees import H, W, ids, plain_camvid, save_image, save_label
 from PIL import Image
 
 from segkd.datasets import create
@@ -21,8 +18,6 @@ from segkd.datasets.label_files import read_label
 from segkd.datasets.palettes import spread_palette
 from segkd.datasets.verify import verify
 from segkd.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def cut(path: Path, share: float = 0.6) -> None:
@@ -166,56 +161,6 @@ def test_verify_of_a_data_set_without_files() -> None:
             self.pairs, self.unpaired = [], []
 
     assert verify(Odd()) == ["no complete pair of image and label"]
-
-
-def run_verify(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    path = ROOT / "datasets" / "verify.py"
-    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(path), run_name="__main__")
-    return caught.value.code
-
-
-def test_verify_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    root = plain_camvid(tmp_path, splits=("train", "val", "test"))
-    assert run_verify(monkeypatch, "camvid", "--root", str(root)) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"camvid {split}: 3 pairs, 11 classes, 0 problems" for split in ("train", "val", "test")]
-    value_77(root)
-    (root / "images/val/val_a.jpg").unlink()
-    assert run_verify(monkeypatch, "camvid", "--root", str(root)) == 2
-    found = capsys.readouterr().out
-    assert "label value 77" in found
-    assert "val_a.png: no image file" in found
-    assert run_verify(monkeypatch, "camvid", "--root", str(root), "--split", "test") == 0
-    assert run_verify(monkeypatch, "camvit", "--root", str(root)) == 2
-    assert capsys.readouterr().err.strip() == "error: unknown data set 'camvit'; did you mean 'camvid'?"
-
-
-def test_verify_command_for_own_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    own_folder(tmp_path, ids(0, 0, 4))
-    folders = ("folder", "--images", str(tmp_path / "pictures"), "--labels", str(tmp_path / "masks"))
-    classes = ("--classes", "ground", "weed", "crop")
-    assert run_verify(monkeypatch, *folders, *classes, "--ignore", "3") == 0
-    assert capsys.readouterr().out == "folder: 1 pairs, 3 classes, 0 problems\n"
-    assert run_verify(monkeypatch, *folders, *classes, "--label-map", "0:0", "1:1", "2:2", "3:255") == 0
-    assert run_verify(monkeypatch, *folders, *classes, "--label-map", "0:0", "1:1") == 2
-    assert run_verify(monkeypatch, *folders, *classes) == 2
-    assert "label value 3" in capsys.readouterr().out
-    assert run_verify(monkeypatch, *folders) == 2
-    assert "class_names" in capsys.readouterr().out
-
-
-def test_verify_script_runs_from_anywhere(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "datasets" / "verify.py"), "camvid", "--root", "nowhere", "--split", "val"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (
-        2,
-        "camvid val: CamVid split 'val': root folder not found: nowhere\n",
-        "",
-    )
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
