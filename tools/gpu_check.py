@@ -18,12 +18,10 @@ The JSON is written after every check: {"checks": [{"part", "name", "ok", "secon
 check failed.
 
 A machine without a package index but with torch, torchvision, timm, OpenCV, SciPy, rich, psutil and ONNX Runtime needs
-nine megabytes of wheels besides. Get them where there is an index, for that machine's Python:
+a few megabytes of wheels besides. Get them where there is an index, for that machine's Python:
 
-    WHEELS="onedl-mmengine addict termcolor yapf platformdirs albumentations==2.0.8 albucore==0.0.24 stringzilla simsimd
-        segmentation-models-pytorch"
+    WHEELS="onedl-mmengine addict termcolor yapf platformdirs segmentation-models-pytorch"
     pip download --only-binary=:all: --python-version 3.12 --dest wheels --no-deps $WHEELS
-    pip download --only-binary=:all: --python-version 3.12 --dest wheels pydantic
 
 Carry the folder along with the checkout, and there:
 

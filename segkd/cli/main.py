@@ -80,7 +80,7 @@ def _run(words: Sequence[str], prefix: str) -> int:
     from segkd.cli import streams
     from segkd.errors import UserError
 
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else albumentations looks for updates online at import
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # a user's own: it looks for updates online at import
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not take the cores from working ones
     try:
         streams.check()

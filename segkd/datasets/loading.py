@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segkd.datasets.base import Array, Sample, SegmentationDataset
 from segkd.datasets.hearing import Hears
+from segkd.datasets.seeds import mix_seed
 from segkd.datasets.unlabelled import Images
 from segkd.errors import UserError
 from segkd.views import WHOLE
 
 Transform = Callable[[Array, Array, int], tuple[Array, Array]]
 Batch = dict[str, Tensor]
-_MASK = (1 << 64) - 1
 _PATIENCE = 900  # seconds for one batch; a worker that is stuck becomes an error instead of a run that waits for ever
 
 
@@ -41,17 +41,6 @@ class Failure(NamedTuple):
     """A user's error on its way out of a worker, whose exceptions torch would wrap in a traceback."""
 
     message: str
-
-
-def mix_seed(*values: int) -> int:
-    """A seed in 0..2^63-1 from integers, unrelated for any change (splitmix64 steps, Steele et al., 2014)."""
-    state = 0
-    for value in values:
-        state = (state ^ (value & _MASK)) + 0x9E3779B97F4A7C15 & _MASK
-        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
-        state ^= state >> 31
-    return state >> 1
 
 
 class StepSampler(Sampler[list[Draw]]):

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import os
+import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from segkd.datasets.base import IGNORE, Array
+from segkd.datasets.base import Array
+from segkd.datasets.colours import COLOURS, UNCHANGED, jitter
+from segkd.datasets.cutting import MEAN_COLOUR, Cut, cut_image, cut_label, draw_coin, draw_place, draw_scaled
 from segkd.errors import UserError, nearest
 from segkd.registry import Described
 from segkd.views import View
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before its import: it would ask the network for its newest version
-
-MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, RGB: zero after the usual preprocessing
-#: what ``photometric`` varies: by factors from .. to, the hue by parts of a turn
-COLOURS = {"brightness": (0.7, 1.3), "contrast": (0.7, 1.3), "saturation": (0.7, 1.3), "hue": (-0.04, 0.04)}
-UNCHANGED = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
+__all__ = ["COLOURS", "MEAN_COLOUR", "TrainTransform", "one_change"]
 
 
 class TrainTransform(Described):
-    """Random scale (aspect kept), padding where the crop is larger, random crop, mirror, colours (albumentations).
+    """Random scale (aspect kept), padding where the crop is larger, random crop, mirror, colours.
 
     The result depends on the arguments and the ``seed`` of the call alone, not on worker, global generators or order.
     Images are resized linearly, labels by nearest neighbour; padding is ImageNet's mean colour and label 255 = ignore.
+    Its pixels are those of albumentations 2.0.8 with the same draws.
 
     Args:
         crop_size: (H, W) of the result.
@@ -43,7 +40,7 @@ class TrainTransform(Described):
     ) -> None:
         _check(crop_size, scale, flip)
         self.crop_size = (int(crop_size[0]), int(crop_size[1]))
-        self._compose = _pipeline(self.crop_size, scale, flip, photometric)
+        self.scale, self.flip, self.photometric = scale, flip, photometric
 
     def __call__(self, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
         """A pair (h, w, 3) uint8 and (h, w) uint8 as one of (H, W, 3) and (H, W), drawn from ``seed``."""
@@ -51,24 +48,20 @@ class TrainTransform(Described):
 
     def with_view(self, image: Array, label: Array, seed: int) -> tuple[Array, Array, View]:
         """The same, and where the result lies on the image."""
-        made, label, applied = _apply(self._compose, image, label, seed)
-        return made, label, _view(image.shape[:2], applied)
+        scaling, placing, mirroring, colouring = self._seeds(seed)
+        scaled = draw_scaled(image.shape, self.scale, scaling)
+        top, left = draw_place(scaled, self.crop_size, random.Random(placing))
+        source = (image.shape[0], image.shape[1])
+        cut = Cut(source, scaled, top, left, self.crop_size, draw_coin(self.flip, mirroring))
+        made, mask = cut_image(image, cut), cut_label(label, cut)
+        if self.photometric:  # after the crop: fewer pixels to change
+            made = jitter(made, colouring)
+        return made, mask, cut.view()
 
-
-def _view(image: tuple[int, ...], applied: Sequence[tuple[str, dict[str, Any]]]) -> View:
-    """The view that these steps of albumentations gave of an image of size (H, W)."""
-    steps = dict(applied)
-    crop = steps["RandomCrop"]
-    left, top, right, bottom = crop["crop_coords"]
-    padding = crop["pad_params"] or {}
-    down, along = (whole / scaled for whole, scaled in zip(image, crop["shape"][:2], strict=True))
-    mirrored = "HorizontalFlip" in steps
-    return View(
-        top=(top - padding.get("pad_top", 0)) * down,
-        down=down,
-        left=((right if mirrored else left) - padding.get("pad_left", 0)) * along,
-        right=-along if mirrored else along,
-    )
+    def _seeds(self, seed: int) -> list[int]:
+        """One for each step: with one for all of them, large scales would mean low crops."""
+        found = [int(one) for one in np.random.SeedSequence(seed).generate_state(4)]
+        return found if self.scale is not None else [0, *found[:3]]  # without a scale, what it would draw is the place
 
 
 def one_change(
@@ -86,51 +79,16 @@ def one_change(
             raise UserError(f"TrainTransform varies no {name!r}; {nearest(name, COLOURS)}")
     if scale is not None:
         _check((1, 1), (scale, scale), 0)
-    import albumentations
+    ranges = {**UNCHANGED, **{name: COLOURS[name] for name in colours}}
 
-    steps: list[Any] = [] if scale is None else [_scaling((scale, scale))]
-    if mirror:
-        steps.append(albumentations.HorizontalFlip(p=1.0))
-    if colours:
-        steps.append(albumentations.ColorJitter(**{**UNCHANGED, **{name: COLOURS[name] for name in colours}}, p=1.0))
-    compose = albumentations.Compose(steps)
-    return lambda image, label, seed: _apply(compose, image, label, seed)[:2]
+    def change(image: Array, label: Array, seed: int) -> tuple[Array, Array]:
+        scaled = draw_scaled(image.shape, None if scale is None else (scale, scale), 0)
+        cut = Cut((image.shape[0], image.shape[1]), scaled, 0, 0, scaled, mirror)
+        steps = (scale is not None) + mirror  # each has a seed, in order
+        own = int(np.random.SeedSequence(seed).generate_state(steps + 1)[steps])
+        return jitter(cut_image(image, cut), own, ranges, 1.0), cut_label(label, cut)
 
-
-def _apply(
-    compose: Any, image: Array, label: Array, seed: int
-) -> tuple[Array, Array, Sequence[tuple[str, dict[str, Any]]]]:
-    # A seed for each step: Compose.set_random_seed gives all of them one, and large scales would mean low crops.
-    steps = compose.transforms
-    for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):
-        step.set_random_seed(int(own))
-    result = compose(image=image, mask=label)
-    applied = result.get("applied_transforms", ())  # (name, parameters) of each step that took place
-    return np.ascontiguousarray(result["image"]), np.ascontiguousarray(result["mask"]), applied
-
-
-def _pipeline(crop: tuple[int, int], scale: Sequence[float] | None, flip: float, photometric: bool) -> Any:
-    import albumentations  # here, because its import takes a second that `segkd --help` need not wait for
-
-    steps: list[Any] = [] if scale is None else [_scaling(scale)]
-    steps.append(
-        albumentations.RandomCrop(
-            *crop, pad_if_needed=True, pad_position="random", fill=MEAN_COLOUR, fill_mask=IGNORE, p=1.0
-        )
-    )
-    steps.append(albumentations.HorizontalFlip(p=flip))
-    if photometric:  # after the crop: fewer pixels to change
-        steps.append(albumentations.ColorJitter(**COLOURS, p=0.8))
-    return albumentations.Compose(steps, save_applied_params=True)
-
-
-def _scaling(scale: Sequence[float]) -> Any:
-    import albumentations
-    import cv2
-
-    limits = (scale[0] - 1.0, scale[1] - 1.0)  # albumentations counts from 0
-    interpolation = dict(interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST_EXACT)
-    return albumentations.RandomScale(limits, **interpolation, p=1.0)
+    return change
 
 
 def _check(crop: Sequence[int], scale: Sequence[float] | None, flip: float) -> None:

@@ -13,7 +13,8 @@ import segkd
 from segkd.evaluation.speed import hardware
 
 PACKAGES = (
-    "torch", "torchvision", "onedl-mmengine", "segmentation-models-pytorch", "timm", "albumentations", "onnxruntime",
+    "torch", "torchvision", "onedl-mmengine", "segmentation-models-pytorch", "timm", "opencv-python-headless",
+    "onnxruntime",
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.base import IGNORE, Array
-from segkd.datasets.loading import Transform, mix_seed
+from segkd.datasets.loading import Transform
+from segkd.datasets.seeds import mix_seed
 from segkd.datasets.transforms import COLOURS, one_change
 from segkd.errors import UserError
 from segkd.evaluation.inference import Predict, check_labels

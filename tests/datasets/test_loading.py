@@ -14,7 +14,8 @@ import torch
 
 from segkd.datasets import create
 from segkd.datasets.base import Sample, SegmentationDataset
-from segkd.datasets.loading import Loader, StepSampler, cores, eval_loader, mix_seed, train_loader
+from segkd.datasets.loading import Loader, StepSampler, cores, eval_loader, train_loader
+from segkd.datasets.seeds import mix_seed
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 
 from segkd.datasets import create
 from segkd.datasets.palettes import spread_palette
+from segkd.datasets.transforms import COLOURS as JITTER
 from segkd.datasets.transforms import MEAN_COLOUR, TrainTransform
 from segkd.errors import UserError
 
@@ -70,6 +73,39 @@ def test_void_stays_void() -> None:
     assert (moved == 255).all()
 
 
+@pytest.mark.parametrize("size", [(90, 120), (91, 133), (20, 300), (256, 512)])
+@pytest.mark.parametrize("scale", [None, (0.5, 2.0), (0.5, 0.5), (2.0, 2.0), (0.1, 0.9)])
+def test_pixels_are_those_of_albumentations(size: tuple[int, int], scale: tuple[float, float] | None) -> None:
+    """Bit for bit, from the same seeds: resized as a whole, padded, cut, mirrored, and coloured by that library."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    albumentations = pytest.importorskip("albumentations")
+    crop, image = (64, 96), noise(*size)
+    label = blocks(*size)
+    steps = [] if scale is None else [scaling(albumentations, scale)]
+    pad = dict(pad_if_needed=True, pad_position="random", fill=MEAN_COLOUR, fill_mask=255)
+    steps += [albumentations.RandomCrop(*crop, **pad, p=1.0), albumentations.HorizontalFlip(p=0.5)]
+    steps.append(albumentations.ColorJitter(**JITTER, p=0.8))
+    compose, ours = albumentations.Compose(steps), TrainTransform(crop, scale)
+    for seed in range(12):
+        for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):
+            step.set_random_seed(int(own))
+        theirs = compose(image=image, mask=label)
+        made, moved = ours(image, label, seed)
+        np.testing.assert_array_equal(made, theirs["image"])
+        np.testing.assert_array_equal(moved, theirs["mask"])
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    return cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 0)
+
+
+def scaling(albumentations: Any, scale: tuple[float, float]) -> Any:
+    limits = (scale[0] - 1.0, scale[1] - 1.0)
+    how = dict(interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST_EXACT)
+    return albumentations.RandomScale(limits, **how, p=1.0)
+
+
 def test_seed_alone_decides() -> None:
     label = blocks()
     image = COLOURS[label]
@@ -112,7 +148,7 @@ def draws(count: int) -> np.ndarray:
 
 
 def test_scale_place_and_mirror_are_independent() -> None:
-    """Uniform scale, place and coin, uncorrelated: one seed for all of albumentations' steps would tie them up."""
+    """Uniform scale, place and coin, uncorrelated: one seed for all steps would tie them up."""
     found = draws(600)
     scale, row, column, mirror = found.T
     assert 0.5 <= scale.min() < 0.56 < 1.9 < scale.max() < 2.1
