@@ -164,9 +164,10 @@ def _take(calibration: Iterable[Images], limit: int, runtime: OnnxRuntime) -> li
     if not images:
         raise UserError("quantisation needs calibration images; there is none")
     for image in images:
-        if image.dtype != torch.uint8 or image.shape[1:] != (3, *runtime.size):
+        size = runtime.size or tuple(image.shape[2:])
+        if image.dtype != torch.uint8 or image.shape[1:] != (3, *size):
             raise UserError(
-                f"calibration images must be uint8 of {(3, *runtime.size)}, as {runtime.path} takes them; "
+                f"calibration images must be uint8 of {(3, *size)}, as {runtime.path} takes them; "
                 f"got {image.dtype} of {tuple(image.shape[1:])}"
             )
     return images

@@ -1,4 +1,4 @@
-"""One face over torch and ONNX Runtime: images (N, 3, H, W) uint8 in, logits (N, K, H, W) out."""
+"""One face over torch and ONNX Runtime: images (N, 3, H, W) uint8 in, logits (N, K, H, W) or labels (N, H, W) out."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from segkd.errors import UserError
 from segkd.images import resize_image
 
 METADATA_KEY = "segkd"
+LOGITS, LABELS = "logits", "labels"
 
 
 class Runtime(ABC):
@@ -31,6 +32,7 @@ class Runtime(ABC):
         size: the one image size (H, W) it takes, or None for any.
         file_size: bytes of the file, or, for a torch network, of all its tensors.
         metadata: what the file says about itself (class names, ...); empty for torch.
+        output: "logits", or "labels" of a file that takes the strongest class itself.
         device: where it computes.
     """
 
@@ -40,6 +42,7 @@ class Runtime(ABC):
     file_size: int
     metadata: Mapping[str, Any]
     device: torch.device
+    output = LOGITS
 
     def __init__(self, resize: bool = False) -> None:
         self.resize = resize
@@ -49,8 +52,18 @@ class Runtime(ABC):
 
         Raises:
             UserError: an image of another size than the file's, unless ``resize`` was asked for: then image and logits
-                are resized bilinearly (the image antialiased), there and back.
+                are resized bilinearly (the image antialiased), there and back. A file that gives labels alone.
         """
+        if self.output != LOGITS:
+            raise UserError(f"the {self.name} file gives labels alone; export one with --output logits")
+        return self._answer(image)
+
+    def labels(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 RGB -> the strongest class (N, H, W) of each pixel, int64 or, from a file, uint8."""
+        answer = self._answer(image)
+        return answer if self.output == LABELS else answer.max(1).indices
+
+    def _answer(self, image: Tensor) -> Tensor:
         if image.ndim != 4 or image.shape[1] != 3 or image.dtype != torch.uint8:
             raise UserError(f"images must be (N, 3, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
         given = (int(image.shape[-2]), int(image.shape[-1]))
@@ -61,8 +74,11 @@ class Runtime(ABC):
                 f"the file takes images of {self.size[0]}x{self.size[1]} (HxW), not {given[0]}x{given[1]}; "
                 "export one for that size, or ask for resizing"
             )
-        logits = self._run(resize_image(image, self.size))
-        return F.interpolate(logits, size=given, mode="bilinear", align_corners=False)
+        answer = self._run(resize_image(image, self.size))
+        if self.output == LABELS:
+            resized = F.interpolate(answer[:, None].float(), size=given, mode="nearest-exact")
+            return resized[:, 0].to(answer.dtype)
+        return F.interpolate(answer, size=given, mode="bilinear", align_corners=False)
 
     @abstractmethod
     def _run(self, image: Tensor) -> Tensor: ...
@@ -116,7 +132,6 @@ class OnnxRuntime(Runtime):
     """
 
     name = "onnxruntime"
-    size: tuple[int, int]
 
     def __init__(self, path: str | Path, threads: int = 2, resize: bool = False) -> None:
         super().__init__(resize)
@@ -124,13 +139,15 @@ class OnnxRuntime(Runtime):
         self.session = open_session(self.path, threads)
         self.metadata = _metadata(self.session, self.path)
         self.num_classes = int(self.metadata["num_classes"])
-        self.size = (int(self.metadata["size"][0]), int(self.metadata["size"][1]))
+        self.output = self.metadata.get("output", LOGITS)
+        size = self.metadata["size"]
+        self.size = None if size is None else (int(size[0]), int(size[1]))
         self.file_size = self.path.stat().st_size
         self.device = torch.device("cpu")
 
     def _run(self, image: Tensor) -> Tensor:
-        (logits,) = self.session.run(None, {"image": self.to_input(image)})
-        return torch.from_numpy(logits)
+        (answer,) = self.session.run(None, {"image": self.to_input(image)})
+        return torch.from_numpy(answer)
 
     def to_input(self, image: Tensor) -> NDArray[Any]:
         """What the graph is fed for images (N, 3, H, W) uint8: themselves, or preprocessed where that is not inside."""

@@ -105,9 +105,9 @@ def open_float32(source: str | Path, num_classes: int) -> OnnxRuntime:
     return model
 
 
-def calibration_images(dataset: SegmentationDataset, size: tuple[int, int], count: int) -> Iterator[Tensor]:
-    """``count`` images (1, 3, H, W) uint8 at equal distances over the whole set, resized where not of that size."""
+def calibration_images(dataset: SegmentationDataset, size: tuple[int, int] | None, count: int) -> Iterator[Tensor]:
+    """``count`` images (1, 3, H, W) uint8 at equal distances over the whole set, resized to ``size`` if given."""
     count = min(count, len(dataset))
     for k in range(count):
         image = torch.from_numpy(dataset[k * len(dataset) // count].image).permute(2, 0, 1)[None]
-        yield resize_image(image, size).contiguous()
+        yield resize_image(image, size or image.shape[-2:]).contiguous()

@@ -9,7 +9,8 @@ import torch
 from pyramid_net import CLASSES, SIZE, PyramidNet, colour_rule
 from torch.nn import functional as F
 
-from segkd.deploy.onnx import ExportReport, export_onnx, random_images
+from segkd.deploy.onnx import ExportReport, export_onnx
+from segkd.deploy.parity import random_images
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from PIL import Image
 from pyramid_net import CLASSES, SIZE
 
 from segkd.datasets.base import Sample, SegmentationDataset
-from segkd.deploy.onnx import random_images
+from segkd.deploy.parity import random_images
 from segkd.deploy.runtimes import load_runtime
 from segkd.workbench.deployment import calibration_images, quantize_file
 

@@ -12,8 +12,10 @@ from pyramid_net import CLASSES, SIZE, PyramidNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.deploy import onnx as export
-from segkd.deploy.onnx import ExportError, ExportReport, compare_logits, export_onnx, random_images
+from segkd.deploy import onnx as writing
+from segkd.deploy import parity as export
+from segkd.deploy.onnx import ExportReport, export_onnx
+from segkd.deploy.parity import ExportError, compare_logits, random_images
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.models.base import Network
@@ -105,7 +107,9 @@ def test_gate_refuses_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(export, name, value)
     monkeypatch.setattr(export, "MAX_ROUNDING", -1.0)
-    numbers = r"differs from the network at batch 1: logits by \d\.\d\de.\d+ of the largest .* 1\.0+ of the pixels"
+    numbers = (
+        r"differs from the network at batch 1, 32x40: logits by \d\.\d\de.\d+ of the largest .* 1\.0+ of the pixels"
+    )
     with pytest.raises(ExportError, match=numbers):
         export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40))
     assert list(tmp_path.iterdir()) == []
@@ -226,3 +230,54 @@ def test_comparison_by_hand() -> None:
     assert compare_logits(expected, got, unstable=0.49) == parity
     assert compare_logits(expected, got[:, :1]).argmax_agreement == 0
     assert compare_logits(expected, got * torch.nan).relative_difference == float("inf")
+
+
+class Three(Network):
+    """Three convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.first, self.second, self.third = (nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.third(self.second(self.first(x))), x.shape[-2:], mode="bilinear")
+
+
+def test_the_first_operation_that_differs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(model: onnx.ModelProto, *rest: object) -> None:
+        clean(model, *rest)
+        weight = next(item for item in model.graph.initializer if "second.weight" in item.name)
+        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.1, weight.name))
+
+    clean = writing._clean
+    monkeypatch.setattr(writing, "_clean", spoil)
+    torch.manual_seed(0)
+    with pytest.raises(ExportError, match=r"they first differ at Conv '.*' \(conv2d_1\)"):
+        export_onnx(Three(), tmp_path / "net.onnx", (32, 40))
+    monkeypatch.undo()
+    with pytest.raises(ExportError, match="otherwise than its trace: Python state"):
+        export_onnx(Drifting(), tmp_path / "net.onnx", (32, 40))
+
+
+def test_any_size_and_fixed_batch(net: PyramidNet, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Three()
+    report = export_onnx(network, tmp_path / "any.onnx", (64, 96), any_size=True)
+    assert (report.size, report.compared[2:]) == (None, ((1, 101, 81), (1, 48, 128)))
+    for size in ((32, 32), (45, 131)):
+        image = random_images(2, size, seed=3)
+        torch.testing.assert_close(OnnxRuntime(tmp_path / "any.onnx").predict(image), torch_logits(network, image))
+    with pytest.raises(ExportError, match=r"PyramidNet for images of any size: it pools to a grid.* for each size"):
+        export_onnx(net, tmp_path / "grid.onnx", SIZE, any_size=True)
+    fixed = export_onnx(network, tmp_path / "two.onnx", (32, 40), batch=2)
+    shape = onnx.load(str(tmp_path / "two.onnx")).graph.input[0].type.tensor_type.shape
+    assert (fixed.batch, [d.dim_value for d in shape.dim]) == (2, [2, 3, 32, 40])
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_the_opset_is_what_the_file_has(tmp_path: Path, opset: int) -> None:
+    report = export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40), opset=opset, check_batches=(1,))
+    (own,) = (item.version for item in onnx.load(str(tmp_path / "net.onnx")).opset_import if not item.domain)
+    assert report.opset == own == opset
+    with pytest.raises(UserError, match=r"opset must be 18 to 23, .* got 13"):
+        export_onnx(Plain(2), tmp_path / "net.onnx", (32, 40), opset=13)

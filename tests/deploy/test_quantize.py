@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyramid_net import CLASSES, SIZE, PyramidNet, colour_rule
 
-from segkd.deploy.onnx import random_images
+from segkd.deploy.parity import random_images
 from segkd.deploy.quantize import QuantizeError, quantize_onnx
 from segkd.deploy.runtimes import OnnxRuntime, load_runtime
 from segkd.errors import UserError

@@ -1,0 +1,68 @@
+"""Small helpers for ONNX graphs: attributes, makers of values, values seen in a run, nodes that no output needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import helper
+
+from segkd.deploy.runtimes import session_options
+
+Value = NDArray[Any]
+
+
+def attribute(node: onnx.NodeProto, name: str) -> Any:
+    """The value of a node's attribute; None where it has none of that name."""
+    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), None)
+
+
+def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node that makes each value, by the value's name."""
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def constant(model: onnx.ModelProto, name: str) -> Value | None:
+    """The content of a stored constant; None for a value that is computed."""
+    return next((onnx.numpy_helper.to_array(item) for item in model.graph.initializer if item.name == name), None)
+
+
+def values_of(model: onnx.ModelProto, names: Iterable[str], fed: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """The values of that name when the graph runs once in ONNX Runtime; on one black image unless told otherwise."""
+    wanted = list(dict.fromkeys(names))
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    own = {item.name for item in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in own)
+    session = onnxruntime.InferenceSession(
+        watched.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(wanted, fed or {given.name: _black(given) for given in session.get_inputs()})
+    return dict(zip(wanted, found, strict=True))
+
+
+def _black(given: Any) -> Value:
+    kind = np.uint8 if given.type == "tensor(uint8)" else np.float32
+    return np.zeros([side if isinstance(side, int) else 1 for side in given.shape], kind)
+
+
+def prune(model: onnx.ModelProto) -> None:
+    """Remove the nodes, constants and notes of shapes that no output of the graph needs."""
+    needed, kept = {item.name for item in model.graph.output}, []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    _replace(model.graph.node, kept[::-1])
+    _replace(model.graph.initializer, [item for item in model.graph.initializer if item.name in needed])
+    _replace(model.graph.value_info, [item for item in model.graph.value_info if item.name in needed])
+
+
+def _replace(items: Any, kept: Sequence[Any]) -> None:
+    copies = [type(item).FromString(item.SerializeToString()) for item in kept]
+    del items[:]
+    items.extend(copies)
