@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,11 +29,15 @@ class SegmentationDataset(Described, ABC):
         class_names: one name per class, in id order.
         palette: one (R, G, B) per class.
         withheld: splits whose labels the owners keep, so that they cannot be scored here.
+        counts: how many pairs each split has, as its owners published it.
+        licence: the page on which the owners say what their data may be used for.
     """
 
     class_names: Sequence[str]
     palette: Sequence[tuple[int, int, int]]
     withheld: Sequence[str] = ()
+    counts: Mapping[str, int] = {}
+    licence: str = ""
 
     @property
     def num_classes(self) -> int:

@@ -35,6 +35,8 @@ class CamVid(FilePairs):
         check: see ``FilePairs``.
     """
 
+    counts = {"train": 367, "val": 101, "test": 233, "trainval": 468}
+    licence = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
     class_names = (
         "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
     )  # fmt: skip

@@ -1,33 +1,45 @@
-"""Cityscapes, fine annotations: 5,000 street scenes of 2048 x 1024, 19 evaluated classes (Cordts et al., 2016)."""
+"""Cityscapes: street scenes of 2048 x 1024, 5,000 finely and 20,000 coarsely labelled (Cordts et al., 2016)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from segkd.datasets.base import DATASETS, IGNORE
-from segkd.datasets.files import FilePairs, LabelTable, check_split, existing_root, list_files
+from segkd.datasets.files import FilePairs, LabelTable, check_split, list_files
+from segkd.datasets.layout import find_root
 from segkd.errors import UserError
 
 SPLITS = ("train", "val", "test")
+COARSE_SPLITS = ("train", "train_extra", "val")
 # The official ids (labelIds) of the 19 classes that are trained and evaluated, in train-id order.
 TRAINED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 LAST_ID = 33  # of 0..33; the licence plate has -1, which 8 bits store as 255
+KINDS = ("labelIds", "labelTrainIds")
+FINE, COARSE = "gtFine", "gtCoarse"
+Files = dict[str, Path]
 
 
 @DATASETS.register("cityscapes")
 class Cityscapes(FilePairs):
     """Cityscapes as distributed: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip unpacked into one folder.
 
-    ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` with ``gtFine/SPLIT/CITY/*_gtFine_labelIds.png``. The label ids 0..33
-    become the 19 train ids while loading; all others are ignored.
+    ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` with ``gtFine/SPLIT/CITY/*_gtFine_labelIds.png``; the ids 0..33 become
+    the 19 train ids while loading; all others are ignored. The ``*_labelTrainIds.png`` of cityscapesScripts are read
+    where they are named, or alone.
 
     Args:
         root: folder that holds ``leftImg8bit`` and ``gtFine``.
-        split: "train" (2975), "val" (500) or "test" (1525; its public labels hold no class).
+        split: "train" (2975), "val" (500), "test" (1525; its public labels hold no class); of the coarse labels
+            "train" (2975), "train_extra" (19998), "val" (500).
+        coarse: read ``gtCoarse`` (gtCoarse.zip, leftImg8bit_trainextra.zip).
+        ids: "labelIds" or "labelTrainIds": which files are read; by default the first of these that are there.
         check: see ``FilePairs``.
     """
 
     withheld = ("test",)
+    counts = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
+    licence = "https://www.cityscapes-dataset.com/license/"
     class_names = (
         "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
         "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
@@ -38,23 +50,39 @@ class Cityscapes(FilePairs):
         (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
     )  # fmt: skip
 
-    def __init__(self, root: str | Path, split: str = "train", check: bool = True) -> None:
-        source = f"Cityscapes split {split!r}"
-        check_split(split, SPLITS, "Cityscapes")
-        folder = existing_root(root, source)
-        images = _cities(folder, "leftImg8bit", split, "_leftImg8bit")
-        labels = _cities(folder, "gtFine", split, "_gtFine_labelIds")
-        ids = dict.fromkeys([*range(LAST_ID + 1), 255], IGNORE) | {stored: k for k, stored in enumerate(TRAINED_IDS)}
-        table = LabelTable(ids, "the official label ids 0..33 (255 for -1), not train ids or colours")
-        super().__init__(images, labels, table, f"{source} in {folder}", check)
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        check: bool = True,
+        coarse: bool = False,
+        ids: str | None = None,
+    ) -> None:
+        annotations = COARSE if coarse else FINE
+        source = f"Cityscapes{', coarse,' if coarse else ''} split {split!r}"
+        check_split(split, COARSE_SPLITS if coarse else SPLITS, "Cityscapes")
+        if ids is not None and ids not in KINDS:
+            raise UserError(f"Cityscapes: ids is 'labelIds' or 'labelTrainIds', got {ids!r}")
+        folder = find_root(root, source, ("leftImg8bit", annotations))
+        images = _cities(folder / "leftImg8bit" / split, ("_leftImg8bit",))[1]
+        kind, labels = _cities(folder / annotations / split, [f"_{annotations}_{k}" for k in ([ids] if ids else KINDS)])
+        super().__init__(images, labels, _table(kind.rpartition("_")[2]), f"{source} in {folder}", check)
 
 
-def _cities(root: Path, kind: str, split: str, ending: str) -> dict[str, Path]:
-    """ "CITY/FRAME" -> file, over the city folders of one split."""
-    folder = root / kind / split
+def _table(kind: str) -> LabelTable:
+    if kind == "labelTrainIds":
+        return LabelTable({k: k for k in range(19)} | {IGNORE: IGNORE}, "the train ids 0..18 and 255 for void")
+    ids = dict.fromkeys([*range(LAST_ID + 1), 255], IGNORE) | {stored: k for k, stored in enumerate(TRAINED_IDS)}
+    return LabelTable(ids, "the official label ids 0..33 (255 for -1), not train ids or colours")
+
+
+def _cities(folder: Path, endings: Sequence[str]) -> tuple[str, Files]:
+    """The first of some endings that files have, and "CITY/FRAME" -> file, over the city folders of one split."""
     if not folder.is_dir():
-        raise UserError(f"Cityscapes: folder not found: {folder} (root is the folder with leftImg8bit/ and gtFine/)")
+        raise UserError(f"Cityscapes: folder not found: {folder}")
     cities = sorted(city for city in folder.iterdir() if city.is_dir() and not city.name.startswith("."))
-    return {
-        f"{city.name}/{name}": file for city in cities for name, file in list_files(city, (".png",), ending).items()
-    }
+    for ending in endings:
+        found = {f"{c.name}/{name}": file for c in cities for name, file in list_files(c, (".png",), ending).items()}
+        if found:
+            break
+    return ending, found

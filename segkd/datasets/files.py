@@ -81,7 +81,10 @@ class LabelTable(LabelReader):
         return [int(v) for v in np.unique(stored) if v >= len(self.lut) or self.lut[v] == UNKNOWN]
 
     def read(self, pair: Pair) -> Array:
-        stored = read_label(pair.label)
+        return self.classes(pair, read_label(pair.label))
+
+    def classes(self, pair: Pair, stored: Ids) -> Array:
+        """The label of ids that were read from a pair's file; see ``read``."""
         label = self(stored)
         if (label == UNKNOWN).any():
             values = self.unknown(stored)
@@ -130,6 +133,11 @@ class FilePairs(SegmentationDataset):
         self.reader, self.upright, self.white = reader, upright, white
         self.source = source
         self.pairs = [Pair(name, images[name], labels[name]) for name in sorted(images.keys() & labels.keys())]
+        if images and labels and not self.pairs:
+            raise UserError(
+                f"{source}: no image has a label of its name ({min(images)!r} and so on, labels {min(labels)!r} and so "
+                "on): are the labels those of another split?"
+            )
         self.unpaired = [f"{images[n]}: no label file {_expected(n, labels)}" for n in sorted(images.keys() - labels)]
         self.unpaired += [f"{labels[n]}: no image file {_expected(n, images)}" for n in sorted(labels.keys() - images)]
         if check and self.unpaired:

@@ -14,6 +14,7 @@ from segkd.datasets.verify import examine
 from segkd.errors import UserError
 from segkd.training.config import Data
 from segkd.training.configfile import find_config, load_config, read_variables
+from segkd.training.labels import MUCH_VOID, RATHER
 from segkd.training.overrides import override
 from segkd.workbench import Progress, silent
 from segkd.workbench.composing import data_source
@@ -32,6 +33,7 @@ class Split(NamedTuple):
     pixels: Sequence[int]
     void: int
     problems: Sequence[str]
+    published: int | None = None
 
     @property
     def void_share(self) -> float:
@@ -42,11 +44,20 @@ class Split(NamedTuple):
     @property
     def notes(self) -> list[str]:
         """What is no problem of a file, but should be known."""
+        found = []
+        if self.class_names and self.published not in (None, self.pairs):
+            found.append(f"{self.pairs:,} pairs, where {self.published:,} were published: is a part of it missing?")
         if not sum(self.pixels) + self.void:
-            return []
+            return found
         absent = [name for name, count in zip(self.class_names, self.pixels, strict=True) if not count]
         shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
-        return [f"no pixel of {shown}"] if absent else []
+        if absent:
+            found.append(f"no pixel of {shown}")
+        if len(self.class_names) - len(absent) == 1:
+            found.append(f"one class alone, so that every score will be 100 or 0 and mean nothing{RATHER}")
+        elif self.void_share > 100 * MUCH_VOID:
+            found.append(f"{self.void_share:.0f} % of the pixels are void ({IGNORE}){RATHER}")
+        return found
 
     def summary(self) -> str:
         """The split in a line."""
@@ -154,10 +165,16 @@ def verify_splits(
         before += len(looks[name])
         problems = [problem for problem in seen.problems if problem not in told]
         told.update(problems)
-        pixels = seen.pixels.tolist()
-        counts = pixels[: one.num_classes]
-        found.append(Split(name, len(one), len(looks[name]), list(one.class_names), counts, pixels[IGNORE], problems))
+        pixels, names = seen.pixels.tolist(), list(one.class_names)
+        split = Split(name, len(one), len(looks[name]), names, pixels[: len(names)], pixels[IGNORE], problems)
+        found.append(split._replace(published=_published(section, name, one)))
     return found
+
+
+def _published(section: Mapping[str, Any], name: str, dataset: SegmentationDataset) -> int | None:
+    """How many pairs the owners say that a split has."""
+    own = section.get(name)
+    return dataset.counts.get(own.get("split", name) if isinstance(own, Mapping) else name)
 
 
 def _follow(progress: Progress, before: int, total: int, done: int, _: int) -> None:

@@ -54,8 +54,10 @@ def test_verify_tells_classes_without_a_pixel_and_void(segkd: Run, own_tree: Pat
         cv2.imwrite(str(file), label)
     result = segkd("data", "verify", "camvid", "--root", own_tree, "--split", "test")
     assert result.code == 0
-    note, summary = result.out.splitlines()
+    count, note, alone, summary = result.out.splitlines()
+    assert count == "note: test: 2 pairs, where 233 were published: is a part of it missing?"
     assert note.startswith("note: test: no pixel of sky, building, pole, pavement")
+    assert "note: test: one class alone" in alone
     assert "void 50.0 %" in summary
 
 

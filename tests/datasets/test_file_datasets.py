@@ -93,7 +93,7 @@ def test_cityscapes_maps_label_ids(tmp_path: Path) -> None:
 def test_cityscapes_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="root folder not found"):
         create("cityscapes", root=tmp_path / "none")
-    with pytest.raises(UserError, match=r"folder not found: .*leftImg8bit"):
+    with pytest.raises(UserError, match=r"has no leftImg8bit \(the root holds leftImg8bit/ and gtFine/\)"):
         create("cityscapes", root=tmp_path)
     save_frame(tmp_path, "ulm", np.full((H, W), 34, np.uint8))
     with pytest.raises(UserError, match=r"ulm_.*labelIds\.png: label value 34 \(2240 pixels\).*label ids 0\.\.33"):
@@ -113,7 +113,7 @@ def test_ade20k(tmp_path: Path, inside: bool) -> None:
     save_label(root / "annotations/validation/ADE_val_00000001.png", stored)
     data = create("ade20k", root=root if inside else tmp_path, split="val")
     np.testing.assert_array_equal(data[0].label, np.where(stored == 0, 255, stored.astype(int) - 1))
-    assert data.num_classes == 150 == len(set(data.class_names)) == len(set(data.palette))
+    assert data.num_classes == 150 == len(set(data.class_names)) == len(data.palette)
     # Anchors of the published list, counted from 1 as its rows are.
     published = {
         1: "wall",
