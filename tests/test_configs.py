@@ -77,7 +77,7 @@ def test_a_step_on_the_layout_as_distributed(
     if arm == "teacher":
         changes.append("model.network.encoder=resnet18")  # a ResNet-101 would take the test's time
     if recipe:
-        words += ["--teacher", "deeplabv3plus_r18@none.pth", "--recipe", recipe]
+        words += ["--schedule", "40k", "--teacher", "deeplabv3plus_r18@none.pth", "--recipe", recipe]
         changes += ["model.untrained_teacher=True", "model.teacher.weights=None"]
     sets = [part for change in changes for part in ("--set", change)]
     assert main(["train", *words, "--root", str(root), "--out", str(tmp_path / "run"), *sets]) == 0
