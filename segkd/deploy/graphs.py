@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from segkd.deploy.runtimes import session_options
+from segkd.deploy.runtimes import METADATA_KEY, session_options
 
 Value = NDArray[Any]
 
@@ -48,6 +50,26 @@ def values_of(model: onnx.ModelProto, names: Iterable[str], fed: Mapping[str, Va
 def _black(given: Any) -> Value:
     kind = np.uint8 if given.type == "tensor(uint8)" else np.float32
     return np.zeros([side if isinstance(side, int) else 1 for side in given.shape], kind)
+
+
+def signed_activations(model: onnx.ModelProto) -> bool:
+    """True for an int8 graph that rounds some computed value to signed integers (weights always are)."""
+    kinds = {item.name: item.data_type for item in model.graph.initializer}
+    rounded = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in kinds]
+    return any(len(node.input) > 2 and kinds.get(node.input[2]) == onnx.TensorProto.INT8 for node in rounded)
+
+
+def note(model: onnx.ModelProto, more: Mapping[str, Any]) -> None:
+    """Add to what a graph that segkd wrote says about itself."""
+    (item,) = (item for item in model.metadata_props if item.key == METADATA_KEY)
+    item.value = json.dumps({**json.loads(item.value), **more})
+
+
+def note_in(path: Path, more: Mapping[str, Any]) -> None:
+    """Add to what a file that segkd wrote says about itself."""
+    model = onnx.load(str(path))
+    note(model, more)
+    onnx.save_model(model, str(path))
 
 
 def prune(model: onnx.ModelProto) -> None:

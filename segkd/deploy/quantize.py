@@ -5,30 +5,27 @@ uint8 activations and not int8: on x64 ONNX Runtime does not fuse signed ones in
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
+from segkd.deploy.graphs import note_in
 from segkd.deploy.onnx import quiet
 from segkd.deploy.pooling import BUFFER_PREFIX
+from segkd.deploy.report import Images, QuantizeError, QuantizeReport, compare, digest, take_images
 from segkd.deploy.runtimes import OnnxRuntime, session_options
+from segkd.deploy.tail import PREFIX as TAIL_PREFIX
 from segkd.errors import UserError, nearest
 from segkd.files import replacing
-
-Images = Tensor | NDArray[np.uint8]
 
 CONV_OPS = ("Conv", "MatMul", "Gemm")
 METHODS = {
@@ -37,42 +34,9 @@ METHODS = {
     "moving_average": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
 }
+INT8_COMPUTE = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger")
+SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 FLOAT_COMPUTE = ("Conv", "FusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
-COMPARED_IMAGES = 8
-
-
-class QuantizeError(UserError):
-    """The file cannot be quantised."""
-
-
-@dataclass(frozen=True)
-class QuantizeReport:
-    """What was written.
-
-    Attributes:
-        float_bytes, int8_bytes: file sizes.
-        images: calibration images used.
-        sqnr_db: signal to quantisation noise of the logits, 10 log10(sum float^2 / sum (float - int8)^2), in dB, and
-        argmax_agreement: share of pixels of equal class; both on the first calibration images.
-        int8_ops, float_ops: nodes that compute in int8, and convolutions or products left in float, in the graph as
-            ONNX Runtime runs it here.
-        ops: all nodes of that graph by operator.
-    """
-
-    path: str
-    method: str
-    op_types: str
-    float_bytes: int
-    int8_bytes: int
-    images: int
-    sqnr_db: float
-    argmax_agreement: float
-    int8_ops: int
-    float_ops: int
-    ops: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def quantize_onnx(
@@ -85,6 +49,8 @@ def quantize_onnx(
     percentile: float = 99.99,
     per_channel: bool = True,
     reduce_range: bool = True,
+    symmetric: bool = False,
+    keep_float: Sequence[str] = (),
     max_images: int = 32,
     threads: int = 2,
 ) -> QuantizeReport:
@@ -101,6 +67,8 @@ def quantize_onnx(
         per_channel: one weight scale per output channel.
         reduce_range: 7-bit weights: right on every CPU. With 8 bits the 16-bit sums of products saturate on x64 CPUs
             without VNNI (``light_fpn`` on EfficientNet-Lite0 lost 2.5 mIoU there, with 7 bits 0.3).
+        symmetric: int8 activations around zero and float biases, as TensorRT wants them (`segkd.deploy.tensorrt`).
+        keep_float: names of nodes that stay float.
 
     Raises:
         UserError: no calibration image, one of another size, an unknown method, or a source that is missing.
@@ -109,26 +77,32 @@ def quantize_onnx(
     if method not in METHODS:
         raise UserError(f"unknown calibration method {method!r}; {nearest(method, METHODS)}")
     runtime = OnnxRuntime(source, threads)
-    images = _take(calibration, max_images, runtime)
+    images = take_images(calibration, max_images, runtime, source)
+    types = _op_types(op_types)
+    named = f"percentile {percentile}" if method == "percentile" else method
+    options = {
+        "per_channel": per_channel,
+        "reduce_range": reduce_range,
+        "activation_type": QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        "extra_options": _options(method, percentile) | (SYMMETRIC if symmetric else {}),
+    }
     with replacing(target) as temporary:
-        weights = {"per_channel": per_channel, "reduce_range": reduce_range}
-        options = {**weights, "extra_options": _options(method, percentile)}
-        _quantize(runtime, temporary, images, _op_types(op_types), METHODS[method], options)
+        _quantize(runtime, temporary, images, types, METHODS[method], options, keep_float)
+        note_in(temporary, {"quantization": {"method": named, "images": len(images), "calibration": digest(images)}})
         int8 = OnnxRuntime(temporary, threads)
-        sqnr, agreement = _compare(runtime, int8, images[:COMPARED_IMAGES])
+        sqnr, agreement = compare(runtime, int8, images)
         ops = optimised_ops(temporary)
         size = int8.file_size
-    quantised = sum(n for op, n in ops.items() if op.startswith(("QLinear", "QGemm", "MatMulInteger", "ConvInteger")))
     return QuantizeReport(
         path=str(target),
-        method=f"percentile {percentile}" if method == "percentile" else method,
+        method=named,
         op_types=op_types if isinstance(op_types, str) else ", ".join(op_types),
         float_bytes=runtime.file_size,
         int8_bytes=size,
         images=len(images),
         sqnr_db=sqnr,
         argmax_agreement=agreement,
-        int8_ops=quantised,
+        int8_ops=sum(number for op, number in ops.items() if op.startswith(INT8_COMPUTE)),
         float_ops=sum(ops.get(op, 0) for op in FLOAT_COMPUTE),
         ops=ops,
     )
@@ -157,22 +131,6 @@ def _options(method: str, percentile: float) -> dict[str, Any]:
     return options
 
 
-def _take(calibration: Iterable[Images], limit: int, runtime: OnnxRuntime) -> list[Tensor]:
-    """The first ``limit`` images, each (1, 3, H, W) uint8."""
-    singles = (torch.as_tensor(image)[None] for batch in calibration for image in batch)
-    images = list(itertools.islice(singles, limit))
-    if not images:
-        raise UserError("quantisation needs calibration images; there is none")
-    for image in images:
-        size = runtime.size or tuple(image.shape[2:])
-        if image.dtype != torch.uint8 or image.shape[1:] != (3, *size):
-            raise UserError(
-                f"calibration images must be uint8 of {(3, *size)}, as {runtime.path} takes them; "
-                f"got {image.dtype} of {tuple(image.shape[1:])}"
-            )
-    return images
-
-
 class _Reader:
     """Feeds calibration images to ONNX Runtime, one at a time or in the ranges it asks for."""
 
@@ -198,54 +156,55 @@ def _quantize(
     op_types: list[str] | None,
     method: CalibrationMethod,
     options: dict[str, Any],
+    keep_float: Sequence[str],
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="segkd-") as folder:
         prepared = Path(folder) / "prepared.onnx"
         try:
             with quiet():
                 quant_pre_process(str(runtime.path), str(prepared), skip_symbolic_shape=True)
+                model = onnx.load(str(prepared))
+                _check_names(model, keep_float)
                 quantize_static(
                     str(prepared),
                     str(target),
                     _Reader(images, runtime),
                     quant_format=QuantFormat.QDQ,
                     op_types_to_quantize=op_types,
-                    nodes_to_exclude=_kept_float(onnx.load(str(prepared))),
-                    activation_type=QuantType.QUInt8,
+                    nodes_to_exclude=[*_kept_float(model), *keep_float],
                     weight_type=QuantType.QInt8,
                     calibrate_method=method,
                     **options,
                 )
+        except UserError:
+            raise
         except Exception as error:  # the quantiser raises whatever its stages raise
             raise QuantizeError(f"cannot quantise {runtime.path}: {type(error).__name__}: {error}") from error
 
 
-def _kept_float(model: onnx.ModelProto) -> list[str]:
-    """Nodes that stay float: preprocessing (all before the first convolution), and pooling by constant matrices.
+def _check_names(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Refuse names of nodes that the graph has not."""
+    known = [node.name for node in model.graph.node]
+    for name in names:
+        if name not in known:
+            raise UserError(f"no node {name!r} to keep float; {nearest(name, known)}")
 
-    Both cost next to nothing, and quantising them only adds noise at the network's two most sensitive places: its
-    input, and the few values of a pooled map that speak for the whole image.
+
+def _kept_float(model: onnx.ModelProto) -> list[str]:
+    """Nodes that stay float: preprocessing (all before the first convolution), pooling by constant matrices, the tail.
+
+    They cost next to nothing, and quantising them only adds noise at a network's most sensitive places: its input, the
+    few values of a pooled map that speak for the whole image, and the logits of which the strongest is taken.
     """
     names, reached = [], {model.graph.input[0].name}
     for node in model.graph.node:
         before_network = node.op_type in ("Gather", "Cast", "Mul", "Sub") and node.input[0] in reached
         if before_network:
             reached.update(node.output)
-        if before_network or (node.op_type == "MatMul" and any(BUFFER_PREFIX in name for name in node.input)):
+        pools = node.op_type == "MatMul" and any(BUFFER_PREFIX in name for name in node.input)
+        if before_network or pools or node.name.startswith(TAIL_PREFIX):
             names.append(node.name)
     return names
-
-
-def _compare(reference: OnnxRuntime, int8: OnnxRuntime, images: Sequence[Tensor]) -> tuple[float, float]:
-    """SQNR (dB) of the logits and share of equal classes."""
-    signal = noise = same = pixels = 0.0
-    for image in images:
-        expected, got = reference.predict(image).double(), int8.predict(image).double()
-        signal += float(expected.square().sum())
-        noise += float((expected - got).square().sum())
-        equal = expected.argmax(1) == got.argmax(1)
-        same, pixels = same + float(equal.sum()), pixels + equal.numel()
-    return 10 * float(np.log10(signal / noise)) if noise else float("inf"), same / pixels
 
 
 def optimised_ops(path: str | Path) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -83,6 +84,10 @@ class Runtime(ABC):
     @abstractmethod
     def _run(self, image: Tensor) -> Tensor: ...
 
+    @abstractmethod
+    def again(self) -> Runtime:
+        """The same, loaded anew."""
+
 
 class TorchRuntime(Runtime):
     """A segkd network in eval mode, on the device where it is, with ``threads`` CPU threads during each call.
@@ -108,6 +113,9 @@ class TorchRuntime(Runtime):
         with torch.no_grad(), torch_threads(self.threads):
             logits: Tensor = self.network(self.network.preprocess(image.to(self.device)))  # type: ignore[operator]
         return logits.float()
+
+    def again(self) -> TorchRuntime:
+        return TorchRuntime(copy.deepcopy(self.network), self.threads)
 
 
 @contextmanager
@@ -135,13 +143,12 @@ class OnnxRuntime(Runtime):
 
     def __init__(self, path: str | Path, threads: int = 2, resize: bool = False) -> None:
         super().__init__(resize)
-        self.path = Path(path)
+        self.path, self.threads = Path(path), threads
         self.session = open_session(self.path, threads)
         self.metadata = _metadata(self.session, self.path)
         self.num_classes = int(self.metadata["num_classes"])
         self.output = self.metadata.get("output", LOGITS)
-        size = self.metadata["size"]
-        self.size = None if size is None else (int(size[0]), int(size[1]))
+        self.size = size_of(self.metadata)
         self.file_size = self.path.stat().st_size
         self.device = torch.device("cpu")
 
@@ -150,10 +157,24 @@ class OnnxRuntime(Runtime):
         return torch.from_numpy(answer)
 
     def to_input(self, image: Tensor) -> NDArray[Any]:
-        """What the graph is fed for images (N, 3, H, W) uint8: themselves, or preprocessed where that is not inside."""
-        if self.metadata["preprocess"]["inside"]:
-            return image.cpu().numpy()
-        return preprocess(image, self.metadata["preprocess"])
+        """What the graph is fed for images (N, 3, H, W) uint8."""
+        return fed(image, self.metadata)
+
+    def again(self) -> OnnxRuntime:
+        return OnnxRuntime(self.path, self.threads, self.resize)
+
+
+def size_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The image size (H, W) of a file that says this about itself; None for any."""
+    size = metadata["size"]
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
+def fed(image: Tensor, metadata: Mapping[str, Any]) -> NDArray[Any]:
+    """What a file is fed for images (N, 3, H, W) uint8: themselves, or preprocessed where that is not inside."""
+    if metadata["preprocess"]["inside"]:
+        return image.cpu().numpy()
+    return preprocess(image, metadata["preprocess"])
 
 
 def preprocess(image: Tensor, constants: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ or part of the way, saves most of the resize's time: Fast-SCNN's last step makes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
-from segkd.deploy.graphs import attribute, constant, makers, prune, values_of
-from segkd.deploy.runtimes import LABELS, METADATA_KEY, OnnxRuntime
+from segkd.deploy.graphs import attribute, constant, makers, note, prune, values_of
+from segkd.deploy.runtimes import LABELS, OnnxRuntime
 from segkd.errors import UserError, nearest
 from segkd.files import replacing
 
@@ -154,7 +153,7 @@ def _with_labels(model: onnx.ModelProto, end: End, tail: str, num_classes: int) 
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(LABELS, kind, ["batch", *end.crop]))
     prune(changed)
-    _note(changed, {"output": LABELS, "tail": tail})
+    note(changed, {"output": LABELS, "tail": tail})
     return changed
 
 
@@ -183,12 +182,6 @@ class _Builder:
     def resize(self, name: str, size: Size, **attributes: Any) -> str:
         """The name of the maps resized to ``size``."""
         return self.add("Resize", [name, "", "", self.constant(size)], axes=[2, 3], **attributes)
-
-
-def _note(model: onnx.ModelProto, more: Mapping[str, Any]) -> None:
-    """Add to what the file says about itself."""
-    (item,) = (item for item in model.metadata_props if item.key == METADATA_KEY)
-    item.value = json.dumps({**json.loads(item.value), **more})
 
 
 def _agreement(logits: OnnxRuntime, labels: OnnxRuntime, model: onnx.ModelProto, end: End, tail: str) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segkd.deploy.onnx import ExportReport
-    from segkd.deploy.quantize import QuantizeReport
+    from segkd.deploy.report import QuantizeReport
     from segkd.models import Network
 
 

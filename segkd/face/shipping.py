@@ -11,7 +11,7 @@ from segkd.face.spelling import spelled
 
 if TYPE_CHECKING:
     from segkd.deploy.onnx import ExportReport
-    from segkd.deploy.quantize import QuantizeReport
+    from segkd.deploy.report import QuantizeReport
     from segkd.deploy.runtimes import OnnxRuntime
     from segkd.models import Network
     from segkd.workbench.caching import Cached

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from segkd.datasets import SegmentationDataset
 from segkd.deploy.onnx import ExportReport, export_onnx
-from segkd.deploy.quantize import QuantizeReport as QuantizeReport
 from segkd.deploy.quantize import quantize_onnx
+from segkd.deploy.report import QuantizeReport as QuantizeReport
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.files import existing_onnx, writable_onnx

@@ -9,7 +9,8 @@ import torch
 from pyramid_net import CLASSES, SIZE, PyramidNet, colour_rule
 
 from segkd.deploy.parity import random_images
-from segkd.deploy.quantize import QuantizeError, quantize_onnx
+from segkd.deploy.quantize import quantize_onnx
+from segkd.deploy.report import QuantizeError
 from segkd.deploy.runtimes import OnnxRuntime, load_runtime
 from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate
@@ -48,7 +49,9 @@ def test_same_scores_machinery_and_metadata(exported: Path, tmp_path: Path, cali
     assert report.float_bytes == exported.stat().st_size
     assert report.int8_bytes == (tmp_path / "int8.onnx").stat().st_size
     runtime = OnnxRuntime(tmp_path / "int8.onnx")
-    assert runtime.metadata == OnnxRuntime(exported).metadata
+    about = dict(runtime.metadata)
+    assert about.pop("quantization")["images"] == 8
+    assert about == OnnxRuntime(exported).metadata
     assert runtime.metadata["class_names"] == list(CLASSES)
     image = random_images(4, SIZE, seed=5)
     batch = {"image": image, "label": colour_rule(image)}

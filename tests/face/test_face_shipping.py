@@ -16,7 +16,7 @@ import segkd
 from segkd.cli.main import main
 from segkd.datasets.synthetic import SyntheticStreets
 from segkd.deploy.onnx import ExportReport
-from segkd.deploy.quantize import QuantizeReport
+from segkd.deploy.report import QuantizeReport
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.face.run import Run
