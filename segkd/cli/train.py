@@ -51,11 +51,15 @@ def run(args: argparse.Namespace) -> None:
         raise
     if not is_main():
         return
+    from segkd.training.bad_files import said
+
     best = metrics["val_best"]
     say(
         f"val mIoU {metrics['val_last']['mIoU']:.2f} at the last step, {best['mIoU']:.2f} at the best "
         f"(step {best['step']})"
     )
+    if "skipped" in metrics:
+        say(said(metrics["skipped"]))
     say(f"weights, last: {folder / metrics['student_last']}")
     say(f"weights, best on val: {folder / metrics['student_best']}")
     if "student_ema" in metrics:

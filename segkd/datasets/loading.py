@@ -1,4 +1,4 @@
-"""Which samples make the batch of which step (resumable, the same on any number of processes), and loaders."""
+"""What a data set gives a training or an evaluation, sample by sample, and loaders of their batches."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ import gc
 import importlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from segkd.datasets.base import Array, Sample, SegmentationDataset
 from segkd.datasets.hearing import Hears
+from segkd.datasets.order import Draw, MixedSampler, StepSampler
 from segkd.datasets.seeds import mix_seed
+from segkd.datasets.transforms import TrainTransform
 from segkd.datasets.unlabelled import Images
 from segkd.errors import UserError
 from segkd.views import WHOLE
 
 Transform = Callable[[Array, Array, int], tuple[Array, Array]]
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors
+SKIPPED = "skipped"  # of a batch: lines about files in whose place others came
+BAD_IN_A_ROW = 100
 _PATIENCE = 900  # seconds for one batch; a worker that is stuck becomes an error instead of a run that waits for ever
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One sample of one step: its index in the data set, and the seed of its augmentation."""
-
-    index: int
-    seed: int
+class DataError(UserError):
+    """A file of a data set that cannot be used."""
 
 
 class Failure(NamedTuple):
@@ -43,92 +42,13 @@ class Failure(NamedTuple):
     message: str
 
 
-class StepSampler(Sampler[list[Draw]]):
-    """The draws of each step's batch, a fixed function of (seed, step).
-
-    Samples come in a new random order every epoch; nothing is dropped, so a batch may hold the end of one epoch and the
-    beginning of the next. With ``start=k`` the batches are those that an uninterrupted run has from step k on.
-
-    Args:
-        num_samples: size of the data set.
-        batch_size: samples of a step over all processes.
-        steps: last step (exclusive); steps count from 0.
-        seed: of order and augmentation.
-        start: first step.
-        rank, world_size: this process takes its equal, contiguous part of every batch.
-    """
-
-    def __init__(
-        self,
-        num_samples: int,
-        batch_size: int,
-        steps: int,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if num_samples < 1:
-            raise UserError("the data set is empty: no sample to draw")
-        if batch_size < 1 or batch_size % world_size:
-            raise UserError(
-                f"batch_size must be at least 1 and a multiple of the {world_size} processes, got {batch_size}"
-            )
-        if not 0 <= rank < world_size:
-            raise UserError(f"rank must be in 0..{world_size - 1}, got {rank}")
-        if not 0 <= start <= steps:
-            raise UserError(f"start must be in 0..steps={steps}, got {start}")
-        self.num_samples, self.batch_size, self.steps, self.seed, self.start = (
-            num_samples,
-            batch_size,
-            steps,
-            seed,
-            start,
-        )
-        self.share = batch_size // world_size
-        self.first = rank * self.share
-        self._order: tuple[int, list[int]] = (-1, [])
-
-    def __len__(self) -> int:
-        return self.steps - self.start
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return (self.batch(step) for step in range(self.start, self.steps))
-
-    def batch(self, step: int) -> list[Draw]:
-        """The draws of this process at ``step``."""
-        begin = step * self.batch_size + self.first
-        indices = [self._index(position) for position in range(begin, begin + self.share)]
-        return [Draw(index, mix_seed(self.seed, step, index)) for index in indices]
-
-    def _index(self, position: int) -> int:
-        epoch, offset = divmod(position, self.num_samples)
-        if self._order[0] != epoch:
-            generator = np.random.Generator(np.random.PCG64(mix_seed(self.seed, epoch)))
-            self._order = (epoch, generator.permutation(self.num_samples).tolist())
-        return self._order[1][offset]
-
-
-class MixedSampler(Sampler[list[Draw]]):
-    """The draws of two samplers of equal length in one batch; those of the second are numbered after the first's."""
-
-    def __init__(self, first: StepSampler, second: StepSampler) -> None:
-        self.first, self.second = first, second
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for ours, theirs in zip(self.first, self.second, strict=True):
-            yield [*ours, *(Draw(self.first.num_samples + draw.index, draw.seed) for draw in theirs)]
-
-
 class TrainView(Dataset[Batch | Failure]):
     """A data set seen through a transform: ``Draw`` -> {image (3, H, W) uint8, label (H, W) i64, index () i64}.
 
     With ``unlabelled`` images, which are numbered after the pairs, there is ``labelled`` () bool too; the label of an
     image without one is 0 within it and 255 where it was padded. With ``hears`` there is what teachers hear of the
-    image in place of the crop.
+    image in place of the crop. With ``skip_bad`` another draw, fixed by the first, takes the place of one whose file
+    cannot be used, and "skipped" has a line for each such file.
     """
 
     def __init__(
@@ -137,36 +57,74 @@ class TrainView(Dataset[Batch | Failure]):
         transform: Transform,
         unlabelled: Images | None = None,
         hears: Hears | None = None,
+        skip_bad: bool = False,
     ) -> None:
         self.dataset, self.transform, self.unlabelled, self.hears = dataset, transform, unlabelled, hears
+        self.skip_bad = skip_bad
         if hears is not None and not hasattr(transform, "with_view"):
             raise UserError(
                 f"{type(transform).__name__} does not say where its crops lie on the images (with_view, as of "
                 "TrainTransform), which a teacher needs that sees other than the crops"
             )
+        if hears is not None and isinstance(transform, TrainTransform):
+            transform.check_still()
 
     def __len__(self) -> int:
         return len(self.dataset) + (0 if self.unlabelled is None else len(self.unlabelled))
 
     def __getitem__(self, draw: Draw) -> Batch | Failure:
-        labelled = draw.index < len(self.dataset)
-        try:
-            if self.unlabelled is None or labelled:
-                sample = self.dataset[draw.index]
+        skipped: list[str] = []
+        for number in range(BAD_IN_A_ROW):
+            try:
+                made = self._made(draw)
+            except DataError as error:
+                if not self.skip_bad:
+                    return Failure(str(error))
+                skipped.append(str(error))
+                draw = self._in_place_of(draw, number)
+            except UserError as error:  # not about a file
+                return Failure(str(error))
             else:
-                image = self.unlabelled[draw.index - len(self.dataset)]
-                sample = Sample(image, np.zeros(image.shape[:2], np.uint8))
-            made = self._made(sample, draw)
-        except UserError as error:
-            return Failure(str(error))
-        return made if self.unlabelled is None else {**made, "labelled": torch.tensor(labelled)}
+                return {**made, SKIPPED: skipped} if self.skip_bad else made
+        return Failure(f"{BAD_IN_A_ROW} files one after the other cannot be used, the last of them: {skipped[-1]}")
 
-    def _made(self, sample: Sample, draw: Draw) -> Batch:
-        if self.hears is None:
-            return to_tensors(Sample(*self.transform(*sample, draw.seed)), draw.index)
-        image, label, view = self.transform.with_view(*sample, draw.seed)  # type: ignore[attr-defined]
-        heard = self.hears(draw.index, sample.image, view, label.shape)
-        return {**to_tensors(Sample(image, label), draw.index), **heard}
+    def _in_place_of(self, draw: Draw, number: int) -> Draw:
+        """Another draw, with a label if that has one, as fixed as that by (seed, step)."""
+        count, first = len(self.dataset), 0
+        if draw.index >= count:
+            count, first = len(self) - count, count
+        seed = mix_seed(draw.seed, number)
+        return Draw(first + seed % count, mix_seed(seed))
+
+    def _made(self, draw: Draw) -> Batch:
+        labelled = draw.index < len(self.dataset)
+        sample = self._read(draw.index)
+        if isinstance(self.transform, TrainTransform):
+            own = self.transform.with_view(*sample, draw.seed, labelled=labelled, partner=self._partner)
+            made, view = Sample(own.image, own.label), own.view
+        elif self.hears is None:
+            made, view = Sample(*self.transform(*sample, draw.seed)), None
+        else:
+            *pair, view = self.transform.with_view(*sample, draw.seed)  # type: ignore[attr-defined]
+            made = Sample(*pair)
+        batch = to_tensors(made, draw.index)
+        if self.hears is not None and view is not None:
+            batch |= self.hears(draw.index, sample.image, view, made.label.shape)
+        return batch if self.unlabelled is None else {**batch, "labelled": torch.tensor(labelled)}
+
+    def _read(self, index: int) -> Sample:
+        """A pair by its number; an unusable file is a DataError."""
+        try:
+            if self.unlabelled is None or index < len(self.dataset):
+                return self.dataset[index]
+            image = self.unlabelled[index - len(self.dataset)]
+        except UserError as error:
+            raise DataError(str(error)) from error
+        return Sample(image, np.zeros(image.shape[:2], np.uint8))
+
+    def _partner(self, seed: int) -> tuple[Array, Array]:
+        """A pair with a label, as likely as every other."""
+        return self._read(seed % len(self.dataset))
 
 
 class EvalView(Dataset[Batch | Failure]):
@@ -186,12 +144,20 @@ class EvalView(Dataset[Batch | Failure]):
 
 
 class Loader(DataLoader[Any]):
-    """A DataLoader out of which a ``Failure`` comes as the UserError that it was, message unchanged."""
+    """A DataLoader out of which a ``Failure`` comes as the UserError that it was, message unchanged.
+
+    Attributes:
+        skipped: how often each file's draw was replaced, by what is wrong with it.
+    """
+
+    skipped: Counter[str]
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self.skipped = Counter()
         for batch in super().__iter__():
             if isinstance(batch, Failure):
-                raise UserError(batch.message)
+                raise DataError(batch.message)
+            self.skipped.update(batch.pop(SKIPPED, ()))
             yield batch
 
     def close(self) -> None:
@@ -214,19 +180,22 @@ def train_loader(
     unlabelled: Images | None = None,
     unlabelled_size: int = 0,
     hears: Hears | None = None,
+    skip_bad: bool = False,
 ) -> Loader:
     """Batches of the steps ``start`` .. ``steps`` - 1 (see ``StepSampler``), loaded by ``workers`` processes.
 
     There are at most as many processes as cores. Each batch has ``unlabelled_size`` images without labels after those
     with labels, drawn in an order of their own: the labelled ones are those of a training without any. ``hears`` says
-    what teachers hear in place of the crops.
+    what teachers hear in place of the crops, ``skip_bad`` that others come in the place of files that cannot be used.
     """
     sampler: Any = StepSampler(len(dataset), batch_size, steps, seed, start, rank, world_size)
     if unlabelled is not None:
         own = mix_seed(seed, len(unlabelled))
         others = StepSampler(len(unlabelled), unlabelled_size, steps, own, start, rank, world_size)
         sampler = MixedSampler(sampler, others)
-    return Loader(TrainView(dataset, transform, unlabelled, hears), batch_sampler=sampler, **_options(workers))
+    return Loader(
+        TrainView(dataset, transform, unlabelled, hears, skip_bad), batch_sampler=sampler, **_options(workers)
+    )
 
 
 def eval_loader(
@@ -264,7 +233,10 @@ def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:
             f"images of different sizes, {sorted(whole)[0]} and {sorted(whole)[-1]} (height, width), cannot be shown "
             "to a teacher as wholes: give a size, data.teacher_view=H,W, or let it answer before, `segkd cache`"
         )
-    return {key: torch.stack([sample[key] for sample in batch]) for key in batch[0]}
+    stacked: Batch = {key: torch.stack([sample[key] for sample in batch]) for key in batch[0] if key != SKIPPED}
+    if SKIPPED in batch[0]:
+        stacked[SKIPPED] = [line for sample in batch for line in sample[SKIPPED]]
+    return stacked
 
 
 def cores() -> int:

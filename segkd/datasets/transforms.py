@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from segkd import arguments
 from segkd.datasets.base import Array
 from segkd.datasets.colours import COLOURS, UNCHANGED, jitter
-from segkd.datasets.cutting import MEAN_COLOUR, Cut, cut_image, cut_label, draw_coin, draw_place, draw_scaled
+from segkd.datasets.crops import RareClasses, choose_cut, cut_of
+from segkd.datasets.cutting import MEAN_COLOUR, Cut, cut_image, cut_label, draw_coin, draw_scaled
+from segkd.datasets.own_steps import apply_steps, own_steps
+from segkd.datasets.pasting import PASTED
+from segkd.datasets.pasting import paste as lay_over
+from segkd.datasets.seeds import mix_seed
 from segkd.errors import UserError, nearest
 from segkd.registry import Described
 from segkd.views import View
 
-__all__ = ["COLOURS", "MEAN_COLOUR", "TrainTransform", "one_change"]
+__all__ = ["COLOURS", "MEAN_COLOUR", "Made", "TrainTransform", "one_change"]
+
+OWNER = "TrainTransform"
+RARE, PASTE, EXTRA = 1, 2, 3  # what is drawn from (seed, this), so that no option changes what the others draw
+Partner = Callable[[int], tuple[Array, Array]]
+
+
+class Made(NamedTuple):
+    """A crop (H, W, 3), its label (H, W), and where it lies on its image."""
+
+    image: Array
+    label: Array
+    view: View
 
 
 class TrainTransform(Described):
@@ -29,6 +48,16 @@ class TrainTransform(Described):
         scale: smallest and largest factor, uniform in between; None for no scaling.
         flip: probability of a left-right mirror.
         photometric: vary brightness, contrast, saturation and hue.
+        max_class_share: share that no class may have of a crop's pixels that are not void; after 10 crops in which one
+            has, the next is taken (0.75 in mmsegmentation's configs; 1: any crop).
+        rare_share: share of the crops that have a pixel of a rare class in their middle. It is one of the image's own
+            classes, the rarer in the training labels the likelier.
+        rare_temperature: the smaller, the more the rarest class of an image is preferred.
+        class_share: share of each class in the pixels of the training labels; counted before the training by default.
+        paste: probability that pixels of a rare class of another image's crop are laid over a crop.
+        paste_by: what is laid over: a connected "component", or the "class", all of its pixels.
+        extra: further steps on crops, last: `[dict(type="albumentations.GaussianBlur", p=0.3)]`, of albumentations or
+            `torchvision.transforms.v2`, or anything that is called as `step(image, label, seed)`.
     """
 
     def __init__(
@@ -37,26 +66,100 @@ class TrainTransform(Described):
         scale: Sequence[float] | None = (0.5, 2.0),
         flip: float = 0.5,
         photometric: bool = True,
+        max_class_share: float = 1.0,
+        rare_share: float = 0.0,
+        rare_temperature: float = 0.01,
+        class_share: Sequence[float] | None = None,
+        paste: float = 0.0,
+        paste_by: str = "component",
+        extra: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         _check(crop_size, scale, flip)
         self.crop_size = (int(crop_size[0]), int(crop_size[1]))
-        self.scale, self.flip, self.photometric = scale, flip, photometric
+        self.scale, self.flip, self.photometric = scale, flip, arguments.flag(photometric, "photometric", OWNER)
+        self.max_class_share = arguments.number(max_class_share, "max_class_share", OWNER, above=0, most=1)
+        self.rare_share = arguments.number(rare_share, "rare_share", OWNER, least=0, most=1)
+        self.temperature = arguments.number(rare_temperature, "rare_temperature", OWNER, above=0)
+        self.paste = arguments.number(paste, "paste", OWNER, least=0, most=1)
+        if paste_by not in PASTED:
+            raise UserError(f"TrainTransform paste_by cannot be {paste_by!r}; {nearest(str(paste_by), PASTED)}")
+        self.paste_by = paste_by
+        self.extra = own_steps(extra)
+        self.rare: RareClasses | None = None
+        if class_share is not None:
+            self.learn(arguments.numbers(class_share, "class_share", OWNER, least=0))
+
+    def learn(self, class_share: Sequence[float]) -> None:
+        """Take the share of each class in the training labels."""
+        self.rare = RareClasses(class_share, self.temperature)
+
+    @property
+    def needs_class_share(self) -> bool:
+        """What is rare has yet to be said, by ``learn``."""
+        return self.rare is None and bool(self.rare_share or self.paste)
+
+    def check_still(self) -> None:
+        """A UserError if it is not known where the pixels of a crop lie on its image."""
+        moving = [step.name for step in self.extra if step.moves]
+        if moving or self.paste:
+            what = f"extra ({moving[0]})" if moving else "paste"
+            raise UserError(
+                f"data.augment.{what} moves pixels to where no teacher looks for them that sees whole images, or whose "
+                "answers are kept: leave it out, or let the teacher see the crops (teacher_view=crop)"
+            )
 
     def __call__(self, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
         """A pair (h, w, 3) uint8 and (h, w) uint8 as one of (H, W, 3) and (H, W), drawn from ``seed``."""
         return self.with_view(image, label, seed)[:2]
 
-    def with_view(self, image: Array, label: Array, seed: int) -> tuple[Array, Array, View]:
-        """The same, and where the result lies on the image."""
-        scaling, placing, mirroring, colouring = self._seeds(seed)
-        scaled = draw_scaled(image.shape, self.scale, scaling)
-        top, left = draw_place(scaled, self.crop_size, random.Random(placing))
-        source = (image.shape[0], image.shape[1])
-        cut = Cut(source, scaled, top, left, self.crop_size, draw_coin(self.flip, mirroring))
-        made, mask = cut_image(image, cut), cut_label(label, cut)
+    def with_view(
+        self, image: Array, label: Array, seed: int, *, labelled: bool = True, partner: Partner | None = None
+    ) -> Made:
+        """The same, and where the result lies on the image.
+
+        Args:
+            labelled: the label says something: what goes by classes takes place.
+            partner: a seed -> another pair, whose pixels ``paste`` may lay over.
+        """
+        made = self._crop(image, label, seed, self.rare_share if labelled else 0.0, labelled)
+        crop, mask = made.image, made.label
+        if labelled and self.paste:
+            crop, mask = self._pasted(crop, mask, seed, partner)
         if self.photometric:  # after the crop: fewer pixels to change
-            made = jitter(made, colouring)
-        return made, mask, cut.view()
+            crop = jitter(crop, self._seeds(seed)[3])
+        if self.extra:
+            crop, mask = apply_steps(self.extra, crop, mask, mix_seed(seed, EXTRA))
+        return Made(crop, mask, made.view)
+
+    def _crop(self, image: Array, label: Array, seed: int, rare_share: float, labelled: bool = True) -> Made:
+        """The pair resized, cut and mirrored."""
+        scaling, placing, mirroring, _ = self._seeds(seed)
+        scaled, generator = draw_scaled(image.shape, self.scale, scaling), random.Random(placing)
+        cut = cut_of(image.shape, scaled, self.crop_size, generator, draw_coin(self.flip, mirroring))
+        if labelled and (rare_share or self.max_class_share < 1):
+            cut = self._choose(label, cut, generator, seed, rare_share)
+        return Made(cut_image(image, cut), cut_label(label, cut), cut.view())
+
+    def _choose(self, label: Array, cut: Cut, generator: random.Random, seed: int, rare_share: float) -> Cut:
+        chooser = np.random.default_rng(mix_seed(seed, RARE))
+        rare = self._known() if chooser.random() < rare_share else None
+        return choose_cut(label, cut, generator, self.max_class_share, rare, chooser)
+
+    def _pasted(self, image: Array, label: Array, seed: int, partner: Partner | None) -> tuple[Array, Array]:
+        """The crop with a rare class of another image's crop, that has one in its middle, laid over it."""
+        chooser = np.random.default_rng(mix_seed(seed, PASTE))
+        if not chooser.random() < self.paste:
+            return image, label
+        if partner is None:
+            raise UserError("TrainTransform paste takes pixels of another image: only a training's loader has one")
+        own = mix_seed(seed, PASTE, 0)
+        donor = self._crop(*partner(own), own, 1.0)
+        return lay_over(image, label, donor[:2], self._known(), self.paste_by, chooser)
+
+    def _known(self) -> RareClasses:
+        if self.rare is None:
+            raise UserError("TrainTransform needs class_share, the share of each class, to know which are rare")
+        return self.rare
 
     def _seeds(self, seed: int) -> list[int]:
         """One for each step: with one for all of them, large scales would mean low crops."""

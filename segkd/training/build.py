@@ -13,12 +13,15 @@ from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.answers import ABOUT, LABELLED, UNLABELLED, Answers
 from segkd.datasets.hearing import Hears, Recall, Whole
 from segkd.datasets.loading import Loader, eval_loader, train_loader
+from segkd.datasets.tolerant import Tolerant
+from segkd.datasets.transforms import TrainTransform
 from segkd.datasets.unlabelled import Images, build_images
 from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import build
 from segkd.segmentor import TrainingModel
 from segkd.training.config import CROP, Config
+from segkd.training.labels import counted_once
 from segkd.training.processes import rank, world_size
 
 SPLITS = ("train", "val", "test")
@@ -89,12 +92,36 @@ def build_hears(cfg: Config, labelled: int, unlabelled: Images | None) -> Hears 
     return Whole(view)
 
 
+def build_transform(cfg: Config, dataset: SegmentationDataset | None = None) -> Any:
+    """The augmentation; with a data set, it knows which of its classes are rare, if it must.
+
+    Raises:
+        UserError: ``class_share`` of another number of classes.
+    """
+    transform = build(cfg.data.augment, "augmentation")
+    if not isinstance(transform, TrainTransform) or dataset is None:
+        return transform
+    if transform.needs_class_share:
+        transform.learn(counted_once(readable(cfg, dataset)))
+    if transform.rare is not None and len(transform.rare.class_share) != dataset.num_classes:
+        raise UserError(
+            f"data.augment.class_share has {len(transform.rare.class_share)} shares, but {type(dataset).__name__} has "
+            f"{dataset.num_classes} classes"
+        )
+    return transform
+
+
+def readable(cfg: Config, dataset: SegmentationDataset) -> SegmentationDataset:
+    """The data set for a look at its labels: with ``data.skip_bad``, as one without files that cannot be used."""
+    return Tolerant(dataset) if cfg.data.skip_bad else dataset
+
+
 def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, steps: int) -> Loader:
     """The part of this process in the batches for the steps from ``start`` to the last of ``steps``."""
     unlabelled = build_unlabelled(cfg)
     return train_loader(
         dataset,
-        build(cfg.data.augment, "augmentation"),
+        build_transform(cfg, dataset),
         batch_size=cfg.data.batch_size,
         steps=steps,
         seed=cfg.seed,
@@ -105,6 +132,7 @@ def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, st
         unlabelled=unlabelled,
         unlabelled_size=unlabelled_in_step(cfg),
         hears=build_hears(cfg, len(dataset), unlabelled),
+        skip_bad=cfg.data.skip_bad,
     )
 
 

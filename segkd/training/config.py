@@ -166,6 +166,11 @@ class Data(Section):
         0,
         check=integer(0, MANY, " here"),
     )
+    skip_bad: bool = key(
+        "draw another image in the place of one whose file cannot be used, and say how many; else the training stops",
+        False,
+        check=boolean,
+    )
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.base import IGNORE, Array
+from segkd.datasets.tolerant import Tolerant
 from segkd.errors import UserError
 
 LOOKS = 200  # labels at most, where a class is not found
+_COUNTED: WeakKeyDictionary[SegmentationDataset, list[float]] = WeakKeyDictionary()
 COUNTED = 2000  # labels at most, for the frequencies of classes
 MUCH_VOID = 0.25  # of the pixels
 RATHER = ": if 255 is a class in your files, say which by label_map={0: 0, 255: 1}"
@@ -61,6 +65,14 @@ def class_frequencies(dataset: SegmentationDataset) -> list[float]:
     for k in range(looks):
         counts += np.bincount(_label(dataset, k * len(dataset) // looks).ravel(), minlength=256)
     return [float(count / counts.sum()) for count in counts[: dataset.num_classes]]
+
+
+def counted_once(dataset: SegmentationDataset) -> list[float]:
+    """``class_frequencies``, counted the first time that a data set is asked for them."""
+    source = dataset.dataset if isinstance(dataset, Tolerant) else dataset
+    if source not in _COUNTED:
+        _COUNTED[source] = class_frequencies(dataset)
+    return _COUNTED[source]
 
 
 def _label(dataset: SegmentationDataset, index: int) -> Array:

@@ -12,11 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
+from segkd.datasets.loading import DataError
 from segkd.memory import keep_freed_memory
 from segkd.models.base import Network
 from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
+from segkd.training.bad_files import with_state_kept
+from segkd.training.build import readable
 from segkd.training.config import Config
 from segkd.training.configfile import dump_config
 from segkd.training.first_stage import Report, run_first_stages
@@ -85,7 +88,7 @@ class Training(Prepared):
                 trim_log(self.folder, self.iter)
             for note in self.notes:
                 self.write({"step": self.iter, "note": note})
-            if not self.resume and (advice := missing_classes(self.data)):
+            if not self.resume and (advice := missing_classes(readable(self.cfg, self.data))):
                 self.write({"step": 0, "warning": advice})
                 warnings.warn(advice, TermWarning, stacklevel=2)
         self.hooks.call("before_first_stages", self)
@@ -102,13 +105,22 @@ class Training(Prepared):
         if self.state is not None:
             self.catch_up()
         losses = self.parallel or self.model
-        take_steps(
-            Stretch(
-                self.model, lambda batch: losses(**batch), self.minimizers, self.precision, self.loaders["train"],
-                self.iter, self.seed, self.before_step, self.after_step, self.parallel,
-            )
+        stretch = Stretch(
+            self.model, lambda batch: losses(**batch), self.minimizers, self.precision, self.loaders["train"],
+            self.iter, self.seed, self.before_step, self.after_step, self.parallel,
         )  # fmt: skip
+        try:
+            take_steps(stretch)
+        except DataError as error:
+            raise with_state_kept(error, self.iter, self.keep_state_alone) from error
         self.hooks.call("after_train_epoch", self)
+
+    def keep_state_alone(self) -> bool:
+        """Keep the state now, if it can be had between two steps by one process; whether it was kept."""
+        if processes.world_size() > 1 or not self.minimizers[STUDENT].stepped():
+            return False
+        self.save_state()
+        return True
 
     def catch_up(self) -> None:
         """Do what a run that was stopped had yet to do after its state was saved."""
@@ -118,6 +130,7 @@ class Training(Prepared):
 
     def before_step(self, step: int, batch: Batch) -> None:
         """What precedes a step."""
+        self.skipped.take(self.loaders["train"], step)
         self.rate = float(self.optimizers[STUDENT].param_groups[0]["lr"])
         self.watch.before(self.model, step)
         self.hooks.call("before_train_iter", self, batch_idx=step, data_batch=batch)
@@ -205,6 +218,7 @@ class Training(Prepared):
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
             content = {"step": self.iter, "seed": self.seed, "model": self.model.state_dict(), "best": self.bests}
             content |= {"optimizers": optimizers, "scaler": self.precision.state_dict()}
+            content["skipped"] = dict(self.skipped.draws)
             content["average"] = self.average.state_dict() if self.average else None
             save_atomically(content, self.folder / STATE)
 
@@ -215,6 +229,7 @@ class Training(Prepared):
         self.save_student(self.model.student, LAST)
         self.hooks.call("after_train", self)
         self.hooks.call("after_run", self)
+        skipped = self.skipped.summary()
         metrics = {
             "steps": self.iter,
             "steps_planned": self.max_iters,
@@ -226,6 +241,7 @@ class Training(Prepared):
             "seconds_of_this_sitting": round(time.perf_counter() - self.began, 1),
             "processes": processes.world_size(),
             "precision": self.cfg.engine.precision,
+            **({"skipped": skipped} if skipped else {}),
             **self.environment,
         }
         if processes.is_main():

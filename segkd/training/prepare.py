@@ -16,7 +16,15 @@ from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
 from segkd.training.average import Average
-from segkd.training.build import build_dataset, build_eval_loader, build_model, build_train_loader
+from segkd.training.bad_files import SkippedFiles
+from segkd.training.build import (
+    build_dataset,
+    build_eval_loader,
+    build_model,
+    build_train_loader,
+    build_transform,
+    readable,
+)
 from segkd.training.checks import check_banks, check_classes, check_folder, check_memory, check_optimizers
 from segkd.training.config import CROP, Config
 from segkd.training.environment import environment
@@ -53,6 +61,7 @@ class Prepared(MMEngineNames):
         stop_training: set it to True to end the run after the step in progress.
         history: the scores of each validation.
         notes: what was measured before the first step, a line each.
+        skipped: files that cannot be used, which were passed over.
         class_scores: the IoU of each class at the last validation, by what was scored ("val", "val_ema").
     """
 
@@ -75,6 +84,7 @@ class Prepared(MMEngineNames):
         self.rank, self.world_size = processes.rank(), processes.world_size()
         self.device = training_device(cfg.engine.device)
         cfg = settle_precision(cfg, self.device)
+        build_transform(cfg)  # a mistake in it is said before networks are built
         self.model = model if model is not None else build_model(cfg)
         set_teacher_precision(self.model, cfg.engine.teacher_precision)
         check_first_stages(self.model)
@@ -85,8 +95,9 @@ class Prepared(MMEngineNames):
         self.iter, self.max_iters = self.state["step"] if self.state else 0, cfg.schedule.steps or 0
         for split, dataset in (("train", self.data), ("val", validation)):
             check_classes(self.model, dataset)
-            dataset[0]  # labels that do not fit are found here
-            check_some_valid(dataset, split)
+            looked_at = readable(cfg, dataset) if split == "train" else dataset
+            looked_at[0]  # labels that do not fit are found here
+            check_some_valid(looked_at, split)
         self.loaders: dict[str, Loader] = {
             "train": build_train_loader(cfg, self.data, self.iter, self.max_iters),
             "val": build_eval_loader(cfg, validation),
@@ -109,6 +120,7 @@ class Prepared(MMEngineNames):
         left_out = [] if resume else self.model.student.left_out or []
         self.notes = [f"not in what the student begins with: {line}" for line in left_out]
         self.stop_training, self.state_due = False, False
+        self.skipped = SkippedFiles(self.write, self.state.get("skipped", {}) if self.state else {})
         self.finite, self.means = FiniteLoss(), Means()
         self.watch = GradientWatch(self.write, cfg.engine.gradient_interval)
         self.logger = logger(self.write, lambda: self.iter)

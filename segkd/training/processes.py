@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -120,6 +121,15 @@ def mean(values: Tensor) -> Tensor:
     total = values.clone()
     distributed.all_reduce(total)
     return total / distributed.get_world_size()
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process has; every one must ask."""
+    if not is_initialized():
+        return [value]
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, value)
+    return found
 
 
 def means(values: Mapping[str, Tensor]) -> dict[str, float]:

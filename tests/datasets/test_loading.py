@@ -14,7 +14,8 @@ import torch
 
 from segkd.datasets import create
 from segkd.datasets.base import Sample, SegmentationDataset
-from segkd.datasets.loading import Loader, StepSampler, cores, eval_loader, train_loader
+from segkd.datasets.loading import DataError, Loader, cores, eval_loader, train_loader
+from segkd.datasets.order import StepSampler
 from segkd.datasets.seeds import mix_seed
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
@@ -163,6 +164,47 @@ def test_a_users_error_stays_one_line(workers: int) -> None:
     assert str(caught.value) == "labels/3.png: label value 77 outside the classes"
     with pytest.raises(UserError, match=r"^labels/3\.png: label value 77 outside the classes$"):
         read(eval_loader(Drawn(broken=3), workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_files_are_skipped_and_counted(workers: int) -> None:
+    """What is good stays; in the place of the rest comes another draw, the same whoever loads and from where."""
+    plain = list(train_loader(Drawn(), CROP, 4, 6, seed=5))
+    with closing(train_loader(Drawn(broken=3), CROP, 4, 6, seed=5, workers=workers, skip_bad=True)) as loader:
+        held = list(loader)
+    assert loader.skipped == {"labels/3.png: label value 77 outside the classes": 2}  # of 24 draws of 10 images
+    for one, two in zip(plain, held, strict=True):
+        assert one.keys() == two.keys()
+        for k, index in enumerate(one["index"]):
+            if index == 3:
+                assert 0 <= int(two["index"][k]) < 10
+                assert int(two["index"][k]) != 3
+            else:
+                assert all(torch.equal(one[key][k], two[key][k]) for key in one)
+    later = list(train_loader(Drawn(broken=3), CROP, 4, 6, seed=5, start=3, skip_bad=True))
+    for one, two in zip(held[3:], later, strict=True):
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_nothing_but_bad_files_ends() -> None:
+    with pytest.raises(DataError, match=r"^100 files one after the other cannot be used, the last of them: labels/0"):
+        list(train_loader(Drawn(length=1, broken=0), CROP, 1, 2, seed=5, skip_bad=True))
+
+
+def test_pasting_reads_another_image() -> None:
+    transform = TrainTransform((16, 24), photometric=False, paste=1.0, paste_by="class", class_share=[0.5, 0.4, 0.1])
+    plain = list(train_loader(Drawn(), TrainTransform((16, 24), photometric=False), 4, 3, seed=5))
+    pasted = list(train_loader(Drawn(), transform, 4, 3, seed=5))
+    for one, two in zip(plain, pasted, strict=True):
+        for k in range(4):
+            changed = (one["image"][k] != two["image"][k]).any(0)
+            assert changed.any()
+            assert set(two["label"][k][changed].tolist()) <= {0, 1, 2}
+    again = list(train_loader(Drawn(), transform, 4, 3, seed=5, workers=1))
+    assert all(torch.equal(one["image"], two["image"]) for one, two in zip(pasted, again, strict=True))
+    loader = train_loader(Drawn(broken=3), transform, 4, 6, seed=5, skip_bad=True)  # a partner may be a bad file, too
+    list(loader)
+    assert loader.skipped.total() > 2
 
 
 @pytest.mark.filterwarnings("error")
