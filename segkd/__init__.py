@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from segkd.distiller import Distiller
     from segkd.face.advising import advise, check
     from segkd.face.comparing import compare
-    from segkd.face.shipping import bench, cache, evaluate, export, label, load, predict, quantize
+    from segkd.face.predicting import predict
+    from segkd.face.shipping import bench, cache, evaluate, export, label, load, quantize
     from segkd.face.training import distill, train
     from segkd.segmentor import Segmentor
     from segkd.taps import tap
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 #: name -> the module that has it, imported when it is first used
 _HOMES = {
     **dict.fromkeys(("train", "distill"), "segkd.face.training"),
-    **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize", "predict"), "segkd.face.shipping"),
+    **dict.fromkeys(("load", "evaluate", "bench", "export", "quantize"), "segkd.face.shipping"),
     **dict.fromkeys(("label", "cache"), "segkd.face.shipping"),
+    "predict": "segkd.face.predicting",
     **dict.fromkeys(("check", "advise"), "segkd.face.advising"),
     "compare": "segkd.face.comparing",
     "Distiller": "segkd.distiller",

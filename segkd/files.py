@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
@@ -13,20 +14,22 @@ from pathlib import Path
 from segkd.errors import UserError
 
 UNFINISHED = "-unfinished-"  # in the names of temporary files
+_MASK = threading.Lock()
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, sweep: bool = True) -> Iterator[Path]:
     """A temporary path in ``path``'s folder that becomes ``path`` when the block ends well, and vanishes if it raises.
 
     The folder is made if it is missing. An earlier file at ``path`` stays as it was until the rename. An error of the
     system (a full disk) names ``path``. Where a library hides it, or Ctrl-C, behind an error of its own, it comes out.
+    With ``sweep``, what a killed process has left of it is removed, for which the folder is looked through.
     """
     final = Path(path)
     made = [folder for folder in final.absolute().parents if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _beside(final) as temporary:
+        with _beside(final, sweep) as temporary:
             yield temporary
             temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
             temporary.replace(final)
@@ -43,9 +46,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _beside(final: Path) -> Iterator[Path]:
+def _beside(final: Path, sweep: bool) -> Iterator[Path]:
     """An empty file in the same folder, locked, removed at the end if it is still there."""
-    remove_unfinished(final.parent, final.name)
+    if sweep:
+        remove_unfinished(final.parent, final.name)
     handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}{UNFINISHED}", suffix=final.suffix)
     try:
         _lock(handle)
@@ -99,8 +103,9 @@ def _reason(error: BaseException | None, folder: Path) -> OSError | KeyboardInte
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _MASK:  # another thread must not take the 0 for the mask
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

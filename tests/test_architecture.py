@@ -64,6 +64,8 @@ ROOMS: dict[str, set[str]] = {
         "teachers",
         "views",
         "images",
+        "report.pictures",  # arrays -> files, without a terminal
+        "report.legends",
     },
     "face": {"workbench.*", "training.*", "report.*", "deploy.*", "models.*", "datasets.*"},
     "cli": {"workbench.*", "training.*", "report.*"},

@@ -70,7 +70,7 @@ class Run:
 
     def predict(self, images: Any, **options: Any) -> Any:
         """What its student sees, see ``segkd.predict``."""
-        from segkd.face.shipping import predict
+        from segkd.face.predicting import predict
 
         return predict(images, model=self, **options)
 

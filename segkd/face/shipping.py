@@ -1,4 +1,4 @@
-"""What is around a training, as functions: load, evaluate, bench, export, quantize, predict, label, cache."""
+"""What is around a training, as functions: load, evaluate, bench, export, quantize, label, cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from segkd.models import Network
     from segkd.workbench.caching import Cached
     from segkd.workbench.labelling import Labelled
-    from segkd.workbench.prediction import Prediction
 
 Size = tuple[int, int]
 File = str | Path
@@ -164,27 +163,6 @@ def quantize(
         return quantize_file(
             source, dataset, out, images=images, op_types=ops, method=method, weight_bits=weight_bits, threads=threads
         )
-
-
-@spelled
-def predict(images: Any, *, model: Any = None, threads: int = 2) -> Any:
-    """What a model sees in an image: a Prediction (``label``, ``shares()``); a list of them for a list of images.
-
-    Args:
-        images: an image file of any size, or an array (H, W, 3) uint8 RGB; or a list of them.
-        model: a Run, network, ONNX file or what ``export`` and ``quantize`` gave, or the name of a released network,
-            whose int8 file it is; by default "fast_scnn_camvid".
-        threads: CPU threads.
-    """
-    from segkd.face import opening
-    from segkd.workbench.prediction import open_onnx, predict_images
-    from segkd.workbench.zoo import releases
-
-    named = model is None or (isinstance(model, str) and model in releases())
-    runtime = open_onnx(model, threads) if named else opening.runtime(model, threads, resize=True)
-    several = isinstance(images, list | tuple)
-    found: list[Prediction] = list(predict_images(runtime, images if several else [images]))
-    return found if several else found[0]
 
 
 @spelled

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from segkd.files import replacing
 
@@ -19,19 +21,27 @@ _BACKGROUND, _INK = 255, (30, 30, 30)
 
 
 def colourise(label: NDArray[np.integer], palette: Sequence[tuple[int, int, int]]) -> Image:
-    """(H, W) classes -> (H, W, 3) uint8 RGB; void (255) is black.
+    """(H, W) classes -> (H, W, 3) uint8 RGB; void (255 of up to 255 classes) is black.
 
     Raises:
         ValueError: a class that has no colour.
     """
     label = np.asarray(label)
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = np.asarray(palette, np.uint8)
-    wrong = label[((label < 0) | (label >= len(palette))) & (label != IGNORE)]
-    if wrong.size:
-        raise ValueError(f"class {int(wrong[0])} has no colour: the palette has {len(palette)}")
-    coloured: Image = table[label]
+    _check_classes(label, len(palette))
+    table = np.zeros((max(256, len(palette)), 1, 3), np.uint8)
+    table[: len(palette), 0] = np.asarray(palette, np.uint8)
+    if len(table) == 256:
+        return np.asarray(cv2.applyColorMap(label.astype(np.uint8, copy=False), table), np.uint8)
+    coloured: Image = table[label, 0]
     return coloured
+
+
+def _check_classes(label: NDArray[np.integer], count: int) -> None:
+    if label.size and label.min() >= 0 and label.max() < count:
+        return
+    wrong = label[((label < 0) | (label >= count)) & ((label != IGNORE) | (count > IGNORE))]
+    if wrong.size:
+        raise ValueError(f"class {int(wrong[0])} has no colour: the palette has {count}")
 
 
 def overlay(
@@ -40,10 +50,10 @@ def overlay(
     """alpha * colour + (1 - alpha) * image, (H, W, 3) uint8; void pixels show the image alone."""
     if image.shape[:2] != label.shape:
         raise ValueError(f"image {image.shape[:2]} and label {label.shape} differ in size")
-    mixed = alpha * colourise(label, palette).astype(np.float32) + (1 - alpha) * image.astype(np.float32)
-    mixed = np.where((label == IGNORE)[..., None], image, mixed)
-    result: Image = np.rint(mixed).astype(np.uint8)
-    return result
+    mixed: Image = np.asarray(cv2.addWeighted(colourise(label, palette), alpha, image, 1 - alpha, 0), np.uint8)
+    if len(palette) <= IGNORE and (void := label == IGNORE).any():
+        mixed[void] = image[void]
+    return mixed
 
 
 def grid(rows: Sequence[Sequence[Image]], titles: Sequence[str]) -> Image:
@@ -88,10 +98,38 @@ def _draw_title(area: Image, title: str) -> None:
 
 def write_png(path: str | Path, image: Image) -> None:
     """Write (H, W, 3) uint8 RGB as a PNG; a reader never sees half a file."""
+    data = png(image)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def png(image: Image) -> bytes:
+    """The PNG file of a picture (H, W, 3) uint8 RGB."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a picture is (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return _encoded(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def grey_png(values: NDArray[np.unsignedinteger]) -> bytes:
+    """The PNG file of a map (H, W), uint8 or uint16."""
+    if values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"a map is (H, W) uint8 or uint16, got {values.shape} {values.dtype}")
+    return _encoded(values)
+
+
+def palette_png(label: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]) -> bytes:
+    """The PNG file of classes (H, W) with a colour for each: viewers show colours, programs can read the classes."""
+    _check_classes(label, len(palette))
+    picture = Pillow.fromarray(label)
+    picture.putpalette([value for colour in palette for value in colour])
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _encoded(image: NDArray[np.unsignedinteger]) -> bytes:
+    done, data = cv2.imencode(".png", image)
     if not done:
         raise ValueError(f"cannot encode a picture of {image.shape} as PNG")
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    encoded: bytes = data.tobytes()
+    return encoded

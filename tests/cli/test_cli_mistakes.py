@@ -352,10 +352,9 @@ def test_images_that_cannot_be_segmented(refused: Refused, trained: Path, export
     cv2.imwrite(str(image), np.zeros((40, 50, 3), np.uint8))
     model = ["--model", exported]
     assert "text.jpg" in refused("predict", tmp_path / "text.jpg", *model)
-    assert "is a folder" in refused("predict", tmp_path, *model)
+    (tmp_path / "empty").mkdir()
+    assert "holds no image" in refused("predict", tmp_path / "empty", *model)
     assert "did you mean 'image.png'?" in refused("predict", tmp_path / "imag.png", *model)
-    assert "no ONNX file" in refused("predict", image, "--model", trained / "student_last.pth")
-    assert "is a folder" in refused("predict", image, *model, "--out", tmp_path)
     link = tmp_path / "link.png"
     link.symlink_to(image)
     for own in (image, link):
@@ -364,7 +363,7 @@ def test_images_that_cannot_be_segmented(refused: Refused, trained: Path, export
         assert image.read_bytes() == before
     assert "the overlay is a PNG" in refused("predict", image, *model, "--out", tmp_path / "overlay.jpg")
     assert "times no files" in refused("bench", "blocks", exported)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.png", "link.png", "text.jpg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "image.png", "link.png", "text.jpg"]
 
 
 def test_a_folder_that_is_no_demo_is_not_emptied(refused: Refused, tmp_path: Path) -> None:
