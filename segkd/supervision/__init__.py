@@ -4,6 +4,7 @@ from segkd.supervision.boundary import BoundaryAwareCE, BoundaryBCE, BoundaryWei
 from segkd.supervision.class_weights import inverse_log_weights, median_frequency_weights
 from segkd.supervision.cross_entropy import IGNORE_INDEX, OHEM, CrossEntropy, mean_over_processes
 from segkd.supervision.heads import AuxHead, BoundaryHead
+from segkd.supervision.region import Dice, Focal, Lovasz
 from segkd.supervision.terms import TERM_KEYS, Supervision, _check_term, shrink_label
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "BoundaryWeightedCE",
     "CrossEntropy",
     "DetailLoss",
+    "Dice",
+    "Focal",
+    "Lovasz",
     "Supervision",
     "_check_term",
     "inverse_log_weights",

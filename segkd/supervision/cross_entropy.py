@@ -130,6 +130,15 @@ def weight_tensor(class_weight: Sequence[float] | None) -> Tensor | None:
     return torch.tensor(numbers(class_weight, "class_weight", "a loss", least=0), dtype=torch.float32)
 
 
+def sum_over_processes(value: Tensor) -> Tensor:
+    """A sum over all processes; its gradient, averaged over them as they average all, is that of one process."""
+    processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if processes == 1:
+        return value
+    own = processes * value
+    return own + (processes * mean_over_processes(value) - own).detach()
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """A denominator averaged over all processes (itself in a single one); carries no gradient."""
     value = value.detach()

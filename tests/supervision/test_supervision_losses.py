@@ -36,6 +36,9 @@ from segkd.supervision import (
     BoundaryWeightedCE,
     CrossEntropy,
     DetailLoss,
+    Dice,
+    Focal,
+    Lovasz,
 )
 from segkd.workbench.composing import compose
 
@@ -48,6 +51,13 @@ LOSSES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "by_pixels": (lambda: CrossEntropy(class_weight=WEIGHT, divide_by="pixels"), CLASSES),
     "ohem_loss": (lambda: OHEM(0.7, 1 / 16), CLASSES),
     "ohem_probability": (lambda: OHEM(0.9, 50, WEIGHT, "probability"), CLASSES),
+    "dice": (Dice, CLASSES),
+    "dice_images": (lambda: Dice(class_weight=WEIGHT, smooth=1.0, per_image=True), CLASSES),
+    "lovasz": (lambda: Lovasz(class_weight=WEIGHT), CLASSES),
+    "lovasz_images": (lambda: Lovasz(per_image=True), CLASSES),
+    "focal": (lambda: Focal(class_weight=WEIGHT), CLASSES),
+    "focal_root": (lambda: Focal(gamma=0.5), CLASSES),
+    "focal_sigmoid": (lambda: Focal(alpha=0.25, form="sigmoid"), CLASSES),
     "boundary_bce": (BoundaryBCE, 1),
     "detail": (DetailLoss, 1),
     "boundary_weighted": (lambda: BoundaryWeightedCE((2, 5), (8, 3, 1)), CLASSES),
@@ -345,7 +355,7 @@ def on_rank(rank: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    """However unevenly samples and void are spread. OHEM selects by process, so each keeps its own hardest."""
+    """However unevenly samples and void are spread. OHEM and Lovász sort within a process."""
     label = draw_label(4)
     label[0], label[3, :30] = VOID, VOID
     logits = {channels: draw_logits(label, channels) for channels in (1, CLASSES)}
@@ -354,7 +364,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for name, (make, channels) in LOSSES.items():
         (value_0, grad_0), (value_1, grad_1) = (rank[name] for rank in ranks)
-        if name == "ohem_probability":
+        if name in ("ohem_probability", "lovasz"):
             continue
         value, grad = gradient(make(), logits[channels], label)
         torch.testing.assert_close((value_0 + value_1) / 2, value, msg=lambda m, name=name: f"{name}: {m}")
