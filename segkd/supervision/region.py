@@ -25,7 +25,8 @@ def dice_by_class(probability: Tensor, target: Tensor, smooth: float = 0.0, shar
     """
     sums = torch.stack([(probability * target).sum(0), probability.sum(0) + target.sum(0)])
     overlap, total = sum_over_processes(sums) if shared else sums
-    return 1 - (2 * overlap + smooth) / (total + smooth).clamp(min=1e-7)
+    found: Tensor = 1 - (2 * overlap + smooth) / (total + smooth).clamp(min=1e-7)
+    return found
 
 
 def lovasz_by_class(probability: Tensor, target: Tensor) -> Tensor:
@@ -55,8 +56,8 @@ class _ByClass(nn.Module):
         self.per_image = flag(per_image, "per_image", owner)
         self.ignore_index = integer(ignore_index, "ignore_index", owner, least=None)
 
-    def by_class(self, probability: Tensor, target: Tensor) -> Tensor:
-        """(P, K) probabilities and targets -> (K,)."""
+    def _by_class(self, probability: Tensor, target: Tensor) -> Tensor:
+        """Probabilities and targets (P, K) -> (K,)."""
         raise NotImplementedError
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class _ByClass(nn.Module):
         factors = (counts > 0).to(probability.dtype)
         if self.class_weight is not None:
             factors = factors * self.class_weight.to(probability.dtype)
-        return (self.by_class(probability, target) * factors).sum() / factors.sum().clamp(min=1e-6)
+        return (self._by_class(probability, target) * factors).sum() / factors.sum().clamp(min=1e-6)
 
 
 class Dice(_ByClass):
@@ -105,7 +106,7 @@ class Dice(_ByClass):
         self.smooth = number(smooth, "smooth", "Dice", least=0)
         self.shared = not self.per_image
 
-    def by_class(self, probability: Tensor, target: Tensor) -> Tensor:
+    def _by_class(self, probability: Tensor, target: Tensor) -> Tensor:
         return dice_by_class(probability, target, self.smooth, self.shared)
 
 
@@ -129,7 +130,7 @@ class Lovasz(_ByClass):
     ) -> None:
         super().__init__(class_weight, per_image, ignore_index)
 
-    def by_class(self, probability: Tensor, target: Tensor) -> Tensor:
+    def _by_class(self, probability: Tensor, target: Tensor) -> Tensor:
         return lovasz_by_class(probability, target)
 
 
