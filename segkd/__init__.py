@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # typing's own takes 10 ms to import
 if TYPE_CHECKING:
     from segkd.binding import Bind
     from segkd.distiller import Distiller
+    from segkd.face import data
     from segkd.face.advising import advise, check
     from segkd.face.comparing import compare
     from segkd.face.predicting import predict
@@ -24,6 +25,7 @@ _HOMES = {
     "predict": "segkd.face.predicting",
     **dict.fromkeys(("check", "advise"), "segkd.face.advising"),
     "compare": "segkd.face.comparing",
+    "data": "segkd.face.data",  # a module itself
     "Distiller": "segkd.distiller",
     "Segmentor": "segkd.segmentor",
     "Bind": "segkd.binding",
@@ -38,6 +40,7 @@ __all__ = [
     "cache",
     "check",
     "compare",
+    "data",
     "distill",
     "evaluate",
     "export",
@@ -57,7 +60,8 @@ if not TYPE_CHECKING:  # a type checker must see a misspelt name
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        home = import_module(_HOMES[name])
+        found = globals()[name] = getattr(home, name, home)
         return found
 
 

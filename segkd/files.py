@@ -145,6 +145,13 @@ def writable_onnx(path: str | Path) -> Path:
     return writable_file(path)
 
 
+def writable_png(path: str | Path) -> Path:
+    """The path of a PNG file that can be written; another suffix is a UserError."""
+    if Path(path).suffix.lower() != ".png":
+        raise UserError(f"{path}: the picture is a PNG: name it {Path(path).with_suffix('.png')}")
+    return writable_file(path)
+
+
 def writable_folder(path: str | Path) -> Path:
     """A folder that exists or can be made, and written to."""
     path = Path(path)

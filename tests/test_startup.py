@@ -92,7 +92,7 @@ def test_the_face_is_there_at_once_and_imports_nothing_until_it_is_used() -> Non
     assert fresh("import segkd; dir(segkd)") <= fresh("") | {"segkd", "__future__"}
     loaded = fresh("import segkd; [segkd.train, segkd.distill, segkd.evaluate, segkd.export, segkd.load]")
     assert not loaded & (HEAVY | {"torch", "numpy", "cv2", "rich", "mmengine"})
-    assert set(FUNCTIONS) == set(segkd.__all__) <= set(dir(segkd))
+    assert {*FUNCTIONS, "data"} == set(segkd.__all__) <= set(dir(segkd))
     assert all(callable(getattr(segkd, name)) for name in FUNCTIONS)
     with pytest.raises(AttributeError, match="module 'segkd' has no attribute 'trian'"):
         segkd.trian  # noqa: B018

@@ -5,12 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-SUBCOMMANDS = ("verify",)
+SUBCOMMANDS = ("verify", "show", "stats")
 
 
 def add(subparsers: Any) -> None:
     """Register the subcommand, with those of its own: ``segkd/cli/data_NAME.py``."""
-    parser = subparsers.add_parser("data", help="look at a data set: list what is wrong with it")
+    parser = subparsers.add_parser(
+        "data", help="look at a data set: what is wrong with it, a contact sheet, how frequent its classes are"
+    )
     own = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for name in SUBCOMMANDS:
         import_module(f"segkd.cli.data_{name}").add(own)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from segkd.datasets.base import IGNORE, Array, SegmentationDataset
 from segkd.datasets.files import FilePairs, UnknownLabelError, size_problem
+from segkd.datasets.threads import in_threads
 from segkd.errors import UserError
 
 
@@ -47,16 +48,24 @@ def examine(
     chosen = list(range(len(dataset)) if indices is None else indices)
     problems = list(dataset.unpaired) if isinstance(dataset, FilePairs) else []
     pixels = np.zeros(256, np.int64)
-    for done, index in enumerate(chosen, 1):
+
+    def look(index: int) -> Examined:
         found, label = (_pair if isinstance(dataset, FilePairs) else _sample)(dataset, index)
-        problems += found
-        if label is not None:
-            pixels += np.bincount(label.ravel(), minlength=256)
+        return Examined(found, count_values(label) if label is not None else np.zeros(256, np.int64))
+
+    for done, seen in enumerate(in_threads(look, chosen), 1):
+        problems += seen.problems
+        pixels += seen.pixels
         if progress is not None:
             progress(done, len(chosen))
     if len(dataset) == 0:
         problems.append("no complete pair of image and label")
     return Examined(problems, pixels)
+
+
+def count_values(label: Array) -> NDArray[np.int64]:
+    """The pixels (256,) of each value of a label (H, W)."""
+    return np.bincount(label.ravel(), minlength=256).astype(np.int64)
 
 
 def _pair(dataset: SegmentationDataset, index: int) -> tuple[list[str], Array | None]:

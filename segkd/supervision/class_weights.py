@@ -9,6 +9,38 @@ from statistics import median
 from segkd.errors import UserError
 
 
+def inverse_frequency_weights(pixels: Sequence[float]) -> list[float]:
+    """``sum(pixels) / (K pixels_k)``, so that all classes weigh the same in the sum over all pixels.
+
+    A class without a pixel counts in no K, and gets the factor 0.
+
+    Args:
+        pixels: K numbers of pixels; void is none of them.
+    """
+    total, shown = sum(_counts(pixels)), sum(count > 0 for count in pixels)
+    return [total / (shown * count) if count else 0.0 for count in pixels]
+
+
+def effective_number_weights(samples: Sequence[float], beta: float = 0.999) -> list[float]:
+    """``(1 - beta) / (1 - beta**n)`` for n samples of a class, with a mean of 1 (Cui et al., CVPR 2019, eq. 5 and 7).
+
+    A class without a sample has no part in the mean, and gets the factor 0.
+
+    Args:
+        samples: K numbers of samples, as of the images that show a class: numbers of pixels are so large that all
+            factors would be 1.
+        beta: 0 gives equal factors, towards 1 those of the inverse frequency; 0.9 to 0.9999 in the paper.
+    """
+    if not 0 <= beta < 1:
+        raise UserError(f"effective_number_weights: beta must be in 0..1, and below 1, got {beta!r}")
+    factors = [
+        (1 - beta) / -math.expm1(count * math.log(beta)) if count and beta else float(count > 0)
+        for count in _counts(samples)
+    ]
+    mean = sum(factors) / sum(factor > 0 for factor in factors)
+    return [factor / mean for factor in factors]
+
+
 def inverse_log_weights(pixels: Sequence[float], offset: float = 1.02) -> list[float]:
     """``1 / ln(offset + frequency)`` with ``frequency = pixels / sum(pixels)``; a rare class gets a large factor.
 

@@ -84,7 +84,8 @@ def open_section(
     """The section ``data`` of a config.
 
     Args:
-        given: what ``segkd.train`` takes for data, or a config file or run folder, whose data it is.
+        given: what ``segkd.train`` takes for data; or a config file or run folder, whose data it is; or a data set's
+            object, which is the split "train".
         root: root folder of the data set.
         overrides: ``data.key=value`` each.
         size: (H, W) of the training crops.
@@ -93,6 +94,7 @@ def open_section(
     if isinstance(given, str | Path) and _is_config(given):
         section = load_config(given, root=None if root is None else str(root), size=size)["data"]
     else:
+        given = {"train": given} if isinstance(given, SegmentationDataset) else given
         section = data_source(given, root, size or (None if crops else ANY_SIZE)).section
     cfg = {"data": dict(section)}
     for text in overrides:
@@ -121,7 +123,7 @@ def open_splits(
         check: see ``segkd.datasets.files.FilePairs``.
     """
     for split in splits or [name for name in SPLITS if section.get(name) is not None]:
-        own = section.get(split) or {"split": split}
+        own = {"split": split} if section.get(split) is None else section[split]
         if not isinstance(own, Mapping):
             yield split, own
             continue

@@ -88,3 +88,26 @@ def test_mistakes_are_one_line(refused: Refused, tree: Path) -> None:
     assert "CamVid has no split 'vall'" in refused("data", "verify", "camvid", "--root", tree, "--split", "vall")
     assert "there are only keys of data" in refused("data", "verify", "camvid", "--set", "schedule.steps=2")
     assert "required: COMMAND" in refused("data")
+
+
+def test_stats_prints_classes_sizes_and_weights_that_a_config_takes(segkd: Run, tree: Path, tmp_path: Path) -> None:
+    result = segkd("data", "stats", "camvid", "--root", tree, "--json", tmp_path / "stats.json")
+    assert result.code == 0, result.err
+    assert "train: 6 images; height x width: 64x96 (6)" in result.out
+    content = json.loads((tmp_path / "stats.json").read_text())
+    assert sum(content["pixels"]) + content["void"] == 6 * 64 * 96
+    shown = [line for line in result.out.splitlines() if line.startswith("class_weight=")]
+    assert [json.loads(line.partition("=")[2]) for line in shown] == list(content["weights"].values())
+    words = ["--student", "fast_scnn", "--data", "camvid", "--root", tree]
+    override = f"model.supervision.main.loss.{shown[0]}"
+    assert segkd("inspect", *words, "--set", override, "--size", "64x96").code == 0
+
+
+def test_show_writes_a_sheet(segkd: Run, refused: Refused, tree: Path) -> None:
+    result = segkd("data", "show", "camvid", "--root", tree, "--split", "val", "--augmented", "--crop", "32x64")
+    assert result.code == 0, result.err
+    assert "wrote val_sheet.png: 2 of the 2 pairs of val" in result.out
+    height, width = cv2.imread("val_sheet.png").shape[:2]
+    assert width == 4 * 366
+    assert height > 2 * 240
+    assert "sheet.jpg: the picture is a PNG" in refused("data", "show", "camvid", "--root", tree, "--out", "sheet.jpg")
