@@ -125,5 +125,8 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _flag(name: str, value: object) -> tuple[str, str]:
-    """A flag of the command line with its value, a size (H, W) as HxW."""
-    return f"--{name}", "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A flag of the command line with its value, a size (H, W) as HxW, a mapping as KEY:VALUE,..."""
+    text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, dict):
+        text = ",".join(f"{key}:{target}" for key, target in value.items())
+    return f"--{name.replace('_', '-')}", text

@@ -82,11 +82,25 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a data set, and --set."""
     data = parser.add_argument_group("data")
     _add_data(data)
-    data.add_argument("--images", metavar="DIR", help="of --data folder: the images")
-    data.add_argument("--labels", metavar="DIR", help="of --data folder: the masks, named as their images are")
-    data.add_argument("--classes", metavar="FILE", help="of --data folder: a text file, a class name on each line")
-    data.add_argument("--val", type=share, metavar="X", help="of --data folder: the share for validation (0.2)")
     data.add_argument("--crop", type=parse_size, metavar="HxW", help="training crops (data.augment.crop_size)")
+    own = parser.add_argument_group("your own data", "where --data DIR is not enough; see datasets/folder/README.md")
+    own.add_argument("--images", metavar="DIR", help="the images: a folder, or a glob in quotes")
+    own.add_argument("--labels", metavar="DIR", help="the labels: a folder, a glob, COCO's JSON or CVAT's XML")
+    own.add_argument("--classes", metavar="FILE", help="the class names in id order: a file, or road,car,...")
+    own.add_argument(
+        "--lists", metavar="FILE", help="a folder of train.txt and val.txt, a list, or a CSV of image,label,split"
+    )
+    own.add_argument("--suffix", metavar="TEXT", help="what labels' names have after those of images, as in =_mask")
+    own.add_argument("--format", metavar="NAME", help="masks, binary, coco, labelme, yolo or cvat (default: found)")
+    own.add_argument(
+        "--label-map", type=label_map, metavar="ID:CLASS,...", help="0:0,255:1 for masks in black and white"
+    )
+    own.add_argument("--ignore", type=id_or_name, metavar="ID", help="what means void: an id (255), a name or #RRGGBB")
+    own.add_argument("--background", metavar="NAME", help="class of the pixels without a shape, or void")
+    own.add_argument("--val", type=share, metavar="X", help="the share for validation, where there is none (0.2)")
+    own.add_argument(
+        "--group", metavar="WORD", help="what is not parted: prefix (of a video's frames), folder, a regex"
+    )
     _add_set(parser)
 
 
@@ -134,9 +148,12 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 
 
 COMPOSED = ("student", "init", "teacher", "recipe", "schedule")
-RUN_FLAGS = (*COMPOSED, "data", "root", "images", "labels", "classes", "val", "crop")
 WORDS = ("lr", "batch", "steps", "epochs", "device", "unlabelled")
-FOLDER = {"images": "images", "labels": "labels", "classes": "class_names", "val": "val"}
+#: flag of one's own data -> argument of ``segkd.datasets.folder.FolderDataset``
+FOLDER = {"images": "images", "labels": "labels", "classes": "class_names"} | {
+    word: word for word in ("lists", "suffix", "format", "label_map", "ignore", "background", "val", "group")
+}
+RUN_FLAGS = (*COMPOSED, "data", "root", *FOLDER, "crop")
 
 
 def load(args: argparse.Namespace, words: Sequence[str] = ()) -> dict[str, Any]:
@@ -163,18 +180,19 @@ def take_files(args: argparse.Namespace) -> None:
 
 
 def data_of(args: argparse.Namespace) -> Any:
-    """The data set of the arguments: a name, or a folder's arguments."""
+    """The data set of the arguments: a name, or those of one's own data."""
     known = FOLDER if hasattr(args, "classes") else {}
     own = {key: getattr(args, flag) for flag, key in known.items() if getattr(args, flag) is not None}
-    if args.data != "folder" or not known:
+    if args.data is not None and args.data != "folder" and not Path(args.data).expanduser().is_dir():
         if own:
-            flag = next(flag for flag, key in FOLDER.items() if key in own)
-            raise UserError(f"--{flag} belongs to --data folder")
+            flag = next(flag for flag, key in FOLDER.items() if key in own).replace("_", "-")
+            raise UserError(f"--{flag} belongs to data of your own: --data folder, or --data DIR")
         return args.data
-    for flag in ("images", "labels", "classes"):
-        if FOLDER[flag] not in own:
-            raise UserError(f"--data folder needs --{flag}: see `segkd train --help`")
-    return dict(type="folder", val=0.2) | own
+    if not own and args.data != "folder":
+        return args.data
+    if args.data in (None, "folder"):
+        return dict(type="folder") | own
+    return dict(type="folder", root=args.data) | own
 
 
 def default_run(args: argparse.Namespace) -> Path:
@@ -210,6 +228,19 @@ def thread_count(text: str) -> int:
     if count > most:
         raise argparse.ArgumentTypeError(f"{text} are too many threads here: {most} at most")
     return count
+
+
+def label_map(text: str) -> dict[str, str]:
+    """``0:0,255:1`` or ``van:car,dust:void`` as a mapping."""
+    pairs = [part.rpartition(":") for part in text.split(",")]
+    if not all(sign and stored and target for stored, sign, target in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is no label map; write ID:CLASS,ID:CLASS, e.g. 0:0,255:1")
+    return {stored.strip(): target.strip() for stored, _, target in pairs}
+
+
+def id_or_name(text: str) -> int | str:
+    """An id, or else a name."""
+    return int(text) if text.isdecimal() else text
 
 
 def share(text: str) -> float:

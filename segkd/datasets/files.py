@@ -23,11 +23,12 @@ LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
 
 class Pair(NamedTuple):
-    """An image file and its label file under one name."""
+    """An image file and its label file under one name; ``key`` is what the label's side calls it, if it does so."""
 
     name: str
     image: Path
     label: Path
+    key: str = ""
 
 
 class UnknownLabelError(UserError):

@@ -1,136 +1,174 @@
-"""A user's own data: a folder of images, and a folder of labels with the same file names."""
+"""A user's own data: images with labels, as a folder, by folders, globs or lists, in the usual formats."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from segkd import arguments
-from segkd.datasets.base import DATASETS, IGNORE
-from segkd.datasets.files import (
-    IMAGE_SUFFIXES,
-    LABEL_SUFFIXES,
-    UNKNOWN,
-    FilePairs,
-    LabelTable,
-    existing_root,
-    identity_table,
-    list_files,
-)
-from segkd.datasets.palettes import spread_palette
+from segkd.datasets.base import DATASETS
+from segkd.datasets.class_lists import ClassEntry, read_class_list
+from segkd.datasets.files import FilePairs, Pair
+from segkd.datasets.formats import find_format
+from segkd.datasets.label_files import read_label
+from segkd.datasets.legend import make_legend
+from segkd.datasets.places import Places, Spot, find_places, gather, open_spot
+from segkd.datasets.splitting import draw
 from segkd.errors import UserError
+
+VAL = 0.2  # of the pairs, for validation, where nothing else is said
+LOOKS = 8  # masks that are looked at before a training, for their values
 
 
 @DATASETS.register("folder")
 class FolderDataset(FilePairs):
-    """Any pairs of files: ``images/NAME.jpg`` with ``labels/NAME.png``, ids 0..K-1 (or others, with ``label_map``).
+    """Images with labels of one's own: ``root`` alone where names tell what is what, else ``images`` and ``labels``.
+
+    Labels are masks (ids, palette PNGs, colours of a labelmap.txt), binary masks by class, COCO's or LabelMe's JSON,
+    YOLO's polygons or CVAT's XML; ``format`` says which where that is not clear. An id, a colour or a name that is no
+    class is an error. Shapes lie over those before them; what none covers is the class "background", which is put
+    first if there is none.
 
     Args:
-        images, labels: the two folders.
-        class_names: one name per class, in id order; or a text file with a name on each line.
-        palette: one (R, G, B) per class; made up if left out.
-        ignore: the stored id that means void; 255 does, too, unless ``label_map`` says what it means.
-        label_map: stored id -> class (or 255 to ignore it), if the stored ids are not the classes (``{0: 0, 255: 1}``
-            of masks in black and white); ids that it lacks are an error.
-        white: the value that is white in images of more than 8 bits, such as 4095 of a 12-bit sensor.
-        upright: turn photographs as their orientation tags say, as their labels were drawn; else as they are stored.
+        images: a folder (those below it count), or a glob.
+        labels: the same, or an annotation file; with the names of the images, or those and a ``suffix``.
+        class_names: one name per class, in id order; or a file (text, labelmap.txt, CSV, JSON, YAML). Left out, such
+            a file in ``root`` or beside the labels is read, or what the annotations say.
+        palette: one (R, G, B) per class; the class file's, or made up if left out.
+        ignore: the stored id, the name or the colour that means void, or a list of them; the id 255 does, too, unless
+            ``label_map`` says what it means.
+        label_map: stored id, or name in annotations -> class (its number or name), or 255 to ignore it, if they are
+            not the classes (``{0: 0, 255: 1}`` of masks in black and white); ids that it lacks are an error.
         check: see ``FilePairs``.
-        split: "train" or "val" of the pairs, with ``val``; all of them without.
-        val: share of the pairs that is for validation, at least one; drawn once by ``seed``.
+        upright: turn photographs as their orientation tags say, as their labels were drawn; else as they are stored.
+        white: the value that is white in images of more than 8 bits, such as 4095 of a 12-bit sensor.
+        split: "train", "val" or "test", by folders or lists that are called so; val is drawn where there is none. All
+            pairs without it.
+        val: share of the pairs that is for validation, at least one (0.2); drawn by ``seed``.
         seed: of that draw, which does not depend on anything else.
+        root: a folder that holds all of it.
+        lists: which images, and in which split: a folder of train.txt, val.txt (test.txt), a list, or a CSV with the
+            columns image, label and split.
+        suffix: what the labels' names have after those of the images, such as "_mask".
+        format: "masks", "binary", "coco", "labelme", "yolo" or "cvat".
+        background: the class of the pixels that no shape covers, or "void".
+        group: what stays in one split when val is drawn: "prefix" (frames of a sequence), "folder", or a regular
+            expression; each image by itself if left out.
     """
 
-    splits = ("train", "val")
+    splits = ("train", "val", "test")
 
     def __init__(
         self,
-        images: str | Path,
-        labels: str | Path,
-        class_names: Sequence[str] | str | Path,
+        images: str | Path | None = None,
+        labels: str | Path | None = None,
+        class_names: Sequence[str] | str | Path | None = None,
         palette: Sequence[Sequence[int]] | None = None,
-        ignore: int = IGNORE,
-        label_map: Mapping[int, int] | None = None,
+        ignore: Any = None,
+        label_map: Mapping[Any, Any] | None = None,
         check: bool = True,
         upright: bool = True,
         white: float | None = None,
         split: str | None = None,
         val: float | None = None,
         seed: int = 0,
+        root: str | Path | None = None,
+        lists: str | Path | None = None,
+        suffix: str | None = None,
+        format: str | None = None,
+        background: str | None = None,
+        group: str | None = None,
     ) -> None:
-        self.class_names = read_class_names(class_names)
-        self.palette = _palette(palette, len(self.class_names))
         if white is not None:
             white = arguments.number(white, "white", "a folder data set", above=0)
-        table = _table(len(self.class_names), ignore, label_map)
-        image_files = list_files(existing_root(images, "images"), IMAGE_SUFFIXES)
-        label_files = list_files(existing_root(labels, "labels"), LABEL_SUFFIXES)
-        super().__init__(image_files, label_files, table, f"data set of {images} and {labels}", check, upright, white)
-        if split is not None or val is not None:
-            self._keep(split, val, seed)
+        places = find_places(root, images, labels, lists)
+        chosen = places.choose(split, val is not None)
+        listed = None if class_names is None else read_class_list(class_names)
+        if listed is None and places.classes is not None:
+            listed = read_class_list(places.classes)
+        names = [entry.name for entry in listed or ()]
+        spots = {key: open_spot(place, format, names) for key, place in places.all.items()}
+        kinds = {spot.format for spot in spots.values()}
+        if len(kinds) > 1:
+            raise UserError(
+                f"{places.source}: labels of several formats, {', '.join(sorted(kinds))}: name one by format="
+            )
+        kind = find_format(next(iter(kinds)))
+        if listed is None:
+            listed = self._told(spots, places)
+        _check_map(label_map, kind.shapes)
+        legend = make_legend(listed, palette, ignore, label_map, background, kind.shapes)
+        self.class_names, self.palette = legend.names, legend.palette
+        found = gather({key: spots[key] for key in chosen.keys}, listed, suffix)
+        first = spots[chosen.keys[0]]
+        reader = kind.reader(legend, first.labels, listed, upright)
+        super().__init__(found.images, found.labels, reader, places.source, check, upright, white)
+        self.pairs = [Pair(*pair[:3], found.keys[pair.name]) for pair in self.pairs]
+        ids_alone = not kind.shapes and not legend.colours and label_map is None and ignore is None
+        if check and ids_alone and len(legend.names) <= 2:
+            self._refuse_black_and_white()
+        if chosen.drawn:
+            picked = draw([p.name for p in self.pairs], VAL if val is None else val, seed, group, places.source)
+            self.pairs = [pair for k, pair in enumerate(self.pairs) if (k in picked) == (split == "val")]
 
-    def _keep(self, split: str | None, val: float | None, seed: int) -> None:
-        """Keep one split's pairs."""
-        if split not in self.splits:
-            raise UserError(f"{self.source}: split must be 'train' or 'val', got {split!r}")
-        if val is None:
-            raise UserError(f"{self.source} has no split of its own: give val=0.2, the share for validation")
-        share = arguments.number(val, "val", "a folder data set", above=0, below=1)
-        count = max(1, round(share * len(self.pairs)))
-        if count >= len(self.pairs):
-            raise UserError(f"{self.source}: {len(self.pairs)} pairs are too few for a validation share of {share:g}")
-        chosen = set(random.Random(seed).sample(range(len(self.pairs)), count))
-        self.pairs = [pair for k, pair in enumerate(self.pairs) if (k in chosen) == (split == "val")]
+    @classmethod
+    def splits_of(cls, given: Mapping[str, Any]) -> tuple[str, ...]:
+        """The splits that the data set of some arguments has: train and val, and test if there is one of its own."""
+        places = find_places(given.get("root"), given.get("images"), given.get("labels"), given.get("lists"))
+        return ("train", "val", "test") if "test" in places.all else ("train", "val")
+
+    def _told(self, spots: Mapping[str | None, Spot], places: Places) -> list[ClassEntry]:
+        """The classes that the annotations themselves name, those of the training split first."""
+        found: dict[str, ClassEntry] = {}
+        for spot in spots.values():
+            kind = find_format(spot.format)
+            if kind.classes is None or (spot.format == "labelme" and not places.whole):
+                seen = f"; {spot.labels} holds {_seen(spot)}" if spot.format == "masks" else ""
+                raise UserError(
+                    f"{places.source}: what are the classes called? Name them in the order of their ids, by a file or "
+                    f"a list (class_names, --classes){seen}"
+                )
+            for entry in kind.classes(spot.labels, spot.files(())):
+                found.setdefault(entry.name, entry)
+        return list(found.values())
+
+    def _refuse_black_and_white(self) -> None:
+        """A UserError for masks that hold 0 and 255 alone, of which 255 would be void."""
+        step = max(1, len(self.pairs) // LOOKS)
+        values: set[int] = set()
+        for pair in self.pairs[::step]:
+            values |= set(np.unique(read_label(pair.label)).tolist())
+            if values - {0, 255}:
+                return
+        if values == {0, 255}:
+            said = "name two classes, and say" if len(self.class_names) == 1 else "say"
+            raise UserError(
+                f"{self.source}: the masks hold 0 and 255 alone. If 255 is a class, {said} label_map={{0: 0, 255: 1}} "
+                "(--label-map 0:0,255:1); if it is void, ignore=255"
+            )
 
 
-def read_class_names(given: Sequence[str] | str | Path) -> tuple[str, ...]:
-    """Class names as they are, or from the lines of a text file; empty lines are none."""
-    if not isinstance(given, str | Path):
-        return tuple(given)
-    try:
-        lines = Path(given).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read class names from {given}: {error}; it must be text, a name on each line"
-        ) from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise UserError(f"{given} holds no class names: write one on each line, in the order of their ids")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{given} names the class {twice[0]!r} twice")
-    return names
+def _check_map(label_map: Mapping[Any, Any] | None, shapes: bool) -> None:
+    """A UserError for a label map whose words mean nothing to these labels."""
+    for key in label_map or {}:
+        if str(key).isdecimal() == shapes:
+            what = "names" if shapes else "ids"
+            raise UserError(
+                f"label_map must map {'names' if shapes else 'integers'} here, as the labels hold {what}; got {key!r}"
+            )
 
 
-def _palette(given: Sequence[Sequence[int]] | None, num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    if not 1 <= num_classes <= UNKNOWN:
-        raise UserError(f"a folder data set needs 1 to {UNKNOWN} class_names, got {num_classes}")
-    if given is None:
-        return spread_palette(num_classes)
-    if len(given) != num_classes or any(len(c) != 3 or not 0 <= min(c) <= max(c) <= 255 for c in given):
-        raise UserError(
-            f"palette needs one (R, G, B) of 0..255 for each of the {num_classes} classes, got {len(given)}"
-        )
-    return tuple((int(r), int(g), int(b)) for r, g, b in given)
-
-
-def _table(num_classes: int, ignore: int, label_map: Mapping[int, int] | None) -> LabelTable:
-    if not 0 <= ignore <= IGNORE:
-        raise UserError(f"ignore must be a stored id of 0..255, got {ignore}")
-    if label_map is None:
-        return identity_table(num_classes, ignore)
-    try:  # a config that was written out and read again has the ids as text
-        label_map = {int(stored): int(target) for stored, target in label_map.items()}
-    except (TypeError, ValueError) as error:
-        raise UserError(f"label_map must map integers to integers, got {dict(label_map)}") from error
-    wrong = {i: k for i, k in label_map.items() if not (0 <= k < num_classes or k == IGNORE)}
-    if wrong:
-        stored, target = next(iter(wrong.items()))
-        raise UserError(
-            f"label_map {stored} -> {target}: there are classes 0..{num_classes - 1}, and {IGNORE} to ignore"
-        )
-    if ignore != IGNORE and label_map.get(ignore, IGNORE) != IGNORE:
-        raise UserError(
-            f"label_map {ignore} -> {label_map[ignore]}, and ignore={ignore}: a stored id is a class or void, not both"
-        )
-    ids = {ignore: IGNORE, IGNORE: IGNORE} | label_map
-    return LabelTable(ids, f"the ids of its label_map ({', '.join(map(str, sorted(ids)))})")
+def _seen(spot: Spot) -> str:
+    """The ids in some masks, for a message."""
+    files = list(spot.files(()).values())
+    values: set[int] = set()
+    for file in files[:: max(1, len(files) // LOOKS)]:
+        try:
+            values |= set(np.unique(read_label(file)).tolist())
+        except UserError:
+            return "masks in colours, which a labelmap.txt (NAME:R,G,B:: on each line) would name"
+    ids = sorted(values)
+    return "the ids " + ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")

@@ -13,7 +13,7 @@ from segkd.datasets.base import IGNORE
 from segkd.datasets.verify import examine
 from segkd.errors import UserError
 from segkd.training.config import Data
-from segkd.training.configfile import find_config, load_config, read_variables
+from segkd.training.configfile import CONFIG, find_config, load_config, read_variables
 from segkd.training.labels import MUCH_VOID, RATHER
 from segkd.training.overrides import override
 from segkd.workbench import Progress, silent
@@ -106,11 +106,13 @@ def open_section(
 
 
 def _is_config(given: str | Path) -> bool:
-    """Whether a file or folder holds all of a run, and not a data set's part alone."""
+    """Whether a file or folder holds all of a run, and not a data set's part, or a data set, alone."""
     path = Path(given)
     if str(given) in DATASETS.names() or not (path.is_dir() or path.suffix == ".py"):
         return False
-    return path.is_dir() or (path.is_file() and "model" in read_variables(find_config(path)))
+    if path.is_dir():
+        return (path / CONFIG).is_file()
+    return path.is_file() and "model" in read_variables(find_config(path))
 
 
 def open_splits(

@@ -211,8 +211,8 @@ def data_section(given: Any, root: str | Path | None = None, size: Sequence[int]
     """``data`` of a config.
 
     Args:
-        given: a data set's name, class or dict(type=...), whose splits are those that it knows; an object, or several
-            as (train, val) or {"train": ..., "val": ..., "test": ...}; or the section itself.
+        given: a data set's name, class or dict(type=...), whose splits are those that it knows; the path of a
+            folder of one's own; an object, or several
         root: root folder of a data set.
         size: (H, W) of the training crops; by default the first image's, but at most 512x1024.
     """
@@ -241,13 +241,32 @@ def _splits(given: Any) -> dict[str, Any]:
             if name not in SPLITS:
                 raise UserError(f"data sets are given as train, val and test, not {name!r}; {nearest(name, SPLITS)}")
         return dict(dataset={}, **{name: _dataset(one, name) for name, one in given.items()})
+    if isinstance(given, str | Path):
+        given = own_folder(given)
     kind = DATASETS.resolve(given["type"] if isinstance(given, Mapping) else given)
     dataset = dict(given) if isinstance(given, Mapping) else dict(type=given)
     if "split" not in inspect.signature(kind).parameters:
         raise UserError(
             f"{kind.__name__} has no splits of its own: give data=dict(train=dict(type=...), val=dict(...))"
         )
-    return dict(dataset=dataset, **{name: dict(split=name) for name in getattr(kind, "splits", SPLITS)})
+    own = kind.splits_of(dataset) if hasattr(kind, "splits_of") else getattr(kind, "splits", SPLITS)
+    return dict(dataset=dataset, **{name: dict(split=name) for name in own})
+
+
+def own_folder(given: str | Path) -> Any:
+    """The data set of a folder, in which names tell what is what; anything else as it is, for the name of a data set.
+
+    Raises:
+        UserError: a path at which no folder is.
+    """
+    path = Path(given).expanduser()
+    if str(given) in DATASETS.names():
+        return str(given)
+    if path.is_dir():
+        return dict(type="folder", root=str(given))
+    if isinstance(given, Path) or "/" in given or path.exists():
+        raise UserError(f"data {str(given)!r} is no folder: name one with images and labels in it, or a data set")
+    return given
 
 
 def _dataset(given: Any, split: str) -> Any:

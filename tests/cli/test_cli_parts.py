@@ -84,11 +84,12 @@ def test_what_is_for_validation_is_drawn_once(folders: list[object]) -> None:
 
 def test_mistakes_with_folders(segkd: Run, refused: Refused, folders: list[object], tmp_path: Path) -> None:
     student = ["train", "--student", "fast_scnn"]
-    for flag in ("--images", "--labels", "--classes"):
+    needs = {"--images": "name the folder", "--labels": "labels are missing", "--classes": "holds the ids 0, 1, 2"}
+    for flag, message in needs.items():
         at = folders.index(flag)
-        assert f"--data folder needs {flag}" in refused(*student, *folders[:at], *folders[at + 2 :])
-    assert "--images belongs to --data folder" in refused(*student, "--data", "camvid", *folders[2:])
-    assert "--val belongs to --data folder" in refused(*student, "--data", "camvid", "--val", "0.2")
+        assert message in refused(*student, *folders[:at], *folders[at + 2 :])
+    assert "--images belongs to data of your own" in refused(*student, "--data", "camvid", *folders[2:])
+    assert "--val belongs to data of your own" in refused(*student, "--data", "camvid", "--val", "0.2")
     assert "is no number in 0..1" in segkd(*student, *folders, "--val", "2").err  # with the usage above
     assert "too few for a validation share of 0.97" in refused(*student, *folders, "--val", "0.97")
     (tmp_path / "classes.txt").write_text("sky\nroad\nsky\n")

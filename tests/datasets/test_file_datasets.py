@@ -144,11 +144,14 @@ def test_folder(tmp_path: Path) -> None:
     for label_map in ({0: 2, 1: 255, 2: 0, 3: 1}, {"0": 2, "1": 255, "2": 0, "3": 1}):
         mapped = create("folder", **arguments, label_map=label_map)
         np.testing.assert_array_equal(mapped[0].label, np.array([2, 255, 0, 1])[stored])
-    masks = own_folder(tmp_path / "masks", np.where(stored == 2, 255, 0).astype(np.uint8))  # black and white
+    masks = own_folder(tmp_path / "black_and_white", np.where(stored == 2, 255, 0).astype(np.uint8))  # black and white
     masks |= dict(class_names=("ground", "thing"))
     black_and_white = create("folder", **masks, label_map={0: 0, 255: 1})
     np.testing.assert_array_equal(black_and_white[0].label, (stored == 2).astype(np.uint8))
-    np.testing.assert_array_equal(create("folder", **masks)[0].label, np.where(stored == 2, 255, 0))
+    np.testing.assert_array_equal(create("folder", **masks, ignore=255)[0].label, np.where(stored == 2, 255, 0))
+    for names in (("ground", "thing"), ("thing",)):
+        with pytest.raises(UserError, match=r"0 and 255 alone. If 255 is a class, .*label_map=\{0: 0, 255: 1\}"):
+            create("folder", **masks | {"class_names": names})
     assert len(set(data.palette)) == 3
     assert create("folder", **arguments, palette=[(1, 2, 3)] * 3).palette == ((1, 2, 3),) * 3
 
@@ -162,9 +165,9 @@ def test_folder(tmp_path: Path) -> None:
         ({"label_map": {0: 3}}, "label_map 0 -> 3: there are classes 0..2"),
         ({"label_map": {0: 1, 1: 0}, "ignore": 0}, "label_map 0 -> 1, and ignore=0: a stored id is a class or void"),
         ({"palette": [(0, 0, 0)]}, "palette needs one"),
-        ({"class_names": ()}, "1 to 254 class_names"),
+        ({"class_names": ()}, "class_names holds no class names"),
         ({"ignore": -1}, "ignore must be"),
-        ({"labels": "nowhere"}, "root folder not found: nowhere"),
+        ({"labels": "nowhere"}, "labels not found: nowhere"),
     ],
 )
 def test_folder_errors(tmp_path: Path, changes: dict[str, object], message: str) -> None:
