@@ -60,6 +60,11 @@ def read_class_list(given: str | Path | Sequence[Any]) -> list[ClassEntry]:
     return entries
 
 
+def read_class_names(given: str | Path | Sequence[Any]) -> tuple[str, ...]:
+    """The names alone of what ``read_class_list`` reads."""
+    return tuple(entry.name for entry in read_class_list(given))
+
+
 def find_class_list(folders: Iterable[Path]) -> Path | None:
     """The first file in one of the folders that is called as class lists are; None without any."""
     for folder in folders:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from segkd.datasets import DATASETS
-from segkd.datasets.folder import read_class_names
+from segkd.datasets.class_lists import read_class_names
 from segkd.datasets.palettes import spread_palette
 from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
 from segkd.errors import UserError, nearest
