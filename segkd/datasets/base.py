@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +55,13 @@ class SegmentationDataset(Described, ABC):
     def label_of(self, index: int) -> Array:
         """The label (H, W) at ``index``; a data set that can read it without the image overrides this."""
         return self[index].label
+
+    def files_of(self, index: int) -> Sequence[Path] | None:
+        """The files that the pair at ``index`` is read from, the image first, so that a change of them can be seen.
+
+        None of a data set that does not say; () of one that has none, whose arguments alone decide.
+        """
+        return None
 
     def name_of(self, index: int) -> str:
         """A short name of the pair for messages and file names."""

@@ -164,6 +164,9 @@ class FilePairs(SegmentationDataset):
     def label_of(self, index: int) -> Array:
         return self.reader.read(self.pairs[index])
 
+    def files_of(self, index: int) -> Sequence[Path]:
+        return self.pairs[index][1:]
+
     def name_of(self, index: int) -> str:
         return self.pairs[index].name
 

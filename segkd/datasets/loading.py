@@ -194,7 +194,7 @@ def train_loader(
         others = StepSampler(len(unlabelled), unlabelled_size, steps, own, start, rank, world_size)
         sampler = MixedSampler(sampler, others)
     return Loader(
-        TrainView(dataset, transform, unlabelled, hears, skip_bad), batch_sampler=sampler, **_options(workers)
+        TrainView(dataset, transform, unlabelled, hears, skip_bad), batch_sampler=sampler, **loader_options(workers)
     )
 
 
@@ -207,7 +207,7 @@ def eval_loader(
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
     own = range(rank, len(dataset), world_size)
-    return Loader(EvalView(dataset), batch_size=batch_size, sampler=own, **_options(workers))
+    return Loader(EvalView(dataset), batch_size=batch_size, sampler=own, **loader_options(workers))
 
 
 def to_tensors(sample: Sample, index: int) -> Batch:
@@ -244,7 +244,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _options(workers: int) -> dict[str, Any]:
+def loader_options(workers: int) -> dict[str, Any]:
+    """What torch's DataLoader is told for so many workers, at most one a core."""
     if workers < 0:
         raise UserError(f"workers must be 0 or more, got {workers}")
     workers = min(workers, cores())  # the batches are the same, and torch warns of more

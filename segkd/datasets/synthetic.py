@@ -76,5 +76,8 @@ class SyntheticStreets(SegmentationDataset):
         entropy = np.random.SeedSequence([self.seed, SPLITS[self.split], index])
         return Sample(*render(*self.size, np.random.Generator(np.random.PCG64(entropy))))
 
+    def files_of(self, index: int) -> tuple[()]:
+        return ()
+
     def name_of(self, index: int) -> str:
         return f"{self.split}_{index:06d}"

@@ -51,6 +51,15 @@ class Live:
     def __exit__(self, *error: object) -> None:
         self.screen.close()
 
+    def after_image_kept(self, training: Any, said: str, done: int, total: int) -> None:
+        """Show how far the decoded images are that are kept before the first step."""
+        if done == 0:
+            tell(self.console, [f"  {said}"])
+        if self.screen.due(done, total) and done < total:
+            self.screen.show(["decoding", f"image {done}/{total}"], done, total)
+        if done == total:
+            self.screen.close()
+
     def before_first_stages(self, training: Any) -> None:
         """Tell what is trained on what."""
         self.begun, self.silent = True, training.rank != 0

@@ -12,6 +12,7 @@ import torch
 from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.answers import ABOUT, LABELLED, UNLABELLED, Answers
 from segkd.datasets.hearing import Hears, Recall, Whole
+from segkd.datasets.image_cache import DEFAULT, Cached, ImageCache
 from segkd.datasets.loading import Loader, eval_loader, train_loader
 from segkd.datasets.tolerant import Tolerant
 from segkd.datasets.transforms import TrainTransform
@@ -116,11 +117,19 @@ def readable(cfg: Config, dataset: SegmentationDataset) -> SegmentationDataset:
     return Tolerant(dataset) if cfg.data.skip_bad else dataset
 
 
+def image_cache(cfg: Config, dataset: SegmentationDataset) -> ImageCache | None:
+    """Where decoded training images are kept, if they are."""
+    if not cfg.data.cache:
+        return None
+    return ImageCache(dataset, DEFAULT if cfg.data.cache is True else cfg.data.cache)
+
+
 def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, steps: int) -> Loader:
     """The part of this process in the batches for the steps from ``start`` to the last of ``steps``."""
     unlabelled = build_unlabelled(cfg)
+    cache = image_cache(cfg, dataset)
     return train_loader(
-        dataset,
+        dataset if cache is None else Cached(dataset, cache),
         build_transform(cfg, dataset),
         batch_size=cfg.data.batch_size,
         steps=steps,

@@ -55,6 +55,15 @@ def images(value: Any, name: str) -> Any:
     return str(value) if isinstance(value, str | os.PathLike) else dictionary(value, name)
 
 
+def place(value: Any, name: str) -> str | bool:
+    """A check for True, False or a folder."""
+    if isinstance(value, str | os.PathLike) and str(value):
+        return str(value)
+    if not isinstance(value, bool):
+        raise UserError(f"config: {name} must be True or False, or a folder, got {value!r}")
+    return value
+
+
 def positive(value: Any, name: str) -> float:
     """A check for a number above 0."""
     return arguments.number(value, name, "config", above=0)
@@ -165,6 +174,12 @@ class Data(Section):
         "processes that load images, at most one a core; 0: the training loads them itself",
         0,
         check=integer(0, MANY, " here"),
+    )
+    cache: str | bool = key(
+        "keep decoded training images on disk, 4 bytes a pixel, and map them into memory: in a folder, or with True in "
+        "~/.cache/segkd/images; before the first step those are made that are missing or whose files have changed",
+        False,
+        check=place,
     )
     skip_bad: bool = key(
         "draw another image in the place of one whose file cannot be used, and say how many; else the training stops",

@@ -9,7 +9,8 @@ from segkd.errors import UserError
 from segkd.registry import build
 
 POINTS = (
-    "before_first_stages", "before_run", "before_train", "before_train_epoch", "before_train_iter", "after_train_iter",
+    "after_image_kept", "before_first_stages", "before_run", "before_train", "before_train_epoch", "before_train_iter",
+    "after_train_iter",
     "before_val", "before_val_epoch", "before_val_iter", "after_val_iter", "after_val_epoch", "after_val",
     "after_train_epoch", "after_train", "after_run", "after_log",
 )  # fmt: skip
@@ -22,7 +23,8 @@ class Hooks:
     """Hooks in the order of their priorities; those of equal priority in the order in which they were given.
 
     A hook is an object with any of the methods in ``POINTS``; mmengine's hooks are such objects. Each gets the training
-    as its first argument (see ``segkd.training.loop.Training``). Two are not mmengine's: ``before_first_stages``, with
+    as its first argument (see ``segkd.training.loop.Training``). Three are not mmengine's: ``after_image_kept`` with
+    ``said``, ``done`` and ``total``, while ``data.cache`` is filled, ``before_first_stages``, with
     the run folder there and the model not yet on its device; ``after_log`` with ``record``, a line of the log, in
     the first process. ``close()`` is called at the end, however the training ended.
     """

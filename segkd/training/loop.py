@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from segkd.datasets.image_cache import fill, statement
 from segkd.datasets.loading import DataError
 from segkd.memory import keep_freed_memory
 from segkd.models.base import Network
@@ -19,7 +20,7 @@ from segkd.report.tables import write_json
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
 from segkd.training.bad_files import with_state_kept
-from segkd.training.build import readable
+from segkd.training.build import image_cache, readable
 from segkd.training.config import Config
 from segkd.training.configfile import dump_config
 from segkd.training.first_stage import Report, run_first_stages
@@ -63,6 +64,7 @@ def train(
         training = Training(cfg, Path(run), resume, hooks, model)
         loaders = training.loaders
         with training.open_folder(), closing(training.hooks), closing(loaders["train"]), closing(loaders["val"]):
+            training.keep_images()
             training.run_first_stages(on_first_stage)
             training.make_ready()
             training.run_steps()
@@ -75,6 +77,16 @@ class Training(Prepared):
     def open_folder(self) -> AbstractContextManager[None]:
         """The run folder, made and cleaned up by one process."""
         return run_folder(self.folder, self.resume) if processes.is_main() else nullcontext()
+
+    def keep_images(self) -> None:
+        """Keep the decoded images that are not yet, if the config says so; one process does, the others wait."""
+        cache = image_cache(self.cfg, self.data)
+        if cache is not None and processes.is_main() and (missing := cache.missing()):
+            self.write({"step": self.iter, "note": (said := statement(cache, missing))})
+            self.hooks.call("after_image_kept", self, said=said, done=0, total=len(missing))
+            for done in fill(cache, missing, self.cfg.data.workers, self.cfg.data.skip_bad):
+                self.hooks.call("after_image_kept", self, said=said, done=done, total=len(missing))
+        processes.wait()
 
     def run_first_stages(self, report: Report | None) -> None:
         """Keep the config, then run the trainings that come before the main one."""

@@ -123,6 +123,12 @@ def mean(values: Tensor) -> Tensor:
     return total / distributed.get_world_size()
 
 
+def wait() -> None:
+    """Wait until all processes are here."""
+    if is_initialized():
+        distributed.barrier()
+
+
 def gathered(value: Any) -> list[Any]:
     """What each process has; every one must ask."""
     if not is_initialized():
