@@ -165,7 +165,8 @@ class FilePairs(SegmentationDataset):
         return self.reader.read(self.pairs[index])
 
     def files_of(self, index: int) -> Sequence[Path]:
-        return self.pairs[index][1:]
+        pair = self.pairs[index]
+        return pair.image, pair.label
 
     def name_of(self, index: int) -> str:
         return self.pairs[index].name

@@ -213,13 +213,21 @@ def _as_it_is(found: Any) -> Any:
 
 
 def settings(dataset: SegmentationDataset) -> str:
-    """A data set's class and arguments as a text; a UserError where an argument has none."""
-    return _text(dataset, type(dataset).__name__)
+    """A data set's class, classes and arguments as a text, files among them with their sizes and times.
+
+    Raises:
+        UserError: an argument that has no text.
+    """
+    return f"{list(dataset.class_names)} {_text(dataset, type(dataset).__name__)}"
 
 
 def _text(value: Any, owner: str) -> str:
-    if isinstance(value, str | int | float | bool | bytes | os.PathLike | None):
-        return repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if isinstance(value, str | os.PathLike):
+        path = os.path.expanduser(os.fspath(value))
+        about = os.stat(path) if os.path.isfile(path) else None
+        return repr(os.fspath(value)) + (f" of {about.st_size} at {about.st_mtime_ns}" if about else "")
+    if isinstance(value, int | float | bool | bytes | None):
+        return repr(value)
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, Mapping):

@@ -115,6 +115,15 @@ def test_changed_files_are_read_anew(kind: str, root: Path) -> None:
     assert cache.missing() == [3]
 
 
+def test_a_file_among_the_arguments_may_change(root: Path) -> None:
+    names = root / "classes.txt"
+    names.write_text("a\nb\nc\n")
+    before = ImageCache(FolderDataset(root / "set/images", root / "set/labels", names), root / "kept").folder
+    assert ImageCache(FolderDataset(root / "set/images", root / "set/labels", names), root / "kept").folder == before
+    names.write_text("b\na\nc\n")
+    assert ImageCache(FolderDataset(root / "set/images", root / "set/labels", names), root / "kept").folder != before
+
+
 def test_other_arguments_and_versions_are_other_pairs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = filled(root)
     other = ImageCache(folder(root, label_map={0: 0, 1: 0, 2: 1}), root / "kept")
