@@ -56,13 +56,30 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """The arguments; `--set A=1 B=2` is not understood, but its cure is named."""
     from segkd.errors import UserError
 
-    args, unknown = parser().parse_known_args(argv)
+    known = parser()
+    args, unknown = known.parse_known_args(argv)
+    if unknown and argv is not None and not any(word.startswith("-") or "=" in word for word in unknown):
+        args, unknown = known.parse_known_args(in_front(argv, unknown))
     if unknown:
         is_override = "=" in unknown[0] and not unknown[0].startswith("-")
         raise UserError(
             f"unrecognized argument {unknown[0]!r}" + ("; each KEY=VALUE needs its own --set" if is_override else "")
         )
     return args
+
+
+def in_front(argv: Sequence[str], late: Sequence[str]) -> list[str]:
+    """The words of a command line with those that come after options before them: argparse takes no others.
+
+    Args:
+        argv: the command's name and its words.
+        late: those that argparse left over, in their order.
+    """
+    words = list(argv)
+    for word in reversed(late):
+        del words[len(words) - 1 - words[::-1].index(word)]
+    first = next((k for k, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:first], *late, *words[first:]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from segkd.cli.common import (
     say_comparison,
 )
 from segkd.errors import UserError
-from segkd.files import writable_onnx
+from segkd.files import writable_file
 
 if TYPE_CHECKING:
     from segkd.workbench.deployment import QuantizeReport
@@ -31,19 +31,28 @@ def add(subparsers: Any) -> None:
     add_config_arguments(parser)
     parser.add_argument("onnx", metavar="ONNX", help="float32 file from `segkd export`")
     parser.add_argument(
-        "--out", type=writable_onnx, metavar="FILE", help="int8 file (default: beside it, ..._int8.onnx)"
+        "--out", type=writable_file, metavar="FILE", help="int8 file (default: beside it, ..._int8.onnx)"
     )
     parser.add_argument(
         "--images", type=positive, default=16, metavar="N", help="calibration images from the training split (16)"
     )
-    parser.add_argument("--ops", choices=("conv", "all"), default="all", help="what to quantise (default all)")
-    parser.add_argument("--method", default="percentile", help="percentile (default), minmax, moving_average, entropy")
+    parser.add_argument(
+        "--route",
+        default="onnxruntime",
+        metavar="NAME",
+        help="for what: onnxruntime (default), openvino (.xml, by NNCF), tensorrt (ONNX with zero points of 0)",
+    )
+    parser.add_argument("--ops", choices=("conv", "all"), help="what to quantise (default all; tensorrt: conv)")
+    parser.add_argument("--method", help="percentile (default), minmax, moving_average, entropy")
+    parser.add_argument("--preset", choices=("mixed", "performance"), help="of --route openvino (default mixed)")
     parser.add_argument(
         "--weight-bits",
         type=int,
         choices=(7, 8),
-        default=7,
-        help="7 (default): right on every CPU; 8: for x64 with VNNI, and Arm; sums saturate on others",
+        help="of onnxruntime, 7 (default): right on every CPU; 8: for x64 with VNNI, and Arm; sums saturate on others",
+    )
+    parser.add_argument(
+        "--keep-float", type=words, default=(), metavar="NODE,NODE", help="nodes of the graph that stay float"
     )
     add_threads_argument(parser)
     parser.add_argument("--split", help="then score and time the files side by side on train, val or test")
@@ -51,6 +60,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--resize", action="store_true", help="with --split: images of other sizes are resized")
     add_json_argument(parser, "the report")
     parser.set_defaults(run=run)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words with commas between them."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def run(args: argparse.Namespace) -> None:
@@ -68,9 +82,12 @@ def run(args: argparse.Namespace) -> None:
             args.onnx,
             args.out,
             images=args.images,
+            route=args.route,
             op_types=args.ops,
             method=args.method,
+            preset=args.preset,
             weight_bits=args.weight_bits,
+            keep_float=args.keep_float,
             threads=args.threads,
         )
     _tell(report)
@@ -101,10 +118,9 @@ def _tell(report: QuantizeReport) -> None:
         f"{report.int8_bytes / 2**20:.2f} MiB (float32: {report.float_bytes / 2**20:.2f}), {report.int8_ops} nodes in "
         f"int8, {report.float_ops} convolutions and products left in float32"
     )
-    say(
-        f"on {report.images} calibration images {100 * report.argmax_agreement:.2f} % of the pixels keep their class, "
-        f"logits are {report.sqnr_db:.1f} dB above the noise"
-    )
+    noise = "" if report.sqnr_db is None else f", logits are {report.sqnr_db:.1f} dB above the noise"
+    kept = f"{100 * report.argmax_agreement:.2f} % of the pixels keep their class"
+    say(f"on {report.images} calibration images {kept}{noise}")
 
 
 def _compare(args: argparse.Namespace, cfg: Mapping[str, Any], files: Mapping[str, str]) -> list[dict[str, Any]]:

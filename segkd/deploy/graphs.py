@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from segkd.deploy.runtimes import METADATA_KEY, session_options
+from segkd.deploy.runtimes import CPU, METADATA_KEY, session_options
 
 Value = NDArray[Any]
 
@@ -36,15 +36,18 @@ def constant(model: onnx.ModelProto, name: str) -> Value | None:
 def values_of(model: onnx.ModelProto, names: Iterable[str], fed: Mapping[str, Value] | None = None) -> dict[str, Value]:
     """The values of that name when the graph runs once in ONNX Runtime; on one black image unless told otherwise."""
     wanted = list(dict.fromkeys(names))
+    session = open_watched(model, wanted)
+    found = session.run(wanted, fed or {given.name: _black(given) for given in session.get_inputs()})
+    return dict(zip(wanted, found, strict=True))
+
+
+def open_watched(model: onnx.ModelProto, names: Iterable[str], threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU of which the values of that name can be had, beside the graph's own outputs."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     own = {item.name for item in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in own)
-    session = onnxruntime.InferenceSession(
-        watched.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
-    )
-    found = session.run(wanted, fed or {given.name: _black(given) for given in session.get_inputs()})
-    return dict(zip(wanted, found, strict=True))
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
+    return onnxruntime.InferenceSession(watched.SerializeToString(), session_options(threads), providers=[CPU])
 
 
 def _black(given: Any) -> Value:

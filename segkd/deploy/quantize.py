@@ -22,7 +22,7 @@ from segkd.deploy.graphs import note_in
 from segkd.deploy.onnx import quiet
 from segkd.deploy.pooling import BUFFER_PREFIX
 from segkd.deploy.report import Images, QuantizeError, QuantizeReport, compare, digest, take_images
-from segkd.deploy.runtimes import OnnxRuntime, session_options
+from segkd.deploy.runtimes import TENSORRT, OnnxRuntime, session_options
 from segkd.deploy.tail import PREFIX as TAIL_PREFIX
 from segkd.errors import UserError, nearest
 from segkd.files import replacing
@@ -88,7 +88,8 @@ def quantize_onnx(
     }
     with replacing(target) as temporary:
         _quantize(runtime, temporary, images, types, METHODS[method], options, keep_float)
-        note_in(temporary, {"quantization": {"method": named, "images": len(images), "calibration": digest(images)}})
+        about = {"method": named, "images": len(images), "calibration": digest(images)}
+        note_in(temporary, {"quantization": {"route": TENSORRT if symmetric else "onnxruntime", **about}})
         int8 = OnnxRuntime(temporary, threads)
         sqnr, agreement = compare(runtime, int8, images)
         ops = optimised_ops(temporary)

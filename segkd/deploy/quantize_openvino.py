@@ -31,6 +31,7 @@ def quantize_openvino(
     *,
     preset: str = "mixed",
     transformer: bool | None = None,
+    weight_bits: int = 7,
     keep_float: Sequence[str] = (),
     max_images: int = 32,
     threads: int = 2,
@@ -41,6 +42,7 @@ def quantize_openvino(
         calibration: batches (N, 3, H, W) uint8 RGB of training images; the first ``max_images`` are used.
         preset: "mixed" (unsigned activations with a zero point) or "performance" (around zero).
         transformer: NNCF's treatment of attention; found by the graph's operators unless given.
+        weight_bits: 7, right on every CPU, or 8, where sums do not saturate (x64 with VNNI, Arm).
         keep_float: names of nodes that stay float.
 
     Raises:
@@ -60,14 +62,17 @@ def quantize_openvino(
                 nncf.Dataset(fed),
                 preset=nncf.QuantizationPreset(preset),
                 subset_size=len(fed),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    overflow_fix=nncf.OverflowFix.ENABLE if weight_bits == 7 else nncf.OverflowFix.DISABLE
+                ),
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                 ignored_scope=nncf.IgnoredScope(names=list(keep_float)) if keep_float else None,
             )
     except Exception as error:  # NNCF raises whatever its stages raise
         reason = str(error).strip().splitlines()[0]
         raise QuantizeError(f"cannot quantise {source}: {type(error).__name__}: {reason}") from error
-    note = {"quantization": {"method": preset, "images": len(images), "calibration": digest(images)}}
-    model.set_rt_info(json.dumps({**runtime.metadata, **note}), [METADATA_KEY])
+    about = {"route": "openvino", "method": preset, "images": len(images), "calibration": digest(images)}
+    model.set_rt_info(json.dumps({**runtime.metadata, "quantization": about}), [METADATA_KEY])
     save_openvino(openvino, model, target)
     int8 = OpenVinoRuntime(target, threads)
     sqnr, agreement = compare(runtime, int8, images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segkd.errors import UserError
+from segkd.errors import UserError, nearest
 from segkd.images import resize_image
 
 METADATA_KEY = "segkd"
 LOGITS, LABELS = "logits", "labels"
+WAYS = ("bf16", "channels_last", "compile")
+CPU = "CPUExecutionProvider"
+TENSORRT = "tensorrt"  # for which a file was quantised
 
 
 class Runtime(ABC):
@@ -94,14 +97,19 @@ class TorchRuntime(Runtime):
 
     Args:
         network: module with ``preprocess`` and ``num_classes``.
+        ways: of "bf16" (autocast), "channels_last", "compile" (torch.compile) those in which it runs.
     """
 
-    name = "torch"
-
-    def __init__(self, network: nn.Module, threads: int = 2) -> None:
+    def __init__(self, network: nn.Module, threads: int = 2, ways: Sequence[str] = ()) -> None:
         super().__init__()
-        self.network = network.eval()
-        self.threads = threads
+        for way in ways:
+            if way not in WAYS:
+                raise UserError(f"torch does not run as {way!r}; {nearest(way, WAYS)}")
+        self.name = " ".join(["torch", *ways])
+        self.network, self.threads, self.ways = network.eval(), threads, tuple(ways)
+        if "channels_last" in ways:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self._call: Any = torch.compile(self.network) if "compile" in ways else self.network
         self.num_classes = int(network.num_classes)  # type: ignore[arg-type]
         self.size = None
         tensors = network.state_dict().values()
@@ -110,12 +118,16 @@ class TorchRuntime(Runtime):
         self.device = next((t.device for t in tensors), torch.device("cpu"))
 
     def _run(self, image: Tensor) -> Tensor:
-        with torch.no_grad(), torch_threads(self.threads):
-            logits: Tensor = self.network(self.network.preprocess(image.to(self.device)))  # type: ignore[operator]
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled="bf16" in self.ways)
+        with torch.no_grad(), torch_threads(self.threads), half:
+            x = self.network.preprocess(image.to(self.device))  # type: ignore[operator]
+            if "channels_last" in self.ways:
+                x = x.contiguous(memory_format=torch.channels_last)
+            logits: Tensor = self._call(x)
         return logits.float()
 
     def again(self) -> TorchRuntime:
-        return TorchRuntime(copy.deepcopy(self.network), self.threads)
+        return TorchRuntime(copy.deepcopy(self.network), self.threads, self.ways)
 
 
 @contextmanager
@@ -133,18 +145,27 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 class OnnxRuntime(Runtime):
-    """An ONNX file that segkd wrote (float32 or int8), in ONNX Runtime on the CPU.
+    """An ONNX file that segkd wrote (float32 or int8), in ONNX Runtime.
+
+    Args:
+        path: the file.
+        threads: CPU threads.
+        resize: see `Runtime`.
+        provider: what computes: the CPU, or "CUDAExecutionProvider" or "TensorrtExecutionProvider" where ONNX Runtime
+            has them.
 
     Raises:
-        UserError: no such file, a file that ONNX Runtime cannot read, or one that segkd did not write.
+        UserError: no such file, a file that ONNX Runtime cannot read, or one that segkd did not write; a provider that
+            is not installed.
     """
 
-    name = "onnxruntime"
-
-    def __init__(self, path: str | Path, threads: int = 2, resize: bool = False) -> None:
+    def __init__(self, path: str | Path, threads: int = 2, resize: bool = False, provider: str = CPU) -> None:
         super().__init__(resize)
-        self.path, self.threads = Path(path), threads
-        self.session = open_session(self.path, threads)
+        self.path, self.threads, self.provider = Path(path), threads, provider
+        self.session = open_session(self.path, threads, provider)
+        if provider == CPU and _asked(self.session) == TENSORRT:
+            self.session = open_session(self.path, threads, provider, rounded=True)
+        self.name = "onnxruntime" if provider == CPU else f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
         self.metadata = _metadata(self.session, self.path)
         self.num_classes = int(self.metadata["num_classes"])
         self.output = self.metadata.get("output", LOGITS)
@@ -161,7 +182,7 @@ class OnnxRuntime(Runtime):
         return fed(image, self.metadata)
 
     def again(self) -> OnnxRuntime:
-        return OnnxRuntime(self.path, self.threads, self.resize)
+        return OnnxRuntime(self.path, self.threads, self.resize, self.provider)
 
 
 def size_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -195,12 +216,31 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def open_session(path: str | Path, threads: int = 2) -> onnxruntime.InferenceSession:
-    """A CPU session for the file at ``path``."""
+def _asked(session: onnxruntime.InferenceSession) -> str | None:
+    """For what a file was quantised; None for a float one."""
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    found: str | None = json.loads(text or "{}").get("quantization", {}).get("route")
+    return found
+
+
+def open_session(
+    path: str | Path, threads: int = 2, provider: str = CPU, rounded: bool = False
+) -> onnxruntime.InferenceSession:
+    """A session for the file at ``path``, on the CPU or by another provider.
+
+    ``rounded``: compute in float between the roundings that an int8 file asks for, exactly. By itself ONNX Runtime
+    makes unsigned integers of signed ones on x64, where their sums saturate on CPUs without VNNI.
+    """
     if not Path(path).is_file():
         raise UserError(f"ONNX file not found: {path}")
+    if provider not in onnxruntime.get_available_providers():
+        name = provider.removesuffix("ExecutionProvider")
+        raise UserError(f"ONNX Runtime has no {name} here: pip install onnxruntime-gpu, on a machine with such a GPU")
+    options = session_options(threads)
+    if rounded:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one
         raise UserError(f"cannot read {path} as ONNX: {str(error).splitlines()[0]}") from error
 
@@ -211,17 +251,3 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path) -> dict[str, An
         raise UserError(f"{path} was not written by segkd (it has no {METADATA_KEY!r} metadata); use `segkd export`")
     content: dict[str, Any] = json.loads(text)
     return content
-
-
-def load_runtime(source: str | Path | nn.Module, threads: int = 2, resize: bool = False) -> Runtime:
-    """A network as it is, or an .onnx file (float32 or int8).
-
-    Args:
-        threads: CPU threads.
-        resize: take images of any size in a file made for one size (resized there, logits resized back).
-    """
-    if isinstance(source, nn.Module):
-        return TorchRuntime(source, threads)
-    if Path(source).suffix != ".onnx":
-        raise UserError(f"{source} is not an .onnx file; a checkpoint needs its config: load it as a network first")
-    return OnnxRuntime(source, threads, resize)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from segkd.datasets import DATASETS, SegmentationDataset
+from segkd.deploy.formats import OPENERS, open_file, split_how
 from segkd.deploy.onnx import ExportReport, export_onnx
-from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
+from segkd.deploy.runtimes import LABELS, OnnxRuntime, Runtime, TorchRuntime
 from segkd.errors import UserError
 from segkd.face.run import Run
 from segkd.files import existing_file, existing_onnx, writable_onnx
@@ -20,6 +23,7 @@ from segkd.training.configfile import CONFIG, load_config
 from segkd.workbench.deployment import export_run
 from segkd.workbench.making import SPLITS, data_section, network_config
 from segkd.workbench.runs import crop_size, default_device, load_student
+from segkd.workbench.tails import write_labels
 
 
 def load_file(path: Path, network: Any = None) -> Run | Network | OnnxRuntime:
@@ -80,8 +84,8 @@ def runtime(model: Any, threads: int = 2, resize: bool = False) -> Runtime:
     if isinstance(model, nn.Module):
         return TorchRuntime(model.to(default_device()), threads)
     path = getattr(model, "path", model)
-    if isinstance(path, str | Path) and Path(path).suffix == ".onnx":
-        return OnnxRuntime(existing_onnx(path), threads, resize)
+    if isinstance(path, str | Path) and split_how(path)[0].suffix in OPENERS:
+        return open_file(path, threads, resize)
     run = load_file(Path(path)) if isinstance(path, str | Path) else model
     if isinstance(run, Run):
         found = TorchRuntime(run.student.to(default_device()), threads)
@@ -132,7 +136,7 @@ def crop_of(models: Any) -> tuple[int, int]:
     return crop_size(run.config)
 
 
-def export_any(model: Any, size: tuple[int, int] | None, out: str | Path | None, preprocess: bool) -> ExportReport:
+def export_any(model: Any, size: tuple[int, int] | None, out: str | Path | None, **options: Any) -> ExportReport:
     """See ``segkd.export``."""
     if isinstance(model, str | Path) and Path(model).is_dir():
         model = load_file(Path(model))
@@ -140,11 +144,38 @@ def export_any(model: Any, size: tuple[int, int] | None, out: str | Path | None,
     if isinstance(model, nn.Module):
         if out is None:
             raise UserError("say which file to write the network to: out=FILE.onnx")
-        return export_onnx(model, writable_onnx(out), size, include_preprocess=preprocess)
+        return export_onnx(model, writable_onnx(out), size, **options)
     run, weights = _run_of(model), model.weights() if isinstance(model, Run) else model
     if run is None or not isinstance(weights, str | Path):
         raise UserError(f"what is exported is a run, weights in a run folder, or a network, got {model!r}")
-    return export_run(run.config, weights, size, out, include_preprocess=preprocess)
+    return export_run(run.config, weights, size, out, **options)
+
+
+def export_labels(
+    model: Any,
+    size: tuple[int, int] | None,
+    out: str | Path | None,
+    output: str,
+    tail: str,
+    scored: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> ExportReport:
+    """See ``segkd.export``; ``scored`` says on what tails are scored (`segkd.workbench.tails.write_labels`)."""
+    if output != LABELS:
+        raise UserError(f"a file gives 'logits' or 'labels', not {output!r}")
+    if options["any_size"]:
+        raise UserError("labels are made by a file for one size: leave any_size out")
+    size = size or crop_of(model)
+    if out is None:
+        run = _run_of(model)
+        if run is None:
+            raise UserError("say which file to write the network to: out=FILE.onnx")
+        out = run.folder / f"student_{size[0]}x{size[1]}_labels.onnx"
+    out = writable_onnx(out)
+    with tempfile.TemporaryDirectory(prefix="segkd-") as folder:
+        report = export_any(model, size, Path(folder) / "logits.onnx", **options)
+        write_labels(report.path, out, tail, **scored)
+    return replace(report, path=str(out), file_bytes=out.stat().st_size)
 
 
 def onnx_file(model: Any) -> Path:
@@ -152,4 +183,4 @@ def onnx_file(model: Any) -> Path:
     path = getattr(model, "path", model)
     if isinstance(path, str | Path) and Path(path).suffix == ".onnx":
         return existing_onnx(path)
-    return Path(export_any(model, None, None, True).path)
+    return Path(export_any(model, None, None).path)

@@ -102,7 +102,23 @@ def bench(
 
 @spelled
 def export(
-    model: Any, *, size: Size | None = None, out: File | None = None, preprocess: bool = True, progress: bool = True
+    model: Any,
+    *,
+    size: Size | None = None,
+    out: File | None = None,
+    output: str = "logits",
+    tail: str = "auto",
+    data: Any = None,
+    root: File | None = None,
+    split: str = "val",
+    images: int | None = None,
+    any_size: bool = False,
+    batch: int | None = None,
+    opset: int = 20,
+    preprocess: bool = True,
+    merge: bool = True,
+    threads: int = 2,
+    progress: bool = True,
 ) -> ExportReport:
     """Write a network as one ONNX file for one image size, refused unless it computes what torch does.
 
@@ -110,7 +126,16 @@ def export(
         model: a Run, a run folder or weights file in it, or a network.
         size: (H, W) of the images; by default the run's training crops.
         out: the file; by default in the run folder, named by the size.
+        output: "logits" (N, K, H, W), or "labels" (N, H, W) uint8.
+        tail: of labels, where they are taken: "full", "half", "quarter", "native", or "auto", the fastest within 0.1
+            mIoU of "full" on the data.
+        data, root, split, images: on what tails are scored, by default the Run's validation split, all images of it.
+        any_size: images of any size, where the network allows it exactly.
+        batch: images per call; by default any number.
+        opset: of ONNX, 18 to 23.
         preprocess: the file takes uint8 RGB images; else images already preprocessed.
+        merge: merge branches of the training into one convolution first.
+        threads: CPU threads.
 
     Returns:
         A report whose ``path`` is the file.
@@ -118,9 +143,14 @@ def export(
     from segkd.face import opening
     from segkd.report.progress import following
 
+    options = dict(include_preprocess=preprocess, any_size=any_size, batch=batch, opset=opset, merge=merge)
     with following(shown=progress) as follow:
         follow("exporting", 0, None)
-        return opening.export_any(model, size, out, preprocess)
+        if output == "logits":
+            return opening.export_any(model, size, out, **options)
+        dataset = opening.dataset_of(model, data, root, split)[0] if tail == "auto" else None
+        scored = dict(dataset=dataset, images=images, threads=threads, progress=follow)
+        return opening.export_labels(model, size, out, output, tail, scored, options)
 
 
 @spelled
@@ -131,9 +161,12 @@ def quantize(
     root: File | None = None,
     out: File | None = None,
     images: int = 16,
-    ops: str = "all",
-    method: str = "percentile",
-    weight_bits: int = 7,
+    route: str = "onnxruntime",
+    ops: str | None = None,
+    method: str | None = None,
+    preset: str | None = None,
+    weight_bits: int | None = None,
+    keep_float: Sequence[str] = (),
     threads: int = 2,
     progress: bool = True,
 ) -> QuantizeReport:
@@ -144,9 +177,13 @@ def quantize(
         data, root: data set, as in ``train``; by default that of the Run.
         out: the file; by default beside the float32 file, ..._int8.onnx.
         images: calibration images.
-        ops: "all" or "conv": what to quantise.
-        method: "percentile", "minmax", "moving_average" or "entropy".
-        weight_bits: 7, right on every CPU, or 8, for x64 with VNNI and Arm; the sums of others saturate.
+        route: for what: "onnxruntime", "openvino" (.xml, by NNCF) or "tensorrt".
+        ops: "all" (default; not of "tensorrt") or "conv": what to quantise.
+        method: "percentile" (default), "minmax", "moving_average" or "entropy"; not of "openvino".
+        preset: of "openvino": "mixed" (default) or "performance".
+        weight_bits: of "onnxruntime": 7 (default), right on every CPU, or 8, for x64 with VNNI and Arm; the sums of
+            others saturate.
+        keep_float: names of nodes of the graph that stay float.
         threads: CPU threads.
 
     Returns:
@@ -161,8 +198,9 @@ def quantize(
         follow("quantising", 0, None)
         source = opening.onnx_file(model)
         return quantize_file(
-            source, dataset, out, images=images, op_types=ops, method=method, weight_bits=weight_bits, threads=threads
-        )
+            source, dataset, out, images=images, route=route, threads=threads, op_types=ops, method=method,
+            preset=preset, weight_bits=weight_bits, keep_float=keep_float,
+        )  # fmt: skip
 
 
 @spelled

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import eval_loader
-from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
+from segkd.deploy.runtimes import LABELS, Runtime, TorchRuntime
 from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate, with_views
 from segkd.evaluation.scores import ConfusionMatrix, Scores
@@ -130,11 +130,15 @@ def time_models(
     repeats: int = 30,
     progress: Progress = silent,
 ) -> list[Row]:
-    """A row for each model: latency (taken in turns), cost and peak memory for images (batch, 3, H, W)."""
+    """A row for each model: latency (taken in turns), cost and peak memory for images (batch, 3, H, W).
+
+    If any of them gives labels alone, all are timed to labels, else to what the file gives, logits.
+    """
     for runtime in models.values():
         check_inference(runtime.num_classes, size, batch, runtime.device)
     image = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    runs = {name: partial(runtime.predict, image) for name, runtime in models.items()}
+    to_labels = any(runtime.output == LABELS for runtime in models.values())
+    runs = {name: partial(m.labels if to_labels else m.predict, image) for name, m in models.items()}
     progress("timing", 0, None)
     latencies = compare_latency(runs, warmup=5, repeats=repeats, batch=batch)
     rows = []
@@ -170,11 +174,7 @@ def _torch_twin(runtime: Runtime, models: Mapping[str, Runtime], size: tuple[int
 
 def _afresh(runtime: Runtime, image: Tensor) -> None:
     """Load and predict once: memory kept from earlier calls would not be seen."""
-    if isinstance(runtime, OnnxRuntime):
-        threads = runtime.session.get_session_options().intra_op_num_threads
-        OnnxRuntime(runtime.path, threads, runtime.resize).predict(image)
-    else:
-        copy.deepcopy(runtime).predict(image)
+    runtime.again().labels(image)
 
 
 def cost(network: nn.Module, size: tuple[int, int]) -> Row:

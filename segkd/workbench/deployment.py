@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,15 @@ from torch import Tensor
 
 from segkd.datasets import SegmentationDataset
 from segkd.deploy.onnx import ExportReport, export_onnx
-from segkd.deploy.quantize import quantize_onnx
 from segkd.deploy.report import QuantizeReport as QuantizeReport
+from segkd.deploy.routes import Choices, find_route
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
-from segkd.files import existing_onnx, writable_onnx
+from segkd.files import existing_onnx, writable_file, writable_onnx
 from segkd.images import resize_image
 from segkd.memory import check_inference
 from segkd.training.build import build_dataset, class_names
 from segkd.workbench.runs import load_student
-
-WEIGHT_BITS = (7, 8)
 
 
 def export_run(
@@ -30,23 +30,26 @@ def export_run(
     weights: str | Path,
     size: tuple[int, int],
     out: str | Path | None = None,
-    *,
-    include_preprocess: bool = True,
+    **options: Any,
 ) -> ExportReport:
     """Write the config's student with these weights as one ONNX file for images of ``size`` (H, W).
 
     Args:
         out: the file (default: beside the weights, named by the size).
-        include_preprocess: the file takes uint8 RGB images; else images already preprocessed.
+        options: see `segkd.deploy.onnx.export_onnx`.
     """
     network = load_student(cfg, weights)
     weights, (height, width) = Path(weights), size
     check_inference(network.num_classes, size)
     out = writable_onnx(out or weights.with_name(f"{weights.stem}_{height}x{width}.onnx"))
     names, palette = class_names(cfg)
-    return export_onnx(
-        network, out, size, include_preprocess=include_preprocess, class_names=names, extra={"palette": palette}
-    )
+    about = {"palette": palette, "config": config_hash(cfg)}
+    return export_onnx(network, out, size, class_names=names, extra=about, **options)
+
+
+def config_hash(cfg: Mapping[str, Any]) -> str:
+    """The SHA-256 of a config's content, by which a file says of which training it is."""
+    return hashlib.sha256(json.dumps(cfg, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def quantize_run(
@@ -63,35 +66,28 @@ def quantize_file(
     out: str | Path | None = None,
     *,
     images: int = 16,
-    op_types: str | Sequence[str] = "all",
-    method: str = "percentile",
-    weight_bits: int = 7,
+    route: str = "onnxruntime",
     threads: int = 2,
+    **choices: Any,
 ) -> QuantizeReport:
     """Make an int8 file of the float32 file ``source``, calibrated on ``images`` images spread over the data set.
 
     Args:
-        out: the file (default: beside the source, ..._int8.onnx).
-        op_types, method: see `segkd.deploy.quantize.quantize_onnx`.
-        weight_bits: 7, right on every CPU, or 8, for those whose int8 sums do not saturate (x64 with VNNI, Arm).
+        out: the file (default: beside the source, ..._int8.onnx or as the route has it).
+        route: for what: "onnxruntime", "openvino" or "tensorrt".
+        choices: see `segkd.deploy.routes.Choices`.
     """
-    if weight_bits not in WEIGHT_BITS:
-        raise UserError(f"weights have 7 or 8 bits, not {weight_bits!r}")
+    way = find_route(route)
     model = open_float32(source, dataset.num_classes)
-    out = writable_onnx(out or model.path.with_name(model.path.stem + "_int8.onnx"))
+    out = Path(out or model.path.with_name(model.path.stem + way.ending))
+    suffix = Path(way.ending).suffix
+    if out.suffix != suffix:
+        raise UserError(f"the file for {route} is an {suffix} file, not {out.name}")
+    out = writable_file(out)
     if out.resolve() == model.path.resolve():
         raise UserError(f"cannot write {out}: it is the float32 file itself; choose another name")
     calibration = calibration_images(dataset, model.size, images)
-    return quantize_onnx(
-        model.path,
-        out,
-        calibration,
-        op_types=op_types,
-        method=method,
-        max_images=images,
-        threads=threads,
-        reduce_range=weight_bits == 7,
-    )
+    return way.quantize(model.path, out, calibration, Choices(**choices), images, threads)
 
 
 def open_float32(source: str | Path, num_classes: int) -> OnnxRuntime:

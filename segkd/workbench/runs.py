@@ -89,20 +89,23 @@ def load_student(cfg: Mapping[str, Any], weights: str | Path) -> Network:
 
 
 def open_model(cfg: Mapping[str, Any], file: str | Path, threads: int = 2, resize: bool = False) -> Runtime:
-    """An .onnx file as it is, or a student weights file (.pth) in the config's student.
+    """A file that predicts (.onnx, .xml) as it is, or a student weights file (.pth) in the config's student.
 
     Args:
+        file: the file, ``@HOW`` behind it where it is to run otherwise than usual (`segkd.deploy.formats`).
         threads: CPU threads.
         resize: let an ONNX file take images of other sizes, resized.
     """
-    from segkd.deploy.runtimes import TorchRuntime, load_runtime
+    from segkd.deploy.formats import OPENERS, open_file, split_how
+    from segkd.deploy.runtimes import TorchRuntime
 
-    path = existing_file(file)
-    if path.suffix == ".onnx":
-        return load_runtime(path, threads=threads, resize=resize)
+    path, how = split_how(file)
+    existing_file(path)
+    if path.suffix in OPENERS:
+        return open_file(file, threads, resize)
     if path.suffix not in (".pth", ".pt"):
-        raise UserError(f"{path} is neither weights (.pth) nor an ONNX file (.onnx)")
-    return TorchRuntime(load_student(cfg, path).to(default_device()), threads=threads)
+        raise UserError(f"{path} is neither weights (.pth) nor a file that predicts ({', '.join(OPENERS)})")
+    return TorchRuntime(load_student(cfg, path).to(default_device()), threads, how.split("+") if how else ())
 
 
 def open_models(

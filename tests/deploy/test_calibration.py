@@ -10,8 +10,8 @@ from PIL import Image
 from pyramid_net import CLASSES, SIZE
 
 from segkd.datasets.base import Sample, SegmentationDataset
+from segkd.deploy.formats import load_runtime
 from segkd.deploy.parity import random_images
-from segkd.deploy.runtimes import load_runtime
 from segkd.workbench.deployment import calibration_images, quantize_file
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from pyramid_net import CLASSES, SIZE, PyramidNet, colour_rule
 
+from segkd.deploy.formats import load_runtime
 from segkd.deploy.parity import random_images
 from segkd.deploy.quantize import quantize_onnx
 from segkd.deploy.report import QuantizeError
-from segkd.deploy.runtimes import OnnxRuntime, load_runtime
+from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate
 

@@ -8,8 +8,9 @@ import torch
 from pyramid_net import SIZE, PyramidNet
 from torch.nn import functional as F
 
+from segkd.deploy.formats import load_runtime
 from segkd.deploy.parity import random_images
-from segkd.deploy.runtimes import OnnxRuntime, TorchRuntime, load_runtime
+from segkd.deploy.runtimes import OnnxRuntime, TorchRuntime
 from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate
 
