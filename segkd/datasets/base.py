@@ -30,6 +30,7 @@ class SegmentationDataset(Described, ABC):
         class_names: one name per class, in id order.
         palette: one (R, G, B) per class.
         withheld: splits whose labels the owners keep, so that they cannot be scored here.
+        unpaired: what lacks its partner, a line each, where that is let pass.
         counts: how many pairs each split has, as its owners published it.
         licence: the page on which the owners say what their data may be used for.
     """
@@ -37,6 +38,7 @@ class SegmentationDataset(Described, ABC):
     class_names: Sequence[str]
     palette: Sequence[tuple[int, int, int]]
     withheld: Sequence[str] = ()
+    unpaired: Sequence[str] = ()
     counts: Mapping[str, int] = {}
     licence: str = ""
 
@@ -62,6 +64,10 @@ class SegmentationDataset(Described, ABC):
         None of a data set that does not say; () of one that has none, whose arguments alone decide.
         """
         return None
+
+    def part_of(self, index: int) -> tuple[SegmentationDataset, int]:
+        """The data set that holds the pair at ``index``, and its index there: itself, unless it is made of others."""
+        return self, index
 
     def name_of(self, index: int) -> str:
         """A short name of the pair for messages and file names."""

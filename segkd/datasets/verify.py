@@ -46,11 +46,12 @@ def examine(
         indices: the pairs to look at.
     """
     chosen = list(range(len(dataset)) if indices is None else indices)
-    problems = list(dataset.unpaired) if isinstance(dataset, FilePairs) else []
+    problems = list(dataset.unpaired)
     pixels = np.zeros(256, np.int64)
 
     def look(index: int) -> Examined:
-        found, label = (_pair if isinstance(dataset, FilePairs) else _sample)(dataset, index)
+        part, own = dataset.part_of(index)
+        found, label = _pair(part, own) if isinstance(part, FilePairs) else _sample(part, own)
         return Examined(found, count_values(label) if label is not None else np.zeros(256, np.int64))
 
     for done, seen in enumerate(in_threads(look, chosen), 1):
@@ -68,9 +69,8 @@ def count_values(label: Array) -> NDArray[np.int64]:
     return np.bincount(label.ravel(), minlength=256).astype(np.int64)
 
 
-def _pair(dataset: SegmentationDataset, index: int) -> tuple[list[str], Array | None]:
+def _pair(dataset: FilePairs, index: int) -> tuple[list[str], Array | None]:
     """Everything wrong with one pair of files, not only the first thing; and its classes, where they can be read."""
-    assert isinstance(dataset, FilePairs)
     problems, image, label, size = [], None, None, None
     try:
         image = dataset.image_of(index).shape
