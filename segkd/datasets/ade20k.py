@@ -34,6 +34,7 @@ class ADE20K(FilePairs):
         check: see ``FilePairs``.
     """
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 20210, "val": 2000}
     licence = "https://ade20k.csail.mit.edu/terms/"
@@ -63,6 +64,7 @@ class ADE20KFull(FilePairs):
         check: see ``FilePairs``.
     """
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 25574, "val": 2000}
     licence = ADE20K.licence

@@ -29,6 +29,7 @@ class SegmentationDataset(Described, ABC):
     Attributes:
         class_names: one name per class, in id order.
         palette: one (R, G, B) per class.
+        splits: those that are opened where none is named.
         withheld: splits whose labels the owners keep, so that they cannot be scored here.
         unpaired: what lacks its partner, a line each, where that is let pass.
         counts: how many pairs each split has, as its owners published it.
@@ -37,6 +38,7 @@ class SegmentationDataset(Described, ABC):
 
     class_names: Sequence[str]
     palette: Sequence[tuple[int, int, int]]
+    splits: Sequence[str] = ("train", "val", "test")
     withheld: Sequence[str] = ()
     unpaired: Sequence[str] = ()
     counts: Mapping[str, int] = {}

@@ -25,6 +25,7 @@ class BDD100K(FilePairs):
         check: see ``FilePairs``.
     """
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 7000, "val": 1000}
     licence = "https://doc.bdd100k.com/license.html"

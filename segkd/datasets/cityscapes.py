@@ -37,6 +37,7 @@ class Cityscapes(FilePairs):
         check: see ``FilePairs``.
     """
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
     licence = "https://www.cityscapes-dataset.com/license/"

@@ -27,6 +27,7 @@ class COCOStuff(FilePairs):
         check: see ``FilePairs``.
     """
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 118287, "val": 5000}
     licence = "https://github.com/nightrome/cocostuff#licensing"

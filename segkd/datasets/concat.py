@@ -6,6 +6,7 @@ import bisect
 import inspect
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from segkd.datasets.base import DATASETS, Array, Sample, SegmentationDataset
@@ -24,6 +25,8 @@ class Concat(SegmentationDataset):
     Raises:
         UserError: classes that differ in name or order, with the first that does.
     """
+
+    splits = ("train", "val")
 
     def __init__(
         self, sets: Sequence[Mapping[str, Any] | SegmentationDataset], split: str | None = None, check: bool = True
@@ -48,6 +51,10 @@ class Concat(SegmentationDataset):
     def label_of(self, index: int) -> Array:
         part, own = self.part_of(index)
         return part.label_of(own)
+
+    def files_of(self, index: int) -> Sequence[Path] | None:
+        part, own = self.part_of(index)
+        return part.files_of(own)
 
     def part_of(self, index: int) -> tuple[SegmentationDataset, int]:
         at = index + len(self) if index < 0 else index

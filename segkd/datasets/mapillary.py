@@ -17,6 +17,7 @@ TABLE, TABLE_V2 = read_table("mapillary"), read_table("mapillary_v2")
 class _Vistas(FilePairs):
     """A version of Mapillary Vistas."""
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 18000, "val": 2000}
     licence = "https://www.mapillary.com/dataset/vistas"

@@ -20,6 +20,7 @@ TABLE = read_table("pascal_context")
 class _Context(ListedPairs):
     """Pascal Context, with background as a class or as void."""
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 4998, "val": 5105}
     licence = "https://cs.stanford.edu/~roozbeh/pascal-context/"

@@ -33,6 +33,8 @@ class Subset(SegmentationDataset):
         more: arguments of ``of``, where that is a name.
     """
 
+    splits = ("train", "val")
+
     def __init__(
         self,
         of: Any,
@@ -86,6 +88,9 @@ class Subset(SegmentationDataset):
 
     def label_of(self, index: int) -> Array:
         return self.whole.label_of(self.indices[index])
+
+    def files_of(self, index: int) -> Sequence[Path] | None:
+        return self.whole.files_of(self.indices[index])
 
     def part_of(self, index: int) -> tuple[SegmentationDataset, int]:
         return self.whole.part_of(self.indices[index])

@@ -40,6 +40,7 @@ class VOC2012(ListedPairs):
         check: see ``FilePairs``.
     """
 
+    splits = ("train", "val")
     withheld = ("test",)
     counts = {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582}
     licence = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"

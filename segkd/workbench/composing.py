@@ -101,7 +101,7 @@ def compose(
     Raises:
         UserError: a name that does not exist, with the nearest; parts that do not fit.
     """
-    source = data_source(data, root, size)
+    source = data_source(data, root, size, overrides)
     taught = teacher is not None or recipe is not None or binds is not None
     if not taught:  # what a part has for a teacher's terms alone
         source = source._replace(section={k: v for k, v in source.section.items() if not k.startswith("unlabelled")})
@@ -164,7 +164,9 @@ def _laid_over(cfg: Mapping[str, Any], layer: Mapping[str, Any], data: str | Non
     return dict(found)
 
 
-def data_source(given: Any, root: str | Path | None = None, size: Sequence[int] | None = None) -> Source:
+def data_source(
+    given: Any, root: str | Path | None = None, size: Sequence[int] | None = None, overrides: Sequence[str] = ()
+) -> Source:
     """The data section of a shipped part, or of what ``making.data_section`` takes, with the set's name."""
     name = making.label(given) if given is not None else None
     if isinstance(given, str | Path) and (str(given) in parts(DATA) or Path(given).suffix == ".py"):
@@ -173,7 +175,7 @@ def data_source(given: Any, root: str | Path | None = None, size: Sequence[int] 
         if root is not None:
             section["dataset"] = {**section["dataset"], "root": str(root)}
         return Source(section, name, part.get("frequencies"))
-    return Source(making.data_section(given, root, size), name)
+    return Source(making.data_section(given, root, size, overrides), name)
 
 
 def student_part(given: Any) -> tuple[dict[str, Any], nn.Module | None]:

@@ -95,7 +95,7 @@ def open_section(
         section = load_config(given, root=None if root is None else str(root), size=size)["data"]
     else:
         given = {"train": given} if isinstance(given, SegmentationDataset) else given
-        section = data_source(given, root, size or (None if crops else ANY_SIZE)).section
+        section = data_source(given, root, size or (None if crops else ANY_SIZE), overrides).section
     cfg = {"data": dict(section)}
     for text in overrides:
         if not text.startswith("data."):

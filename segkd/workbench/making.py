@@ -32,6 +32,7 @@ from segkd.training.overrides import override, set_words
 SPLITS = ("train", "val", "test")
 OPTIMIZER = dict(type="AdamW", lr=1e-3, weight_decay=1e-2)
 LARGEST_CROP = (512, 1024)
+OF_SET = ("data.dataset.", "data.root=")  # what overrides begin with that say which data set it is
 
 
 def is_config(given: Any) -> bool:
@@ -207,7 +208,9 @@ def fresh(value: Any) -> Any:
     return value if made_of is None else fresh(made_of)
 
 
-def data_section(given: Any, root: str | Path | None = None, size: Sequence[int] | None = None) -> dict[str, Any]:
+def data_section(
+    given: Any, root: str | Path | None = None, size: Sequence[int] | None = None, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
     """``data`` of a config.
 
     Args:
@@ -215,12 +218,18 @@ def data_section(given: Any, root: str | Path | None = None, size: Sequence[int]
             folder of one's own; an object, or several
         root: root folder of a data set.
         size: (H, W) of the training crops; by default the first image's, but at most 512x1024.
+        overrides: those of a config; what they say of the data set holds for that first image, too.
     """
     if given is None:
         raise UserError("no data set: give data= a name (with root=...), dict(type=...), or data sets")
     section = dict(given) if isinstance(given, Mapping) and "dataset" in given else _splits(given)
     if root is not None:
         section["dataset"] = {**section["dataset"], "root": str(root)}
+    if any(text.startswith(OF_SET) for text in overrides):
+        section = {key: dict(one) if isinstance(one, Mapping) else one for key, one in section.items()}
+        for text in overrides:
+            if text.startswith(OF_SET):
+                override({"data": section}, text)
     if "augment" not in section:
         crop = size or [min(pair) for pair in zip(first_split(section)[0].label.shape, LARGEST_CROP, strict=True)]
         section["augment"] = dict(type=TrainTransform, crop_size=tuple(map(int, crop)))

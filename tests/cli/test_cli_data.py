@@ -80,7 +80,7 @@ def test_verify_of_ones_own_folder_tells_a_file_without_partner_once(segkd: Run,
 
 def test_mistakes_are_one_line(refused: Refused, tree: Path) -> None:
     assert "nothing named: give a data set" in refused("data", "verify")
-    assert "unknown data set 'camvit'; did you mean 'camvid'?" in refused("data", "verify", "camvit")
+    assert "unknown data set 'camvit'; did you mean 'camvid'" in refused("data", "verify", "camvit")
     assert "two data sets named" in refused("data", "verify", "camvid", "--data", "ade20k")
     assert "CamVid split 'train': root folder not found: nowhere" in refused(
         "data", "verify", "camvid", "--root", "nowhere"

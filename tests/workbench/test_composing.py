@@ -10,7 +10,7 @@ import pytest
 import torch
 from layouts import write_camvid
 
-from segkd.datasets import create
+from segkd.datasets import DATASETS, create
 from segkd.errors import UserError
 from segkd.models.base import Network
 from segkd.training.configfile import load_config, parts, textual
@@ -252,8 +252,9 @@ def test_a_part_is_no_config(name: str, flags: str) -> None:
 
 
 def test_there_are_parts_of_every_kind() -> None:
-    assert parts("data") == ["ade20k", "camvid", "cityscapes", "synthetic", "synthetic_few"]
-    assert {"gpu"} <= set(parts("schedules"))
+    made = {"folder", "concat", "subset", "huggingface"}  # of what the user names
+    assert set(parts("data")) == set(DATASETS.names()) - made | {"synthetic_few"}
+    assert {"gpu", "40k", "80k", "160k"} <= set(parts("schedules"))
     assert min(len(parts("networks")), len(parts("recipes"))) > 30
 
 
