@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +123,6 @@ class Writer:
             self.end_source()
             return
         film, self.film = self.film, None
-        wait([future for future, _ in self.pending])
         self.single.submit(film.drop).result()
 
     def _later(self, future: Future[Written | None], size: int) -> None:
