@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segkd.errors import UserError
 from segkd.registry import Described, Registry
 
 IGNORE = 255
@@ -21,6 +22,10 @@ class Sample(NamedTuple):
 
     image: Array
     label: Array
+
+
+class DataError(UserError):
+    """A file of a data set that cannot be used."""
 
 
 class SegmentationDataset(Described, ABC):
@@ -59,6 +64,10 @@ class SegmentationDataset(Described, ABC):
     def label_of(self, index: int) -> Array:
         """The label (H, W) at ``index``; a data set that can read it without the image overrides this."""
         return self[index].label
+
+    def by_rows(self, index: int) -> Sample:
+        """The pair at ``index``; its image may be one that ``image[rows, columns]`` alone can be asked of."""
+        return self[index]
 
     def files_of(self, index: int) -> Sequence[Path] | None:
         """The files that the pair at ``index`` is read from, the image first, so that a change of them can be seen.

@@ -14,6 +14,7 @@ import numpy as np
 from segkd.datasets.base import IGNORE, Array, Sample, SegmentationDataset
 from segkd.datasets.image_files import orientation, read_image
 from segkd.datasets.label_files import Ids, read_label
+from segkd.datasets.png_rows import png_rows
 from segkd.errors import UserError
 
 UNKNOWN = 254  # marks, in a label table, the ids that no file may hold
@@ -156,6 +157,18 @@ class FilePairs(SegmentationDataset):
         if image.shape[:2] != label.shape:
             raise UserError(size_problem(pair, image.shape, label.shape))
         return Sample(image, label)
+
+    def by_rows(self, index: int) -> Sample:
+        pair, kind = self.pairs[index], type(self)
+        if (kind.__getitem__, kind.image_of) != (FilePairs.__getitem__, FilePairs.image_of):  # read in another way
+            return self[index]
+        rows = png_rows(pair.image, self.upright, lambda: self.image_of(index))
+        if rows is None:
+            return self[index]
+        label = self.label_of(index)
+        if rows.shape[:2] != label.shape:
+            raise UserError(size_problem(pair, rows.shape, label.shape))
+        return Sample(rows, label)  # type: ignore[arg-type]
 
     def image_of(self, index: int) -> Array:
         """The image (H, W, 3) at ``index``."""

@@ -21,8 +21,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import segkd
-from segkd.datasets.base import Array, Sample, SegmentationDataset
-from segkd.datasets.loading import DataError, Failure, loader_options
+from segkd.datasets.base import Array, DataError, Sample, SegmentationDataset
+from segkd.datasets.loading import Failure, loader_options
 from segkd.errors import UserError
 from segkd.files import replacing
 from segkd.registry import description
@@ -147,6 +147,10 @@ class Cached(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         kept = self.cache.read(index)
         return self.dataset[index] if kept is None else kept
+
+    def by_rows(self, index: int) -> Sample:
+        kept = self.cache.read(index)
+        return self.dataset.by_rows(index) if kept is None else kept
 
     def label_of(self, index: int) -> Array:
         kept = self.cache.read(index)

@@ -18,6 +18,7 @@ from segkd.errors import UserError
 ORIENTATION = 0x0112  # of EXIF
 BANDS, BITS, FORM, EXTRA = 277, 258, 339, 338  # tags of a TIFF: of its samples
 JPEG_HEAD = 1 << 17  # bytes within which it stands
+COLOUR = getattr(cv2, "IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)  # from OpenCV 4.11 on; BGR before
 TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
 
 
@@ -37,13 +38,15 @@ def read_image(path: Path, upright: bool = True, white: float | None = None) -> 
     if stored.bands not in (1, 3) and not (stored.alpha and stored.bands in (2, 4)):
         raise UserError(f"{path}: image has {stored.bands} bands; it must have 3 (RGB) or 1 (grey): save those alone")
     deep = stored.floats or stored.bits > 8
-    flags = (cv2.IMREAD_UNCHANGED if deep else cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if bgr is None:
+    flags = (cv2.IMREAD_UNCHANGED if deep else COLOUR) | cv2.IMREAD_IGNORE_ORIENTATION
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if found is None:
         raise UserError(describe_damage(path, "image"))
     if deep:
-        bgr = _as_bytes(path, bgr, white)
-    rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        found = _as_bytes(path, found, white)
+    if deep or COLOUR == cv2.IMREAD_COLOR:
+        found = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+    rgb = np.asarray(found, dtype=np.uint8)
     tag = orientation(data)
     if data.startswith(TIFF):  # OpenCV turns these, whatever its flags say
         return rgb if upright else turned(rgb, {6: 8, 8: 6}.get(tag, tag))

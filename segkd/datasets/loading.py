@@ -16,7 +16,7 @@ import torch
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segkd.datasets.base import Array, Sample, SegmentationDataset
+from segkd.datasets.base import Array, DataError, Sample, SegmentationDataset
 from segkd.datasets.hearing import Hears
 from segkd.datasets.order import Draw, MixedSampler, StepSampler
 from segkd.datasets.seeds import mix_seed
@@ -32,10 +32,6 @@ BAD_IN_A_ROW = 100
 _PATIENCE = 900  # seconds for one batch; a worker that is stuck becomes an error instead of a run that waits for ever
 
 
-class DataError(UserError):
-    """A file of a data set that cannot be used."""
-
-
 class Failure(NamedTuple):
     """A user's error on its way out of a worker, whose exceptions torch would wrap in a traceback."""
 
@@ -43,7 +39,7 @@ class Failure(NamedTuple):
 
 
 class TrainView(Dataset[Batch | Failure]):
-    """A data set seen through a transform: ``Draw`` -> {image (3, H, W) uint8, label (H, W) i64, index () i64}.
+    """A data set seen through a transform: ``Draw`` -> {image (3, H, W) uint8, label (H, W) uint8, index () i64}.
 
     With ``unlabelled`` images, which are numbered after the pairs, there is ``labelled`` () bool too; the label of an
     image without one is 0 within it and 255 where it was padded. With ``hears`` there is what teachers hear of the
@@ -98,7 +94,7 @@ class TrainView(Dataset[Batch | Failure]):
 
     def _made(self, draw: Draw) -> Batch:
         labelled = draw.index < len(self.dataset)
-        sample = self._read(draw.index)
+        sample = self._read(draw.index, by_rows=isinstance(self.transform, TrainTransform) and self.hears is None)
         if isinstance(self.transform, TrainTransform):
             own = self.transform.with_view(*sample, draw.seed, labelled=labelled, partner=self._partner)
             made, view = Sample(own.image, own.label), own.view
@@ -107,16 +103,16 @@ class TrainView(Dataset[Batch | Failure]):
         else:
             *pair, view = self.transform.with_view(*sample, draw.seed)  # type: ignore[attr-defined]
             made = Sample(*pair)
-        batch = to_tensors(made, draw.index)
+        batch = _light(made, draw.index)
         if self.hears is not None and view is not None:
             batch |= self.hears(draw.index, sample.image, view, made.label.shape)
         return batch if self.unlabelled is None else {**batch, "labelled": torch.tensor(labelled)}
 
-    def _read(self, index: int) -> Sample:
-        """A pair by its number; an unusable file is a DataError."""
+    def _read(self, index: int, by_rows: bool = False) -> Sample:
+        """A pair by its number, its image ``by_rows`` where that is possible; an unusable file is a DataError."""
         try:
             if self.unlabelled is None or index < len(self.dataset):
-                return self.dataset[index]
+                return self.dataset.by_rows(index) if by_rows else self.dataset[index]
             image = self.unlabelled[index - len(self.dataset)]
         except UserError as error:
             raise DataError(str(error)) from error
@@ -124,11 +120,11 @@ class TrainView(Dataset[Batch | Failure]):
 
     def _partner(self, seed: int) -> tuple[Array, Array]:
         """A pair with a label, as likely as every other."""
-        return self._read(seed % len(self.dataset))
+        return self._read(seed % len(self.dataset), by_rows=True)
 
 
 class EvalView(Dataset[Batch | Failure]):
-    """A data set as it is, at native size: index -> {image (3, H, W) uint8, label (H, W) i64, index () i64}."""
+    """A data set as it is, at native size: index -> {image (3, H, W) uint8, label (H, W) uint8, index () i64}."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
@@ -138,7 +134,7 @@ class EvalView(Dataset[Batch | Failure]):
 
     def __getitem__(self, index: int) -> Batch | Failure:
         try:
-            return to_tensors(self.dataset[index], index)
+            return _light(self.dataset[index], index)
         except UserError as error:
             return Failure(str(error))
 
@@ -158,7 +154,8 @@ class Loader(DataLoader[Any]):
             if isinstance(batch, Failure):
                 raise DataError(batch.message)
             self.skipped.update(batch.pop(SKIPPED, ()))
-            yield batch
+            label = batch["label"].long()
+            yield {**batch, "label": label.pin_memory() if batch["label"].is_pinned() else label}
 
     def close(self) -> None:
         """Stop the workers. The garbage collector would too, but breaks their queues first and waits 5 s for each."""
@@ -211,10 +208,16 @@ def eval_loader(
 
 
 def to_tensors(sample: Sample, index: int) -> Batch:
-    """One pair as tensors."""
+    """One pair as tensors, {image (3, H, W) uint8, label (H, W) i64, index () i64}."""
+    batch = _light(sample, index)
+    return {**batch, "label": batch["label"].long()}
+
+
+def _light(sample: Sample, index: int) -> Batch:
+    """The same with a uint8 label, an eighth of what a worker has to send; the loader makes it i64."""
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-    label = torch.from_numpy(sample.label.astype(np.int64))
-    return {"image": image, "label": label, "index": torch.tensor(index)}
+    label = np.require(sample.label, np.uint8, ["C", "W"])
+    return {"image": image, "label": torch.from_numpy(label), "index": torch.tensor(index)}
 
 
 def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:

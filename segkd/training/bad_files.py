@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segkd.datasets.loading import DataError, Loader
+from segkd.datasets.base import DataError
+from segkd.datasets.loading import Loader
 from segkd.errors import UserError
 from segkd.training import processes
 

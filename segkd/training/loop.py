@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from segkd.datasets.base import DataError
 from segkd.datasets.image_cache import fill, statement
-from segkd.datasets.loading import DataError
 from segkd.memory import keep_freed_memory
 from segkd.models.base import Network
 from segkd.report.tables import write_json

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from segkd.datasets import image_cache
-from segkd.datasets.base import Sample, SegmentationDataset
+from segkd.datasets.base import DataError, Sample, SegmentationDataset
 from segkd.datasets.folder import FolderDataset
 from segkd.datasets.image_cache import Cached, ImageCache, fill, statement
-from segkd.datasets.loading import DataError, train_loader
+from segkd.datasets.loading import train_loader
 from segkd.datasets.synthetic import SyntheticStreets
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError

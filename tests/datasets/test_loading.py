@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from segkd.datasets import create
-from segkd.datasets.base import Sample, SegmentationDataset
-from segkd.datasets.loading import DataError, Loader, cores, eval_loader, train_loader
+from segkd.datasets.base import DataError, Sample, SegmentationDataset
+from segkd.datasets.loading import Loader, cores, eval_loader, train_loader
 from segkd.datasets.order import StepSampler
 from segkd.datasets.seeds import mix_seed
 from segkd.datasets.transforms import TrainTransform
