@@ -1,10 +1,11 @@
-"""CamVid, 11 classes: 701 road-scene frames of 480 x 360 (Brostow et al., 2008; classes and split of SegNet, 2015)."""
+"""CamVid, 11 classes: 701 frames of road scenes (Brostow et al., 2008; classes and split of SegNet, 2015)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from segkd.datasets.base import DATASETS
+from segkd.datasets.camvid_original import GROUPS, IMAGES, LABELS, colour_reader, find_original, is_original
 from segkd.datasets.files import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
@@ -23,11 +24,13 @@ Files = dict[str, Path]
 
 @DATASETS.register("camvid")
 class CamVid(FilePairs):
-    """CamVid in either of the layouts in which it is passed on, told apart by what is on disk.
+    """CamVid in any of the layouts in which it is passed on, told apart by what is on disk.
 
     - ``images/SPLIT/*.jpg|png`` with ``labels/SPLIT/*.png``: ids 0..10, 255 = void;
     - SegNet's ``SPLIT/*.png`` with ``SPLITannot/*.png``: ids 0..10, 11 = void. If ``SPLIT.txt`` is there, its lines
-      (``/SegNet/CamVid/train/A.png /SegNet/CamVid/trainannot/A.png``) say which pairs belong to the split.
+      (``/SegNet/CamVid/train/A.png /SegNet/CamVid/trainannot/A.png``) say which pairs belong to the split;
+    - the authors' ``701_StillsRaw_full/A.png`` with ``LabeledApproved_full/A_L.png``, 960 x 720 in 32 colours, grouped
+      into the 11 classes and split as SegNet did.
 
     Args:
         root: folder that holds one of the layouts.
@@ -49,6 +52,11 @@ class CamVid(FilePairs):
         source = f"CamVid split {split!r}"
         check_split(split, SPLITS, "CamVid")
         folder = existing_root(root, source)
+        if is_original(folder):
+            groups = {name: ours for ours, names in GROUPS.items() for name in names}
+            reader = colour_reader(self.class_names, self.palette, groups)
+            super().__init__(*find_original(folder, split), reader, f"{source} in {folder}", check)
+            return
         parts = ("train", "val") if split == "trainval" else (split,)
         segnet = _is_segnet(folder, parts)
         images: Files = {}
@@ -72,7 +80,7 @@ def _is_segnet(folder: Path, parts: tuple[str, ...]) -> bool:
     part = parts[0]
     raise UserError(
         f"CamVid: {folder} holds neither images/ and labels/ (with {part}/ in each), "
-        f"nor {part}/ and {part}annot/ (SegNet's layout)"
+        f"nor {part}/ and {part}annot/ (SegNet's layout), nor {IMAGES}/ and {LABELS}/ (the authors')"
     )
 
 
