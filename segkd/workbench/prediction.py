@@ -101,7 +101,7 @@ def segment(
         if isinstance(group, Bad):
             yield group
             continue
-        images = torch.from_numpy(np.stack([picture.image for picture in group])).permute(0, 3, 1, 2).contiguous()
+        images = torch.stack([torch.from_numpy(picture.image).permute(2, 0, 1) for picture in group]).contiguous()
         labels, probabilities = look(images)
         for k, picture in enumerate(group):
             scored = None if probabilities is None else probabilities[k]

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from predict_kit import (
     LEVELS,
@@ -25,6 +26,7 @@ from predict_kit import (
     write_image,
     write_video,
 )
+from torch import Tensor
 
 from segkd.datasets.cityscapes import Cityscapes
 from segkd.errors import UserError
@@ -125,6 +127,25 @@ def test_neighbours_of_one_size_go_through_the_model_together() -> None:
     assert [np.array_equal(read_pillow(f"out/{k // 2}/{k:03d}.png"), labels_of(images[k])) for k in range(7)] == [
         True
     ] * 7
+
+
+class Labels(Nearest):
+    """A file that takes the strongest class itself."""
+
+    output = "labels"
+
+    def _run(self, image: Tensor) -> Tensor:
+        return super()._run(image).max(1).indices.to(torch.uint8)
+
+
+def test_a_file_that_gives_labels_alone_is_asked_for_no_more() -> None:
+    image = photos(1)[0]
+    model = open_predictor(Labels())
+    predict("photos", write="ids", out="ids.png/", model=model)
+    assert np.array_equal(read_pillow("ids.png/0/000.png"), labels_of(image))
+    for words in (dict(write="soft"), dict(views={"flip": True}), dict(views={"window": (32, 32)})):
+        with pytest.raises(UserError, match="the file gives labels alone"):
+            predict("photos", out="no", model=model, **words)
 
 
 def test_tiny_images_are_segmented_at_their_own_size() -> None:
