@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-SUBCOMMANDS = ("verify", "show", "stats")
+SUBCOMMANDS = ("verify", "show", "stats", "convert", "split")
 
 
 def add(subparsers: Any) -> None:
     """Register the subcommand, with those of its own: ``segkd/cli/data_NAME.py``."""
     parser = subparsers.add_parser(
-        "data", help="look at a data set: what is wrong with it, a contact sheet, how frequent its classes are"
+        "data", help="look at a data set: what is wrong, a contact sheet, class frequencies; convert it, split it"
     )
     own = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for name in SUBCOMMANDS:

@@ -9,12 +9,17 @@ from segkd.cli.common import add_data_arguments, data_of
 from segkd.errors import UserError
 
 
-def add_set_arguments(parser: argparse.ArgumentParser, several: bool = True) -> None:
-    """Add NAME, the flags of ``segkd train`` that say what a run's data is, and --split, of ``several`` or of one."""
+def add_set_arguments(parser: argparse.ArgumentParser, several: bool = True, splits: bool = True) -> None:
+    """Add NAME, the flags of ``segkd train`` that say what a run's data is, and --split, of ``several`` or of one.
+
+    Without ``splits``, all are meant.
+    """
     parser.add_argument(
-        "name", metavar="NAME|CONFIG", nargs="?", help="a data set by its name, a config file or a run folder"
+        "name", metavar="NAME|DIR", nargs="?", help="a data set by its name or folder, a config file or a run folder"
     )
     add_data_arguments(parser)
+    if not splits:
+        return
     if several:
         told = "train, val, ... (default: all that have labels; may be repeated)"
         parser.add_argument("--split", action="append", metavar="NAME", help=told)

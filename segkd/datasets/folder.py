@@ -120,6 +120,12 @@ class FolderDataset(FilePairs):
         places = find_places(given.get("root"), given.get("images"), given.get("labels"), given.get("lists"))
         return ("train", "val", "test") if "test" in places.all else ("train", "val")
 
+    @classmethod
+    def own_splits(cls, given: Mapping[str, Any]) -> tuple[str, ...]:
+        """The splits that are told apart on disk, so that validation need not be drawn."""
+        places = find_places(given.get("root"), given.get("images"), given.get("labels"), given.get("lists"))
+        return tuple(split for split in places.all if split is not None)
+
     def _told(self, spots: Mapping[str | None, Spot], places: Places) -> list[ClassEntry]:
         """The classes that the annotations themselves name, those of the training split first."""
         found: dict[str, ClassEntry] = {}

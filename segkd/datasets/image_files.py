@@ -53,6 +53,17 @@ def read_image(path: Path, upright: bool = True, white: float | None = None) -> 
     return turned(rgb, tag) if upright else rgb
 
 
+def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """(H, W) of an image file, of its header alone, turned as its orientation tag says."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            tag = orientation(path.read_bytes()) if upright else 1
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(describe_damage(path, "image")) from error
+    return (width, height) if tag >= 5 else (height, width)
+
+
 class PixelKind(NamedTuple):
     """How a file stores a pixel."""
 

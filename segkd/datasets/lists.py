@@ -56,13 +56,28 @@ def read_lists(place: Path) -> dict[str | None, SplitList]:
         chosen = named or ({None: files[0]} if len(files) == 1 else {})
         if not chosen:
             raise UserError(f"{place} holds no list: it must hold train.txt, val.txt (test.txt), or one CSV")
-        return {split: SplitList(file, _read(file)) for split, file in chosen.items()}
+        found = {split: SplitList(file, _read(file)) for split, file in chosen.items()}
+        _check_apart(list(found.values()))
+        return found
     entries = _read(place)
     splits = list(dict.fromkeys(entry.split for entry in entries))
     if None in splits and len(splits) > 1:
         line = next(entry.line for entry in entries if entry.split is None)
         raise UserError(f"{place}, line {line}: no split, where other lines have one")
     return {split: SplitList(place, [entry for entry in entries if entry.split == split]) for split in splits}
+
+
+def _check_apart(lists: Sequence[SplitList]) -> None:
+    """A UserError for an image that two lists have: it would be scored on what it was trained with."""
+    seen: dict[str, Path] = {}
+    for one in lists:
+        for entry in one.entries:
+            if entry.image in seen:
+                raise UserError(
+                    f"{one.path}, line {entry.line}: {entry.image} is in {seen[entry.image]}, too; an image may be in "
+                    "one split alone"
+                )
+            seen[entry.image] = one.path
 
 
 def _read(path: Path) -> list[Entry]:
@@ -83,7 +98,7 @@ def _read(path: Path) -> list[Entry]:
 
 
 def _of_text(text: str, path: Path) -> list[Entry]:
-    """Lines of ``image`` or ``image label``, parted by a tab or by blanks."""
+    """Lines of ``image`` or ``image label``, parted by a tab or by blanks; a tab ends a name that holds blanks."""
     entries = []
     for number, line in enumerate(text.splitlines(), 1):
         fields = [part.strip().rstrip(";") for part in (line.split("\t") if "\t" in line else line.split())]
@@ -93,7 +108,7 @@ def _of_text(text: str, path: Path) -> list[Entry]:
                 "a tab where names hold blanks"
             )
         if fields:
-            entries.append(Entry(fields[0], fields[1] if len(fields) == 2 else None, None, number))
+            entries.append(Entry(fields[0], fields[1] or None if len(fields) == 2 else None, None, number))
     return entries
 
 

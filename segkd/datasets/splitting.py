@@ -15,6 +15,7 @@ from segkd.errors import UserError
 IMAGE, PREFIX, FOLDER = "image", "prefix", "folder"
 GROUPS = f"{IMAGE!r}, {PREFIX!r}, {FOLDER!r} or a regular expression"
 Counts = NDArray[np.int64]
+EXCHANGES = 10000  # tried
 
 
 def group_of(name: str, group: str) -> str:
@@ -79,33 +80,34 @@ def stratify(
 ) -> dict[str, list[int]]:
     """The images of each split, whole groups, so that every class has the same share of its pixels in each.
 
-    Groups are given out one after the other, those first that hold the rarest class left; each goes where that class
-    lacks most (after Sechidis et al. 2011, by pixels in place of labels), or else where images lack most.
+    Groups are dealt at random, then exchanged or moved as long as that makes the shares more even: the sum over splits
+    of squared deviations, each in parts of what it should be, of images and of every class's pixels.
 
     Args:
         counts: (images, classes) pixels.
         groups: the places of the images of each group.
         shares: split -> share of all images, summing to 1.
-        seed: of the order among equals.
+        seed: of the draws.
     """
-    sums = np.stack([counts[list(own)].sum(0) for own in groups]).astype(np.float64)
-    sizes = np.array([len(own) for own in groups], dtype=np.float64)
-    names, parts = list(shares), np.array(list(shares.values()))
-    lacks = parts[:, None] * sums.sum(0)  # (splits, classes) pixels still wanted
-    room = parts * sizes.sum()
-    left = set(random.Random(seed).sample(range(len(groups)), len(groups)))
-    order = {group: place for place, group in enumerate(random.Random(seed).sample(range(len(groups)), len(groups)))}
-    found: dict[str, list[int]] = {name: [] for name in names}
-    while left:
-        rest = sums[sorted(left)].sum(0)
-        kind = int(np.argmin(np.where(rest > 0, (sums[sorted(left)] > 0).sum(0), np.inf))) if rest.any() else None
-        holders = [k for k in left if kind is not None and sums[k, kind] > 0] or list(left)
-        best = max(holders, key=lambda k: (sums[k, kind] if kind is not None else sizes[k], -order[k]))
-        open_to = [k for k in range(len(names)) if room[k] > 0] or [int(np.argmax(room))]
-        whole = np.maximum(parts * (sums[:, kind].sum() if kind is not None else 1), 1e-9)
-        where = max(open_to, key=lambda k: (lacks[k, kind] / whole[k] if kind is not None else 0.0, room[k] / parts[k]))
-        found[names[where]] += groups[best]
-        lacks[where] -= sums[best]
-        room[where] -= sizes[best]
-        left.remove(best)
-    return {name: sorted(own) for name, own in found.items()}
+    draws = np.random.Generator(np.random.PCG64(seed))
+    held = np.stack([np.append(counts[list(own)].sum(0), len(own)) for own in groups]).astype(np.float64)
+    wanted = np.array(list(shares.values()))[:, None] * held.sum(0)
+    wanted[wanted == 0] = np.inf  # of classes that are nowhere
+    order = draws.permutation(len(groups))
+    ends = np.cumsum([max(1, round(share * len(groups))) for share in shares.values()][1:])
+    place = np.zeros(len(groups), dtype=np.int64)  # split of each group; the first has what the others leave
+    for split, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):
+        place[order[first:end]] = split
+    has = np.stack([held[place == split].sum(0) for split in range(len(shares))])
+    for a, b, moves in zip(*draws.integers(0, len(groups), (2, EXCHANGES)), draws.random(EXCHANGES) < 0.2, strict=True):
+        if place[a] == place[b] or (moves and (place == place[a]).sum() == 1):
+            continue
+        change = held[a] - (0 if moves else held[b])
+        both = [place[a], place[b]]
+        now = has[both] + np.stack([-change, change])
+        if (((now / wanted[both]) - 1) ** 2).sum() < (((has[both] / wanted[both]) - 1) ** 2).sum():
+            has[both] = now
+            place[a], place[b] = place[b], place[b] if moves else place[a]
+    return {
+        name: sorted(k for g in np.flatnonzero(place == n) for k in groups[int(g)]) for n, name in enumerate(shares)
+    }

@@ -138,6 +138,17 @@ def open_splits(
             yield split, error
 
 
+def open_whole(section: Mapping[str, Any]) -> Iterator[tuple[str | None, SegmentationDataset | UserError]]:
+    """As ``open_splits``, but data whose validation would be drawn as a whole, under None."""
+    dataset = section["dataset"]
+    kind = DATASETS.resolve(dataset["type"]) if dataset.get("type") is not None else None
+    named = any(not isinstance(section.get(split), Mapping) for split in SPLITS if section.get(split) is not None)
+    if named or kind is None or not hasattr(kind, "own_splits") or kind.own_splits(dataset):
+        yield from open_splits(section)
+        return
+    yield None, DATASETS.build({key: value for key, value in dataset.items() if key not in ("val", "group")})
+
+
 def verify_splits(
     section: Mapping[str, Any],
     splits: Sequence[str] | None = None,

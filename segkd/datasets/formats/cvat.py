@@ -74,7 +74,8 @@ def _labels(root: ElementTree.Element, path: Path) -> list[ClassEntry]:
 
 
 def _drawing(image: ElementTree.Element, path: Path, name: str) -> Drawing:
-    if lines := next((child for child in image if child.tag in LINES), None):
+    lines = next((child for child in image if child.tag in LINES), None)
+    if lines is not None:
         raise UserError(
             f"{path}, image {name}: a {lines.tag} of {lines.attrib.get('label')!r} covers no area: make it a polygon, "
             "or delete it in CVAT"

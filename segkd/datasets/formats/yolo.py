@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from PIL import Image
-
 from segkd.datasets.files import Pair
 from segkd.datasets.formats.shapes import Drawing, Polygons, Shape, ShapeReader, read_text
-from segkd.datasets.image_files import orientation
+from segkd.datasets.image_files import image_size
 from segkd.datasets.legend import Legend
 from segkd.errors import UserError
 
@@ -55,14 +51,3 @@ class YoloReader(ShapeReader):
             )
         scaled = [value * size[1 - k % 2] for k, value in enumerate(values)]
         return Shape(self.names[kind], Polygons([scaled]))
-
-
-def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
-    """(H, W) of an image file, of its header alone, turned as its orientation tag says."""
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            tag = orientation(path.read_bytes()) if upright else 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as image file; it is damaged or cut short, fetch it again") from error
-    return (width, height) if tag >= 5 else (height, width)
