@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkd.cli.common import (
     add_config_arguments,
     add_json_argument,
     add_threads_argument,
-    console,
     following,
     load,
     positive,
     save_json,
     say,
+    say_columns,
     say_comparison,
 )
 from segkd.errors import UserError
@@ -23,6 +24,9 @@ from segkd.files import writable_file
 
 if TYPE_CHECKING:
     from segkd.workbench.deployment import QuantizeReport
+
+
+SHOWN = 10  # layers in the table
 
 
 def add(subparsers: Any) -> None:
@@ -52,7 +56,19 @@ def add(subparsers: Any) -> None:
         help="of onnxruntime, 7 (default): right on every CPU; 8: for x64 with VNNI, and Arm; sums saturate on others",
     )
     parser.add_argument(
-        "--keep-float", type=words, default=(), metavar="NODE,NODE", help="nodes of the graph that stay float"
+        "--keep-float",
+        metavar="auto|N|NODE,NODE",
+        help="layers that stay float: named nodes, the N that lose most, or as many as --max-drop needs (auto)",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="of --keep-float auto: mIoU that the file may lose on the val split (0.5)",
+    )
+    parser.add_argument(
+        "--sensitivity", action="store_true", help="say what each layer loses alone in int8; writes a PNG beside it"
     )
     add_threads_argument(parser)
     parser.add_argument("--split", help="then score and time the files side by side on train, val or test")
@@ -62,42 +78,74 @@ def add(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def words(text: str) -> tuple[str, ...]:
-    """Words with commas between them."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
 def run(args: argparse.Namespace) -> None:
     """Quantise, say what it cost, and compare if asked to."""
     from segkd.training.environment import environment
-    from segkd.workbench.deployment import quantize_run
 
     if args.weights and not args.split:
         raise UserError("--weights is for the comparison: add --split val (or train, test)")
     cfg = load(args)
     compared = _compared(args, cfg) if args.split else {}
-    with console.status(f"quantising {args.onnx}"):
-        report = quantize_run(
-            cfg,
-            args.onnx,
-            args.out,
-            images=args.images,
-            route=args.route,
-            op_types=args.ops,
-            method=args.method,
-            preset=args.preset,
-            weight_bits=args.weight_bits,
-            keep_float=args.keep_float,
-            threads=args.threads,
-        )
+    report, found = _quantize(args, cfg)
     _tell(report)
-    content = report.as_dict()
+    content = report.as_dict() | found
     if args.split:
         content |= {"split": args.split, "rows": _compare(args, cfg, compared | {"ONNX int8": report.path})}
     else:
         files = f"{args.onnx} {report.path}"
         say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {args.config} {files}")
     save_json(args.json, content | environment(cfg.get("seed")))
+
+
+def _quantize(args: argparse.Namespace, cfg: Mapping[str, Any]) -> tuple[QuantizeReport, dict[str, Any]]:
+    """Quantise as asked; the report, and what was measured of layers and tries on the way."""
+    from segkd.training.build import build_dataset
+    from segkd.workbench.accuracy import measure_layers, quantize_within, worst
+    from segkd.workbench.deployment import open_float32, quantize_file
+
+    training = build_dataset(cfg, "train")
+    open_float32(args.onnx, training.num_classes)
+    choices = {name: getattr(args, name) for name in ("method", "preset", "weight_bits")} | {"op_types": args.ops}
+    shared = dict(images=args.images, threads=args.threads)
+    losses: Sequence[Any] = ()
+    asked = args.keep_float or ""
+    with following() as progress:
+        if asked == "auto":
+            validation = build_dataset(cfg, "val")
+            limits = dict(max_drop=args.max_drop, route=args.route, progress=progress)
+            made = quantize_within(args.onnx, training, validation, args.out, **limits, **shared, **choices)
+            report, losses = made.report, made.losses
+            found: dict[str, Any] = {"tries": made.rows, "kept": made.kept}
+        else:
+            if asked.isdigit() or args.sensitivity:
+                losses = measure_layers(args.onnx, training, progress=progress, **shared)
+            named = tuple(word.strip() for word in asked.split(",") if word.strip())
+            kept = worst(losses, int(asked)) if asked.isdigit() else named
+            progress(f"quantising {args.onnx}", 0, None)
+            shared |= dict(route=args.route, keep_float=kept)
+            report = quantize_file(args.onnx, training, args.out, **shared, **choices)
+            found = {"kept": kept}
+    for row in found.get("tries", ()):
+        say(f"{row['kept']} layers in float: val mIoU {row['miou']:.2f}, {row['drop']:.2f} behind the float file")
+    if losses:
+        found["layers"] = [loss._asdict() for loss in losses]
+        _show_layers(losses, report.path, args.sensitivity)
+    return report, found
+
+
+def _show_layers(losses: Sequence[Any], path: str, picture: bool) -> None:
+    """The layers that lose most, and all of them in a picture beside the file."""
+    from segkd.report.layers import draw_layers
+    from segkd.report.pictures import write_png
+
+    worst = losses[:SHOWN]
+    say_columns(
+        [["layer", "node", "dB alone in int8"], *([x.layer, x.node, f"{x.sqnr_db:.1f}"] for x in worst)], right=(2,)
+    )
+    if picture:
+        file = Path(path).with_name(f"{Path(path).stem}_layers.png")
+        write_png(file, draw_layers([(x.layer, x.sqnr_db) for x in losses]))
+        say(f"wrote {file}")
 
 
 def _compared(args: argparse.Namespace, cfg: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from segkd.deploy.onnx import quiet
 from segkd.deploy.openvino import OpenVinoRuntime, import_extra
 from segkd.deploy.report import Images, QuantizeError, QuantizeReport, compare, digest, take_images
 from segkd.deploy.runtimes import METADATA_KEY, OnnxRuntime
+from segkd.errors import UserError, nearest
 from segkd.files import replacing
 
 #: layers of OpenVINO's compiled graph that convolve or multiply
@@ -54,6 +55,7 @@ def quantize_openvino(
     images = take_images(calibration, max_images, runtime, source)
     if transformer is None:
         transformer = any(node.op_type == "Softmax" for node in onnx.load(str(source)).graph.node)
+    kept = _own_names(runtime.model, keep_float)
     fed = [OnnxRuntime(source, threads).to_input(image) for image in images]
     try:
         with quiet():
@@ -66,7 +68,7 @@ def quantize_openvino(
                     overflow_fix=nncf.OverflowFix.ENABLE if weight_bits == 7 else nncf.OverflowFix.DISABLE
                 ),
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-                ignored_scope=nncf.IgnoredScope(names=list(keep_float)) if keep_float else None,
+                ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             )
     except Exception as error:  # NNCF raises whatever its stages raise
         reason = str(error).strip().splitlines()[0]
@@ -91,6 +93,18 @@ def quantize_openvino(
         ops=dict(Counter({kind: n for (kind, _), n in layers.items()})),
         route="openvino",
     )
+
+
+def _own_names(model: Any, nodes: Sequence[str]) -> list[str]:
+    """What OpenVINO calls nodes of the ONNX graph: a convolution with a bias becomes two operations."""
+    known = {operation.get_friendly_name() for operation in model.get_ops()}
+    names = []
+    for node in nodes:
+        own = [name for name in (node, f"{node}/WithoutBiases") if name in known]
+        if not own:
+            raise UserError(f"no node {node!r} to keep float; {nearest(node, known)}")
+        names += own
+    return names
 
 
 def save_openvino(openvino: Any, model: Any, target: str | Path) -> None:

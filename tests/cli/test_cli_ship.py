@@ -105,3 +105,17 @@ def test_files_may_come_after_options(segkd: Run, trained: Path, exported: Path)
     result = segkd("bench", trained, "--size", "64x96", "--repeats", 2, exported, "--threads", 1)
     assert result.code == 0, result.err
     assert exported.name in result.out
+
+
+def test_layers_that_stay_float(segkd: Run, trained: Path, exported: Path, tmp_path: Path) -> None:
+    words = ("quantize", trained, exported, "--images", 2, "--out", tmp_path / "int8.onnx")
+    words = (*words, "--json", tmp_path / "q.json")
+    result = segkd(*words, "--keep-float", 3, "--sensitivity")
+    assert result.code == 0, result.err
+    content = json.loads((tmp_path / "q.json").read_text())
+    assert content["kept"] == [layer["node"] for layer in content["layers"][:3]]
+    assert (tmp_path / "int8_layers.png").is_file()
+    assert content["layers"][0]["layer"] in result.out
+    auto = segkd(*words, "--keep-float", "auto", "--max-drop", 100)
+    assert auto.code == 0, auto.err
+    assert "0 layers in float: val mIoU" in auto.out
