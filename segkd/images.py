@@ -15,4 +15,4 @@ def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
         return image
     shrinks = size[0] < image.shape[-2] or size[1] < image.shape[-1]
     resized = F.interpolate(image.float(), size=tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
-    return resized.round().clamp(0, 255).to(torch.uint8)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)

@@ -67,7 +67,7 @@ ROOMS: dict[str, set[str]] = {
         "report.pictures",  # arrays -> files, without a terminal
         "report.legends",
     },
-    "face": {"workbench.*", "training.*", "report.*", "deploy.*", "models.*", "datasets.*"},
+    "face": {"workbench.*", "training.*", "report.*", "deploy.*", "models.*", "datasets.*", "evaluation.*"},
     "cli": {"workbench.*", "training.*", "report.*"},
     "teachers": {"models.*", "deploy.runtimes", "training.configfile", "training.build", "datasets.answers", "views"},
     "__main__": {"cli.*"},

@@ -255,12 +255,27 @@ def share(text: str) -> float:
 
 
 def say_comparison(rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Print the rows of `segkd.workbench.comparison.evaluate_models` as a table, and the IoU of every class."""
-    from segkd.report.tables import class_table, comparison_table
+    """Print the rows of `segkd.workbench.comparison.evaluate_models` as a table, and the IoU of every class.
+
+    Below it are the parts of other metrics that are means.
+    """
+    from segkd.report.tables import METRICS, class_table, comparison_table
 
     say(title, style="bold")
     console.print(comparison_table(rows))
-    console.print(class_table({row["name"]: list(row["iou"].values()) for row in rows}, list(rows[0]["iou"])))
+    parts: dict[str, dict[str, Any]] = rows[0].get("parts", {})
+    names = list(rows[0]["iou"])
+    if len(rows) == 1:
+        alike = {metric: values for metric, values in parts.items() if list(values) == names}
+        columns = {"IoU": rows[0]["iou"]} | {METRICS[metric].replace("\n", " "): v for metric, v in alike.items()}
+        shown = {title: list(values.values()) for title, values in columns.items()}
+        console.print(class_table(shown, names, "per class (%)" if alike else "IoU per class (%)"))
+        parts = {metric: values for metric, values in parts.items() if metric not in alike}
+    else:
+        console.print(class_table({row["name"]: list(row["iou"].values()) for row in rows}, names))
+    for metric, of_first in parts.items():
+        by_model = {row["name"]: list(row["parts"][metric].values()) for row in rows}
+        console.print(class_table(by_model, list(of_first), f"{METRICS[metric]} (%)".replace("\n", " ")))
 
 
 def save_json(path: Path | None, content: Mapping[str, Any]) -> None:

@@ -8,6 +8,8 @@ Everything works on a ``Predict``: a function from images (N, 3, H, W) uint8 RGB
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segkd.errors import UserError
+from segkd.evaluation.grid import window_starts
+from segkd.evaluation.labelmaps import Predict as Predict
+from segkd.evaluation.labelmaps import Seen, label_map
+from segkd.evaluation.looking import Views, check_stride
+from segkd.evaluation.metric import CONFIDENCE, INSTANCES
+from segkd.evaluation.overlap import Behind, read_ahead
 from segkd.evaluation.scores import IGNORE, ConfusionMatrix, Scores
+from segkd.evaluation.together import Metrics
 from segkd.images import resize_image
-
-Predict = Callable[[Tensor], Tensor]
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -68,11 +75,10 @@ def with_windows(predict: Predict, window: tuple[int, int], stride: tuple[int, i
 
     An image smaller than the window in a direction is seen whole in that direction.
     """
-    if min(*window, *stride) < 1 or stride[0] > window[0] or stride[1] > window[1]:
-        raise UserError(f"windows of {window} moved by {stride} leave gaps: the stride must be 1..window")
+    check_stride(window, stride)
 
     def windowed(image: Tensor) -> Tensor:
-        rows, columns = (_starts(image.shape[i - 2], window[i], stride[i]) for i in (0, 1))
+        rows, columns = (window_starts(image.shape[i - 2], window[i], stride[i]) for i in (0, 1))
         total: Tensor | None = None
         count = torch.zeros(image.shape[-2:], device=image.device)
         for top in rows:
@@ -87,12 +93,6 @@ def with_windows(predict: Predict, window: tuple[int, int], stride: tuple[int, i
         return total / count.to(total.device)
 
     return windowed
-
-
-def _starts(length: int, window: int, stride: int) -> list[int]:
-    """First pixels of windows that cover ``length``; the last window is moved back to end at the edge."""
-    last = max(length - window, 0)
-    return [*range(0, last, stride), last]
 
 
 def with_views(
@@ -128,8 +128,13 @@ def evaluate(
     count_void: bool = False,
     void_output: bool = False,
     matrix: ConfusionMatrix | None = None,
+    views: Views | None = None,
+    metrics: Metrics | None = None,
+    instances_of: Callable[[int], Any] | None = None,
 ) -> Scores:
     """Scores of ``predict`` over all batches, whatever runs behind it (torch, ONNX, int8).
+
+    While one batch is predicted, the next is read and the one before is counted.
 
     Args:
         predict: images (N, 3, H, W) uint8 -> logits (N, K, h, w), resized bilinearly where (h, w) is not the label's
@@ -141,27 +146,51 @@ def evaluate(
         count_void: void pixels are false positives of what is predicted there (see ``ConfusionMatrix``).
         void_output: ``predict`` gives K + 1 logits, the last is void.
         matrix: in which to count, in place of a new one with these options.
+        views: how each image is looked at.
+        metrics: what else is to be updated, on one matrix with its own.
+        instances_of: index -> the instances (H, W) of an image, for metrics that need them.
 
     Raises:
         UserError: a label outside the classes (names the image's index and the value), logits of another number of
             classes, or no batch at all.
     """
+    if metrics is not None:
+        matrix = metrics.matrix
     matrix = matrix or ConfusionMatrix(num_classes, count_void=count_void, void_output=void_output)
-    seen = 0
-    for batch in batches:
-        image, label = batch["image"].to(device), batch["label"].to(device)
-        check_labels(label, batch.get("index"), num_classes, first=seen)
-        with torch.no_grad():
-            logits = predict(image)
+    needs = metrics.needs if metrics is not None else set()
+    counter, seen = metrics or matrix, 0
+
+    def checked(image: Tensor) -> Tensor:
+        logits = predict(image)
         if logits.shape[1] != num_classes + void_output:
             raise UserError(f"the network predicts {logits.shape[1]} classes, the data set has {num_classes}")
-        matrix.update(strongest(_resize(logits, label.shape[-2:])).to(label.device), label)
-        seen += len(label)
-        if progress is not None:
-            progress(len(label))
+        return logits
+
+    def count(batch: Mapping[str, Any], label: Tensor, found: Seen, first: int) -> None:
+        check_labels(label, batch.get("index"), num_classes, first)
+        more = {} if found.confidence is None else {CONFIDENCE: found.confidence.to(label.device)}
+        if INSTANCES in needs and instances_of is not None:
+            more[INSTANCES] = instances_in(batch, instances_of)
+        counter.update(found.label.to(label.device), label, **more)
+
+    with Behind() as behind, closing(read_ahead(batches)) as read:
+        for batch in read:
+            image, label = batch["image"].to(device), batch["label"].to(device)
+            with torch.no_grad():
+                size = (int(label.shape[-2]), int(label.shape[-1]))
+                found = label_map(checked, image, size, views, confident=CONFIDENCE in needs)
+            behind.do(partial(count, batch, label, found, seen))
+            seen += len(label)
+            if progress is not None:
+                progress(len(label))
     if seen == 0:
         raise UserError("there is no image to score: the data set or the split is empty")
     return matrix.result()
+
+
+def instances_in(batch: Mapping[str, Any], instances_of: Callable[[int], Any]) -> Tensor:
+    """The instances (N, H, W) of a batch's images, int64, below 0 where there are none."""
+    return torch.stack([torch.as_tensor(instances_of(int(index)).astype("int64")) for index in batch["index"]])
 
 
 def check_labels(label: Tensor, index: Any, num_classes: int, first: int = 0) -> None:

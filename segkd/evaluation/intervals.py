@@ -27,23 +27,29 @@ Counts = NDArray[np.int64]
 class ImageCounts(ConfusionMatrix):
     """A confusion matrix that also keeps what an IoU needs of each image, in the order in which they come."""
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes)
+    def __init__(self, num_classes: int, count_void: bool = False, void_output: bool = False) -> None:
+        super().__init__(num_classes, count_void=count_void, void_output=void_output)
         self._of_images: list[Tensor] = []
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Add predicted classes (N, H, W) against labels (N, H, W), image by image."""
         for one, truth in zip(prediction, label, strict=True):
-            before = self.counts.clone()
-            super().update(one[None], truth[None])
-            added = self.counts - before
-            hit = added.diag()
-            self._of_images.append(torch.stack([hit, added.sum(0) + added.sum(1) - hit]))
+            before, self.counts = self.counts, torch.zeros_like(self.counts)
+            try:
+                super().update(one[None], truth[None])
+                self._of_images.append(torch.stack(self.sides()).long())
+            finally:
+                self.counts += before
+
+    def sides_of_images(self) -> Counts:
+        """(N, 3, K): pixels of each class that are right, those labelled so, those predicted so."""
+        empty = torch.zeros(0, 3, self.num_classes, dtype=torch.int64)
+        return torch.stack(self._of_images).numpy() if self._of_images else empty.numpy()
 
     def of_images(self) -> Counts:
         """(N, 2, K): pixels of each class that are right, and those that are of it in truth or in prediction."""
-        empty = torch.zeros(0, 2, self.num_classes, dtype=torch.int64)
-        return torch.stack(self._of_images).numpy() if self._of_images else empty.numpy()
+        hit, truth, guess = self.sides_of_images().transpose(1, 0, 2)
+        return np.stack([hit, truth + guess - hit], 1)
 
 
 class Interval(NamedTuple):
@@ -83,6 +89,13 @@ def difference(
         raise ValueError(f"runs are compared in pairs, got {len(better)} and {len(base)}")
     both = _alike([*better, *base])
     return _interval([np.stack(both[: len(better)]), np.stack(both[len(better) :])], draws, level, seed)
+
+
+def verdict(gain: Interval) -> str:
+    """What may be said of a difference."""
+    if gain.contains(0.0):
+        return "within noise"
+    return "better" if gain.value > 0 else "worse"
 
 
 def _alike(runs: Sequence[Counts]) -> list[Counts]:

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 from torch import Tensor
 
+from segkd.evaluation.metric import Metric as Metric
 from segkd.evaluation.scores import ConfusionMatrix
-
-
-class Metric(Protocol):
-    """What a training asks of a metric; torchmetrics' metrics are of this kind."""
-
-    def reset(self) -> None:
-        """Forget all batches."""
-
-    def update(self, prediction: Tensor, label: Tensor) -> Any:
-        """Add predicted classes (N, H, W) against labels (N, H, W), both int64; 255 in the label is void."""
-
-    def compute(self) -> Any:
-        """The score of all batches of all processes: a number, or {name: number}."""
 
 
 class MeanIoU:

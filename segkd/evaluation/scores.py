@@ -121,26 +121,34 @@ class ConfusionMatrix:
 
     def all_reduce(self) -> None:
         """Sum the counts of all processes, in place; without a process group nothing happens."""
-        if dist.is_available() and dist.is_initialized():
-            device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-            total = self.counts.to(device)
-            dist.all_reduce(total)
-            self.counts = total.cpu()
+        self.counts = summed(self.counts)
+
+    def sides(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels of each class, float64 (K,): those that are right, those labelled so, those predicted so."""
+        counts, classes = self.counts.double(), self.num_classes
+        return counts.diag()[:classes], counts[:classes].sum(1), counts.sum(0)[:classes]
 
     def result(self) -> Scores:
         """The scores of everything added so far."""
-        counts = self.counts.double()
-        labelled = counts[: self.num_classes]
-        hit, truth, guess = counts.diag()[: self.num_classes], labelled.sum(1), counts.sum(0)[: self.num_classes]
+        hit, truth, guess = self.sides()
         iou = 100 * hit / (truth + guess - hit)  # 0 / 0 = NaN: the class occurs nowhere
         recall = 100 * hit / truth
         return Scores(
             miou=float(iou.nanmean()),
             iou=tuple(iou.tolist()),
             mean_accuracy=float(recall.nanmean()),
-            pixel_accuracy=float(100 * hit.sum() / labelled.sum()),
-            pixels=int(labelled.sum()),
+            pixel_accuracy=float(100 * hit.sum() / truth.sum()),
+            pixels=int(truth.sum()),
         )
+
+
+def summed(counts: Tensor) -> Tensor:
+    """The sum over all processes, on the CPU; without a process group the tensor itself."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return counts
+    total = counts.to(torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu"))
+    dist.all_reduce(total)
+    return total.cpu()
 
 
 def _within(values: Tensor, base: int) -> bool:

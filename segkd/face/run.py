@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,9 +89,12 @@ class Comparison(Mapping[str, dict[str, Any]]):
 
     Attributes:
         rows: a dict for each model: ``name`` and what was measured (``miou`` in percent, ``latency_ms``, ...).
+        differences: of every two models, where intervals were asked for: ``name``, ``base``, ``gain`` in points of
+            mIoU, ``low``, ``high``, ``verdict``.
     """
 
     rows: list[dict[str, Any]]
+    differences: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def miou(self) -> dict[str, float]:
@@ -108,6 +111,7 @@ class Comparison(Mapping[str, dict[str, Any]]):
         return len(self.rows)
 
     def __repr__(self) -> str:
+        from segkd.report.scoring import difference_lines
         from segkd.report.tables import as_text, comparison_table
 
-        return as_text(comparison_table(self.rows))
+        return "\n".join([as_text(comparison_table(self.rows)), *difference_lines(self.differences)])

@@ -47,6 +47,14 @@ def evaluate(
     resize: bool = False,
     count_void: bool = False,
     void_output: bool = False,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    window: Size | None = None,
+    stride: Size | None = None,
+    metrics: Sequence[str] = (),
+    interval: bool = False,
+    out: File | None = None,
+    worst: int = 8,
     threads: int = 2,
     progress: bool = True,
 ) -> Comparison:
@@ -61,20 +69,33 @@ def evaluate(
         resize: let ONNX files take images of other sizes, resized.
         count_void: count predictions on void pixels as false positives.
         void_output: the last output is void, and may win.
+        flip, scales, window, stride: average over mirror images, sizes (factors), windows (H, W) moved by (H, W).
+        metrics: names of what else to score by: "boundary_iou", "ece", ... (``segkd.evaluation.metric.METRICS``).
+        interval: also 95 % intervals of mIoU over images, and of every two models' ``differences``.
+        out: folder for confusion matrices, the scores of each image, and the ``worst`` images.
+        worst: how many of them.
         threads: CPU threads.
     """
+    from segkd.evaluation.looking import Views
+    from segkd.evaluation.metric import check_names
     from segkd.face import opening
+    from segkd.files import writable_folder
     from segkd.report.progress import following
-    from segkd.workbench.comparison import evaluate_models, image_size
+    from segkd.report.scoring import write_scores
+    from segkd.workbench.comparison import evaluate_in_detail, image_size
+    from segkd.workbench.scoring import Wanted
 
+    views, folder = Views(flip, scales, window, stride), None if out is None else writable_folder(out)
+    drawn = 0 if folder is None else worst
+    wanted = Wanted(views, check_names(metrics), count_void, void_output, interval, drawn)
     named = opening.runtimes(models, threads, resize)
     dataset, workers = opening.dataset_of(models, data, root, split)
+    timed_at = (size or image_size(dataset)) if speed else None
     with following(shown=progress) as follow:
-        rows = evaluate_models(
-            named, dataset, (size or image_size(dataset)) if speed else None, count_void=count_void,
-            void_output=void_output, workers=workers, progress=follow,
-        )  # fmt: skip
-    return Comparison(rows)
+        found, differences = evaluate_in_detail(named, dataset, timed_at, wanted, workers, follow)
+    if folder is not None:
+        write_scores(folder, found, dataset.class_names, dataset.palette)
+    return Comparison([one.row for one in found], differences)
 
 
 @spelled

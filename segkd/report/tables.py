@@ -31,9 +31,17 @@ class Column(NamedTuple):
     write: Callable[[Any], str]
 
 
+#: metrics by name beside mIoU -> what they are called
+METRICS = {
+    "macc": "mAcc", "aacc": "aAcc", "fwiou": "fwIoU", "precision": "precision", "recall": "recall", "f1": "F1",
+    "boundary_iou": "boundary\nIoU", "boundary_f1": "boundary\nF1", "category_iou": "category\nIoU", "iiou": "iIoU",
+    "category_iiou": "category\niIoU", "ece": "ECE",
+}  # fmt: skip
 COLUMNS = (
     Column("name", "network", str),
     Column("miou", "mIoU\n(%)", "{:.2f}".format),
+    Column("miou_between", "95 %\ninterval", str),
+    *(Column(key, f"{title}\n(%)", "{:.2f}".format) for key, title in METRICS.items()),
     Column("parameters", "parameters\n(M)", lambda n: f"{n / 1e6:.2f}"),
     Column("macs", "MACs\n(G)", lambda n: f"{n / 1e9:.2f}"),
     Column("latency_ms", "latency\n(ms)", "{:.1f}".format),
@@ -67,7 +75,11 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str | None = None
             (median), ``latency_iqr_ms``, ``fps``, ``file_bytes``. A value that is missing, None or NaN shows as a dash,
             a column without any value is left out.
     """
-    return RowsTable([c for c in COLUMNS if any(row.get(c.key) is not None for row in rows)], rows, title)
+    shown = [
+        {**row, "miou_between": f"{row['miou_low']:.2f} .. {row['miou_high']:.2f}"} if "miou_low" in row else row
+        for row in rows
+    ]
+    return RowsTable([c for c in COLUMNS if any(row.get(c.key) is not None for row in shown)], shown, title)
 
 
 def blocks_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
@@ -125,7 +137,10 @@ def _table(title: str | None) -> Table:
 def class_table(
     iou: Mapping[str, Sequence[float]], class_names: Sequence[str], title: str | None = "IoU per class (%)"
 ) -> ClassTable:
-    """IoU (percent) per class, one class a row, one network a column (``iou``: name -> one value per class)."""
+    """IoU (percent) per class, one class a row, one network a column (``iou``: name -> one value per class).
+
+    Classes without any value, as they have no pixel, are named in a line below.
+    """
     for name, values in iou.items():
         if len(values) != len(class_names):
             raise ValueError(f"{name}: {len(values)} values for {len(class_names)} classes")
@@ -137,6 +152,9 @@ class ClassTable:
 
     def __init__(self, iou: Mapping[str, Sequence[float]], class_names: Sequence[str], title: str | None) -> None:
         self.iou, self.class_names, self.title = iou, class_names, title
+        has = [any(_is_number(values[k]) for values in iou.values()) for k in range(len(class_names))]
+        self.shown = [k for k, there in enumerate(has) if there] or list(range(len(class_names)))
+        self.folded = [name for k, name in enumerate(class_names) if k not in self.shown]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         head = min(max(map(len, ["class", *self.class_names])), max(options.max_width // 2, NUMBER))
@@ -144,6 +162,8 @@ class ClassTable:
         names, beside = list(self.iou), max(1, room // (NUMBER + GAP))
         for first in range(0, len(names), beside):
             yield self._part(names[first : first + beside], head, room)
+        if self.folded:
+            yield Text(f"{len(self.folded)} without a pixel: {', '.join(self.folded)}", style="dim")
 
     def _part(self, names: Sequence[str], head: int, room: int) -> Table:
         """Some of the networks, their names over as many lines as it takes."""
@@ -153,15 +173,20 @@ class ClassTable:
         for name in names:
             width = max(NUMBER, min(len(name), share))
             table.add_column(escape(name), width=width, justify="right", overflow="fold")
-        for k, class_name in enumerate(self.class_names):
+        for k in self.shown:
+            class_name = self.class_names[k]
             values = [_write(self.iou[name][k], "{:.1f}".format) for name in names]
             table.add_row(escape(class_name), *values)
         return table
 
 
 def _write(value: Any, write: Callable[[Any], str]) -> str:
-    missing = value is None or (isinstance(value, float) and not math.isfinite(value))
-    return NOTHING if missing else write(value)
+    return write(value) if _is_number(value) else NOTHING
+
+
+def _is_number(value: Any) -> bool:
+    """False for what is missing, and for NaN."""
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def jsonable(value: Any) -> Any:

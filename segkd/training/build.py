@@ -21,9 +21,10 @@ from segkd.errors import UserError
 from segkd.models import NETWORKS, Network
 from segkd.registry import build
 from segkd.segmentor import TrainingModel
-from segkd.training.config import CROP, Config
+from segkd.training.config import Config
 from segkd.training.labels import counted_once
 from segkd.training.processes import rank, world_size
+from segkd.training.values import CROP
 
 SPLITS = ("train", "val", "test")
 

@@ -3,102 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
-from segkd import arguments
 from segkd.errors import UserError, nearest
+from segkd.evaluation.looking import Views
+from segkd.training.values import (
+    CROP,
+    Check,
+    boolean,
+    decay,
+    dictionary,
+    factors,
+    folders,
+    images,
+    integer,
+    metrics,
+    one_of,
+    pair,
+    place,
+    positive,
+    split,
+    view,
+)
 
-CROP, WHOLE = "crop", "whole"  # what teachers see
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 MANY = max(64, 4 * (os.cpu_count() or 1))  # of threads or processes of a machine
-Check = Callable[[Any, str], Any]  # (value, key) -> the value in its own type, or a UserError
 
 
 def key(doc: str, default: Any = MISSING, *, unit: str = "", check: Check | None = None) -> Any:
     """A key of the config: what it is, its default (none: it must be given), its unit, and how it is checked."""
     return field(default=default, metadata={"doc": doc, "unit": unit, "check": check})
-
-
-def integer(least: int, most: int | None = None, why: str = "") -> Check:
-    """A check for an integer in a range; one written as a float (1e3) becomes an int."""
-
-    def check(value: Any, name: str) -> int:
-        found = arguments.integer(value, name, "config", least)
-        if most is not None and found > most:
-            raise UserError(f"config: {name} must be {most} or less{why}, got {found}")
-        return found
-
-    return check
-
-
-def boolean(value: Any, name: str) -> bool:
-    """A check for True or False."""
-    return arguments.flag(value, name, "config")
-
-
-def dictionary(value: Any, name: str) -> Any:
-    """A check for a dictionary."""
-    if not isinstance(value, Mapping):
-        raise UserError(f"config: {name} must be a dictionary, got {value!r}")
-    return value
-
-
-def split(value: Any, name: str) -> Any:
-    """A check for arguments, or for a data set that was given from Python."""
-    return value if hasattr(value, "class_names") else dictionary(value, name)
-
-
-def images(value: Any, name: str) -> Any:
-    """A check for a folder, or for the arguments of a data set."""
-    return str(value) if isinstance(value, str | os.PathLike) else dictionary(value, name)
-
-
-def place(value: Any, name: str) -> str | bool:
-    """A check for True, False or a folder."""
-    if isinstance(value, str | os.PathLike) and str(value):
-        return str(value)
-    if not isinstance(value, bool):
-        raise UserError(f"config: {name} must be True or False, or a folder, got {value!r}")
-    return value
-
-
-def positive(value: Any, name: str) -> float:
-    """A check for a number above 0."""
-    return arguments.number(value, name, "config", above=0)
-
-
-def view(value: Any, name: str) -> Any:
-    """A check for a teacher's view: one of two names, or a size (H, W)."""
-    if isinstance(value, str):
-        return one_of(CROP, WHOLE)(value, name)
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise UserError(f"{name} is {CROP!r}, {WHOLE!r} or a size (H, W), got {value!r}")
-    return tuple(integer(32)(side, name) for side in value)
-
-
-def folders(value: Any, name: str) -> Any:
-    """A check for a list of folders."""
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in value):
-        raise UserError(f"config: {name} must be a list of folders, got {value!r}")
-    return value
-
-
-def decay(value: Any, name: str) -> float:
-    """A check for the decay of a moving average."""
-    return arguments.number(value, name, "config", above=0, below=1)
-
-
-def one_of(*names: str) -> Check:
-    """A check for one of several names."""
-
-    def check(value: Any, name: str) -> str:
-        if value not in names:
-            raise UserError(f"{name} {value!r} is not one of {', '.join(names)}")
-        return str(value)
-
-    return check
 
 
 class Section:
@@ -270,7 +206,42 @@ class Engine(Section):
     best: str = key("the score that chooses the best weights; the larger, the better", "mIoU")
 
 
-SECTIONS: dict[str, type[Section]] = {"data": Data, "optim": Optim, "schedule": Schedule, "engine": Engine}
+@dataclass(frozen=True)
+class Evaluation(Section):
+    """How images are looked at when they are scored, in validation and by `segkd eval`."""
+
+    name = "evaluation"
+    flip: bool = key("average over each image and its mirror image", False, check=boolean)
+    scales: Sequence[float] = key("average over these sizes, as factors of the image's own", (1.0,), check=factors)
+    window: Sequence[int] | None = key(
+        "(H, W) of windows that are averaged; by default an image is seen as a whole",
+        None,
+        unit="pixels",
+        check=pair(32),
+    )
+    stride: Sequence[int] | None = key(
+        "(H, W) by which windows are moved; by default two thirds of them", None, unit="pixels", check=pair(1)
+    )
+
+    def views(self, flip: Any = None, scales: Any = None, window: Any = None, stride: Any = None) -> Views:
+        """How images are looked at; what is given goes before the section. A UserError for what cannot be."""
+        own = self.window if window is None else window
+        moved = stride or (self.stride if window is None else None)
+        return Views(
+            self.flip if flip is None else flip,
+            tuple(self.scales if scales is None else scales),
+            None if own is None else (int(own[0]), int(own[1])),
+            None if moved is None else (int(moved[0]), int(moved[1])),
+        )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": Data,
+    "optim": Optim,
+    "schedule": Schedule,
+    "engine": Engine,
+    "evaluation": Evaluation,
+}
 
 
 @dataclass(frozen=True)
@@ -284,8 +255,12 @@ class Config(Section):
     optim: Optim = key("the optimisers")
     schedule: Schedule = key("the length of the training, and its learning rates")
     engine: Engine = key("the machine's way of working, and what is logged and kept", Engine())
-    metrics: Sequence[Mapping[str, Any]] | None = key(
-        "list of dict(type=...) with reset, update, compute; the mean IoU by default", None
+    evaluation: Evaluation = key("how images are looked at when they are scored", Evaluation())
+    metrics: Sequence[str | Mapping[str, Any]] | None = key(
+        "list of names (`miou`, `boundary_iou`, ...) and of dict(type=...) with reset, update, compute; by default "
+        "mIoU, mAcc and aAcc",
+        None,
+        check=metrics,
     )
     hooks: Sequence[Mapping[str, Any]] = key(
         "list of dict(type=...): own code at points of the training, by mmengine's protocol", ()
@@ -303,6 +278,10 @@ class Config(Section):
                 kind.known(given[name])
         sections = {name: kind.read(given[name]) for name, kind in SECTIONS.items() if given.get(name) is not None}
         found: Config = cls.read({**given, **sections})
+        try:
+            found.evaluation.views()
+        except UserError as error:
+            raise UserError(f"config: evaluation: {error}") from error
         if (found.schedule.steps is None) == (found.schedule.epochs is None):
             raise UserError("the config has no schedule.steps: give it, or schedule.epochs, and not both")
         return found

@@ -17,8 +17,9 @@ import segkd
 from segkd.errors import UserError, first_line
 from segkd.files import replacing
 from segkd.registry import description
-from segkd.training.config import Config, folders
+from segkd.training.config import Config
 from segkd.training.overrides import KEYS, override, set_words
+from segkd.training.values import folders
 
 CONFIG = "config.py"
 #: folder of shipped parts -> the flags that name one

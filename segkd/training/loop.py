@@ -181,7 +181,9 @@ class Training(Prepared):
         self.model.eval()
         record: dict[str, Any] = {"step": self.iter}
         for name, network, _ in self.networks():
-            record[name] = score(network, self.loaders["val"], self.metrics, self.after_val_batch)
+            record[name] = score(
+                network, self.loaders["val"], self.metrics, self.after_val_batch, self.views, self.instances_of
+            )
             self.class_scores[name] = class_scores(self.metrics)
             found, best = main_score(record[name], self.chosen_by), self.bests.get(name, {}).get(self.chosen_by)
             if best is None or found > best or math.isnan(best):

@@ -26,7 +26,7 @@ from segkd.training.build import (
     readable,
 )
 from segkd.training.checks import check_banks, check_classes, check_folder, check_memory, check_optimizers
-from segkd.training.config import CROP, Config
+from segkd.training.config import Config
 from segkd.training.environment import environment
 from segkd.training.first_stage import check_first_stages
 from segkd.training.hooks import Hooks, MMEngineNames, build_hooks
@@ -44,6 +44,7 @@ from segkd.training.precision import (
 from segkd.training.rates import Rates
 from segkd.training.state import load_state
 from segkd.training.validation import build_metrics
+from segkd.training.values import CROP
 from segkd.training.watch import FiniteLoss, GradientWatch
 
 State = Mapping[str, Any]
@@ -109,7 +110,8 @@ class Prepared(MMEngineNames):
         check_banks(self.model, len(self.loaders["train"].dataset))  # type: ignore[arg-type]
         check_memory(cfg, self.model, self.loaders["train"])
         check_optimizers(cfg, self.model, self.state)
-        self.metrics = build_metrics(cfg.metrics, validation.num_classes, cfg.engine.best)
+        self.metrics = build_metrics(cfg.metrics, validation, cfg.engine.best)
+        self.views, self.instances_of = cfg.evaluation.views(), getattr(validation, "instances_of", None)
         self.hooks = Hooks([*build_hooks(cfg.hooks), *display_hooks(cfg), *hooks])
         self.interval = cfg.schedule.val_interval or self.max_iters
         self.log_interval, self.chosen_by = cfg.engine.log_interval, cfg.engine.best

@@ -13,7 +13,7 @@ import numpy as np
 
 from segkd.datasets import SegmentationDataset
 from segkd.errors import UserError
-from segkd.evaluation.intervals import Counts, ImageCounts, Interval, difference, interval, miou
+from segkd.evaluation.intervals import Counts, ImageCounts, difference, interval, miou, verdict
 from segkd.files import replacing
 from segkd.training.build import build_dataset
 from segkd.training.configfile import differences, dump_config, load_config, objects_unwritten, plain, textual
@@ -311,13 +311,6 @@ def _gain(done: Mapping[int, Counts], base: Mapping[int, Counts], is_baseline: b
         "gain_seeds": len(both),
         "verdict": verdict(found),
     }
-
-
-def verdict(gain: Interval) -> str:
-    """What may be said of a difference."""
-    if gain.contains(0.0):
-        return "within noise"
-    return "better" if gain.value > 0 else "worse"
 
 
 def _curve(arm: Path, seeds: Mapping[int, Any]) -> dict[int, float]:

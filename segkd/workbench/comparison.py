@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +14,13 @@ from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import eval_loader
 from segkd.deploy.runtimes import LABELS, Runtime, TorchRuntime
 from segkd.errors import UserError
-from segkd.evaluation.inference import evaluate, with_views
+from segkd.evaluation.inference import evaluate
+from segkd.evaluation.looking import Views
 from segkd.evaluation.scores import ConfusionMatrix, Scores
 from segkd.evaluation.speed import Latency, compare_latency, count_macs, count_parameters, measure_memory
 from segkd.memory import check_inference, keep_freed_memory
 from segkd.workbench import Progress, Row, silent
+from segkd.workbench.scoring import Scored, Wanted, check_sizes, score_models
 
 
 def evaluate_models(
@@ -27,41 +28,42 @@ def evaluate_models(
     dataset: SegmentationDataset,
     timed_at: tuple[int, int] | None = None,
     *,
-    count_void: bool = False,
-    void_output: bool = False,
-    views: Mapping[str, Any] | None = None,
+    wanted: Wanted | None = None,
     workers: int = 0,
     progress: Progress = silent,
 ) -> list[Row]:
-    """A row for each model: its scores on the data set, and its speed for images of ``timed_at`` (H, W).
+    """A row for each model: its scores on the data set, and its speed for images of ``timed_at`` (H, W)."""
+    return [one.row for one in evaluate_in_detail(models, dataset, timed_at, wanted, workers, progress)[0]]
+
+
+def evaluate_in_detail(
+    models: Mapping[str, Runtime],
+    dataset: SegmentationDataset,
+    timed_at: tuple[int, int] | None = None,
+    wanted: Wanted | None = None,
+    workers: int = 0,
+    progress: Progress = silent,
+) -> tuple[list[Scored], list[Row]]:
+    """What is known of each model, and the differences of every two if intervals are wanted (see ``score_models``).
 
     Args:
-        count_void, void_output: see `segkd.evaluation.scores.ConfusionMatrix`.
-        views: how each image is looked at, arguments of `segkd.evaluation.inference.with_views`; the speed is that of
-            one look.
+        timed_at: (H, W) of images for which each row says the speed, that of one look.
+        wanted: what to score by, and how.
         workers: processes that read images; one is enough, so more are as one.
     """
-    check_fit(models, dataset, void_output)
-    rows = []
-    for name, runtime in models.items():
-        scores = score_model(
-            runtime, dataset, count_void=count_void, void_output=void_output, views=views, workers=workers,
-            progress=partial(progress, f"scoring {name}"),
-        )  # fmt: skip
-        rows.append({"name": name, **scores.as_dict(dataset.class_names)})
+    wanted = wanted or Wanted()
+    check_fit(models, dataset, wanted.void_output, wanted.views)
+    found, differences = score_models(models, dataset, wanted, workers, progress)
     if timed_at is not None:
-        for row, timed in zip(rows, time_models(models, timed_at, progress=progress), strict=True):
-            row |= timed
-    return rows
+        for scored, timed in zip(found, time_models(models, timed_at, progress=progress), strict=True):
+            scored.row.update(timed)
+    return found, differences
 
 
 def score_model(
     runtime: Runtime,
     dataset: SegmentationDataset,
     *,
-    count_void: bool = False,
-    void_output: bool = False,
-    views: Mapping[str, Any] | None = None,
     workers: int = 0,
     progress: Callable[[int, int], object] | None = None,
     matrix: ConfusionMatrix | None = None,
@@ -71,7 +73,7 @@ def score_model(
     The pixels are counted in ``matrix`` where one is given.
     """
     keep_freed_memory()
-    done, predict = 0, with_views(runtime.predict, **(views or {}))
+    done = 0
 
     def advance(images: int) -> None:
         nonlocal done
@@ -80,10 +82,7 @@ def score_model(
             progress(done, len(dataset))
 
     with closing(eval_loader(dataset, batch_size=1, workers=min(workers, 1))) as batches:
-        return evaluate(
-            predict, batches, dataset.num_classes, advance, count_void=count_void, void_output=void_output,
-            matrix=matrix,
-        )  # fmt: skip
+        return evaluate(runtime.predict, batches, dataset.num_classes, advance, matrix=matrix)
 
 
 def image_size(dataset: SegmentationDataset) -> tuple[int, int]:
@@ -92,18 +91,16 @@ def image_size(dataset: SegmentationDataset) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def check_fit(models: Mapping[str, Runtime], dataset: SegmentationDataset, void_output: bool = False) -> None:
+def check_fit(
+    models: Mapping[str, Runtime], dataset: SegmentationDataset, void_output: bool = False, views: Views | None = None
+) -> None:
     """Refuse, before the long work, a model of other classes than the data set's, or an ONNX file of another size."""
-    own, data = image_size(dataset), type(dataset).__name__
+    data = type(dataset).__name__
     for name, runtime in models.items():
         if runtime.num_classes != dataset.num_classes + void_output:
             has = f"{dataset.num_classes}{' and void' if void_output else ''}"
             raise UserError(f"{name} predicts {runtime.num_classes} classes, but {data} has {has}")
-        if runtime.size not in (None, own) and not runtime.resize:
-            raise UserError(
-                f"{name} takes images of {size_text(runtime.size)} (HxW), but those of {data} are {size_text(own)}; "
-                f"export one with --size {size_text(own)}, or add --resize"
-            )
+    check_sizes(models, image_size(dataset), data, views or Views())
 
 
 def common_size(models: Mapping[str, Runtime], asked: tuple[int, int] | None = None) -> tuple[int, int] | None:
