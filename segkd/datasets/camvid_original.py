@@ -41,7 +41,7 @@ Files = dict[str, Path]
 
 
 def is_original(folder: Path) -> bool:
-    """Whether a folder holds CamVid as its authors distribute it."""
+    """True for a folder that holds CamVid as its authors distribute it."""
     return (folder / IMAGES).is_dir() and (folder / LABELS).is_dir()
 
 

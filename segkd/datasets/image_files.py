@@ -33,7 +33,11 @@ def read_image(path: Path, upright: bool = True, white: float | None = None) -> 
         UserError: a damaged file, another number of bands than 1 or 3 (and alpha, which is left out), more than 8 bits
             without ``white``.
     """
-    data = read_bytes(path, "image")
+    return decode_image(read_bytes(path, "image"), path, upright, white)
+
+
+def decode_image(data: bytes, path: Path, upright: bool = True, white: float | None = None) -> Array:
+    """The image of a file's content; ``path`` is what messages call it. See ``read_image``."""
     stored = _pixel_kind(path, data)
     if stored.bands not in (1, 3) and not (stored.alpha and stored.bands in (2, 4)):
         raise UserError(f"{path}: image has {stored.bands} bands; it must have 3 (RGB) or 1 (grey): save those alone")
@@ -154,6 +158,11 @@ def read_bytes(path: Path, role: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: the {role} cannot be read ({error.strerror})") from error
+    return whole(data, path, role)
+
+
+def whole(data: bytes, path: Path, role: str) -> bytes:
+    """A file's content as it is, unless it is empty or cut short: that is a UserError."""
     if not data or _truncated(data):  # checked before decoding: the decoders would print warnings of their own
         raise UserError(describe_damage(path, role))
     return data

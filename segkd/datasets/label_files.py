@@ -30,7 +30,11 @@ def read_label(path: Path) -> Ids:
     Raises:
         UserError: a damaged file, a JPEG, colours, other types of values.
     """
-    data = read_bytes(path, "label")
+    return decode_label(read_bytes(path, "label"), path)
+
+
+def decode_label(data: bytes, path: Path) -> Ids:
+    """The label map of a file's content; ``path`` is what messages call it. See ``read_label``."""
     if data.startswith(JPEG):
         raise UserError(f"{path}: a label in JPEG cannot be read: {WHY_NOT_JPEG}")
     depth, palette = png_kind(data)
