@@ -144,7 +144,7 @@ class FilePairs(SegmentationDataset):
         self.unpaired += [f"{labels[n]}: no image file {_expected(n, images)}" for n in sorted(labels.keys() - images)]
         if check and self.unpaired:
             more = f" (and {len(self.unpaired) - 1} more; `verify` lists all)" if len(self.unpaired) > 1 else ""
-            raise UserError(f"{source}: {self.unpaired[0]}{more}")
+            raise UserError(f"{source}: {self.unpaired[0]}{more}; check=False goes on without such files")
         if not images and not labels:
             raise UserError(f"{source} is empty: no image and no label file found")
 

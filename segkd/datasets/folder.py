@@ -27,36 +27,30 @@ LOOKS = 8  # masks that are looked at before a training, for their values
 class FolderDataset(FilePairs):
     """Images with labels of one's own: ``root`` alone where names tell what is what, else ``images`` and ``labels``.
 
-    Labels are masks (ids, palette PNGs, colours of a labelmap.txt), binary masks by class, COCO's or LabelMe's JSON,
-    YOLO's polygons or CVAT's XML; ``format`` says which where that is not clear. An id, a colour or a name that is no
-    class is an error. Shapes lie over those before them; what none covers is the class "background", which is put
-    first if there is none.
+    What a label may be: see datasets/folder/README.md. An id, a colour or a name that is no class is an error.
 
     Args:
         images: a folder (those below it count), or a glob.
-        labels: the same, or an annotation file; with the names of the images, or those and a ``suffix``.
-        class_names: one name per class, in id order; or a file (text, labelmap.txt, CSV, JSON, YAML). Left out, such
-            a file in ``root`` or beside the labels is read, or what the annotations say.
+        labels: the same, or an annotation file of all images.
+        class_names: one name per class, in id order; or a file (text, labelmap.txt, CSV, JSON, YAML). Left out, the one
+            beside the data is read, or what the annotations say.
         palette: one (R, G, B) per class; the class file's, or made up if left out.
-        ignore: the stored id, the name or the colour that means void, or a list of them; the id 255 does, too, unless
-            ``label_map`` says what it means.
-        label_map: stored id, or name in annotations -> class (its number or name), or 255 to ignore it, if they are
-            not the classes (``{0: 0, 255: 1}`` of masks in black and white); ids that it lacks are an error.
+        ignore: the stored id, name or colour that means void, or a list of them; the id 255 does, too, unless it is a
+            class.
+        label_map: stored id or name -> class, or 255; ids that it lacks are an error (``{0: 0, 255: 1}``).
         check: see ``FilePairs``.
-        upright: turn photographs as their orientation tags say, as their labels were drawn; else as they are stored.
+        upright: turn photographs as their orientation tags say, as their labels were drawn.
         white: the value that is white in images of more than 8 bits, such as 4095 of a 12-bit sensor.
-        split: "train", "val" or "test", by folders or lists that are called so; val is drawn where there is none. All
-            pairs without it.
-        val: share of the pairs that is for validation, at least one (0.2); drawn by ``seed``.
+        split: "train", "val" or "test"; val is drawn from train where there is none. All pairs without it.
+        val: share of the pairs that is drawn for validation, at least one (0.2).
         seed: of that draw, which does not depend on anything else.
         root: a folder that holds all of it.
-        lists: which images, and in which split: a folder of train.txt, val.txt (test.txt), a list, or a CSV with the
-            columns image, label and split.
-        suffix: what the labels' names have after those of the images, such as "_mask".
-        format: "masks", "binary", "coco", "labelme", "yolo" or "cvat".
+        lists: a folder of train.txt, val.txt (test.txt), a list, or a CSV of image, label, split.
+        suffix: what labels' names have after the images', such as "_mask".
+        format: "masks", "binary", "coco", "labelme", "yolo" or "cvat", where it is not clear.
         background: the class of the pixels that no shape covers, or "void".
         group: what stays in one split when val is drawn: "prefix" (frames of a sequence), "folder", or a regular
-            expression; each image by itself if left out.
+            expression.
     """
 
     splits = ("train", "val", "test")

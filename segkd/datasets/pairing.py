@@ -11,6 +11,8 @@ from pathlib import Path
 
 from segkd.datasets.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, check_name, walk_files
 from segkd.datasets.formats import by_name
+from segkd.datasets.layouts import IMAGES, LABELS
+from segkd.datasets.lists import split_of
 from segkd.errors import UserError
 
 MAGIC = re.compile(r"[*?\[]")
@@ -18,7 +20,7 @@ Files = dict[str, Path]
 
 
 def is_glob(text: str | Path) -> bool:
-    """Whether a path is a pattern of many."""
+    """True if a path is a pattern of many."""
     return bool(MAGIC.search(str(text))) and not Path(text).exists()
 
 
@@ -98,8 +100,8 @@ def match(
 ) -> tuple[Files, dict[str, str]]:
     """Images by the names that they share with labels, and the labels' own names by those.
 
-    Names are equal as they are; or, where none is, as the files' names without folders, or without what all of a side
-    have before or after (``_leftImg8bit``, ``mask_``).
+    Names are equal as they are; or, where none is, without the folders that say what a side is (``rgb``, ``masks``),
+    without folders, or without what all of a side have before or after (``_leftImg8bit``, ``mask_``).
 
     Args:
         suffix: what labels' names end in; other files among them are none.
@@ -114,16 +116,27 @@ def match(
 
 def _named_alike(images: Mapping[str, Path], labels: Mapping[str, str]) -> tuple[Files, dict[str, str]]:
     if not images.keys() & labels.keys():
-        for rename in (_base_names, _cores):
+        for rename in (_without_kinds, _base_names, _cores):
             ours, theirs = rename(images, labels)
             if ours.keys() & theirs.keys():
                 return {name: images[own] for name, own in ours.items()}, {n: labels[own] for n, own in theirs.items()}
     return dict(images), dict(labels)
 
 
-def _base_names(images: Iterable[str], labels: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Names without folders -> names; nothing where two would be the same."""
+def _without_kinds(images: Iterable[str], labels: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Names without the folders that say what a side is (``clip1/rgb/0``, ``clip1/seg/0``) -> names."""
     sides = []
+    for names, words in ((list(images), IMAGES), (list(labels), LABELS)):
+        found = {"/".join(part for part in name.split("/") if part.lower() not in words): name for name in names}
+        sides.append(found if len(found) == len(names) else {})
+    return sides[0], sides[1]
+
+
+def _base_names(images: Iterable[str], labels: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Names without folders -> names, where one side has none; nothing where two would be the same."""
+    sides = []
+    if all("/" in name for name in images) and all("/" in name for name in labels):
+        return {}, {}  # images/train and labels/val are no pairs
     for names in (list(images), list(labels)):
         found = {name.rpartition("/")[2]: name for name in names}
         sides.append(found if len(found) == len(names) else {})
@@ -138,13 +151,17 @@ def _cores(images: Iterable[str], labels: Iterable[str]) -> tuple[dict[str, str]
 
 
 def _cuts(names: list[str]) -> list[dict[str, str]]:
-    """The ways to cut a beginning and an end that all names share, the least first."""
+    """The ways to cut a beginning and an end that all names share, the least first.
+
+    Of beginnings, those alone that say what a side is (``image_``, ``mask_``), and of ends those with letters: others
+    tell sequences, moments or splits apart, and names without them would meet that are of different images.
+    """
     bases = [name.rpartition("/")[2] for name in names]
     before, after = _shared(bases), _shared([base[::-1] for base in bases])[::-1]
-    heads = ["", re.sub(r"[A-Za-z0-9]*$", "", before), re.sub(r"\d+$", "", before)]
-    tails = ["", re.sub(r"^[A-Za-z0-9]*", "", after), re.sub(r"^\d+", "", after)]
+    heads = [head for head in (re.sub(r"[A-Za-z0-9]*$", "", before), re.sub(r"\d+$", "", before)) if _says_kind(head)]
+    tails = [tail for tail in (re.sub(r"^[A-Za-z0-9]*", "", after), re.sub(r"^\d+", "", after)) if _says_what(tail)]
     found = []
-    for head, tail in dict.fromkeys(product(heads, tails)):
+    for head, tail in dict.fromkeys(product(["", *heads], ["", *tails])):
         cut = {
             name[: -len(base)] + base.removeprefix(head).removesuffix(tail): name
             for base, name in zip(bases, names, strict=True)
@@ -152,6 +169,18 @@ def _cuts(names: list[str]) -> list[dict[str, str]]:
         if len(cut) == len(names):
             found.append(cut)
     return found
+
+
+def _says_kind(head: str) -> bool:
+    """Whether a beginning is a word for images or for labels."""
+    word = re.sub(r"[^A-Za-z]", "", head).lower()
+    return not re.search(r"\d", head) and {word, f"{word}s"} & {*IMAGES, *LABELS} != set()
+
+
+def _says_what(tail: str) -> bool:
+    """Whether an end holds a word, and none for a split."""
+    words = re.findall(r"[A-Za-z]+", tail)
+    return bool(words) and not any(map(split_of, words))
 
 
 def _shared(texts: list[str]) -> str:

@@ -85,5 +85,5 @@ def find_binary(folder: Path, names: Iterable[str]) -> Masks:
 
 
 def is_binary(folder: Path, names: Iterable[str]) -> bool:
-    """Whether a folder of labels holds a folder for each of some classes."""
+    """True if a folder of labels holds a folder that is called as a class is."""
     return any((folder / name).is_dir() for name in names)

@@ -24,7 +24,7 @@ class CocoReader(ShapeReader):
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file holds COCO's annotations, by its first kilobytes or as a whole."""
+    """True if a JSON file holds COCO's annotations, by its first kilobytes or as a whole."""
     try:
         with path.open("rb") as file:
             head = file.read(1 << 16)
