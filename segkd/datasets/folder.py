@@ -33,16 +33,15 @@ class FolderDataset(FilePairs):
         images: a folder (those below it count), or a glob.
         labels: the same, or an annotation file of all images.
         class_names: one name per class, in id order; or a file (text, labelmap.txt, CSV, JSON, YAML). Left out, the one
-            beside the data is read, or what the annotations say.
-        palette: one (R, G, B) per class; the class file's, or made up if left out.
-        ignore: the stored id, name or colour that means void, or a list of them; the id 255 does, too, unless it is a
-            class.
+            beside the data, or what annotations say.
+        palette: one (R, G, B) per class; else the class file's, or made up.
+        ignore: the stored id, name or colour that means void, or a list of them; 255 does, too, unless it is a class.
         label_map: stored id or name -> class, or 255; ids that it lacks are an error (``{0: 0, 255: 1}``).
         check: see ``FilePairs``.
         upright: turn photographs as their orientation tags say, as their labels were drawn.
         white: the value that is white in images of more than 8 bits, such as 4095 of a 12-bit sensor.
-        split: "train", "val" or "test"; val is drawn from train where there is none. All pairs without it.
-        val: share of the pairs that is drawn for validation, at least one (0.2).
+        split: "train", "val" or "test"; val is drawn where there is none. All pairs without it.
+        val: share of the pairs to draw for validation (0.2), at least one.
         seed: of that draw, which does not depend on anything else.
         root: a folder that holds all of it.
         lists: a folder of train.txt, val.txt (test.txt), a list, or a CSV of image, label, split.

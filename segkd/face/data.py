@@ -10,8 +10,10 @@ from segkd.face.spelling import spelled
 
 if TYPE_CHECKING:
     from segkd.report.pictures import Image
+    from segkd.workbench.converting import Converted
     from segkd.workbench.data_stats import Stats
     from segkd.workbench.datasets import Split
+    from segkd.workbench.dividing import Divided
 
 File = str | Path
 
@@ -108,3 +110,61 @@ def show(
     if file is not None:
         write_png(file, picture)
     return picture
+
+
+@spelled
+def convert(
+    data: Any,
+    out: File,
+    *,
+    root: File | None = None,
+    force: bool = False,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Converted:
+    """Write labels of any format as PNGs of class ids; ``data=OUT`` trains on them.
+
+    Args:
+        data, root, overrides, progress: as in ``segkd.data.verify``.
+        out: the folder; stopped and called again, it is gone on with.
+        force: write anew what is there.
+    """
+    from segkd.report.progress import following
+    from segkd.workbench.converting import convert_labels
+    from segkd.workbench.datasets import open_section
+
+    section = open_section(data, root, overrides)
+    with following(shown=progress) as follow:
+        return convert_labels(section, out, force=force, progress=follow)
+
+
+@spelled
+def split(
+    data: Any,
+    *,
+    val: float = 0.2,
+    test: float = 0.0,
+    group: str | None = None,
+    seed: int = 0,
+    out: File | None = None,
+    force: bool = False,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Divided:
+    """Divide images into ``train.txt``, ``val.txt`` (and ``test.txt``), with equal shares of every class.
+
+    Args:
+        data, overrides, progress: as in ``segkd.data.verify``; data of your own, by its folder or its arguments.
+        val, test: shares of the images.
+        group: what stays in one split: "prefix" (frames of a sequence), "folder", or a regular expression.
+        seed: of the draws.
+        out: folder of the lists; by default ``splits`` in that of the data, where ``data=FOLDER`` finds them.
+        force: write over lists that are there.
+    """
+    from segkd.report.progress import following
+    from segkd.workbench.datasets import open_section
+    from segkd.workbench.dividing import divide
+
+    section = open_section(data, None, overrides)
+    with following(shown=progress) as follow:
+        return divide(section, val=val, test=test, group=group, seed=seed, out=out, force=force, progress=follow)
