@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from segkd.cli.main import parse
 from segkd.datasets import DATASETS, names
 from segkd.datasets.base import IGNORE
 from segkd.errors import UserError
@@ -64,3 +69,22 @@ def test_a_missing_and_an_empty_root_are_named_in_a_line(name: str, tmp_path: Pa
 def test_an_unknown_split_is_told_with_those_that_there_are(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no split 'vall'; there is: .*val"):
         DATASETS.create(name, root=tmp_path, split="vall")
+
+
+SHOWN = sorted((ROOT / "datasets").rglob("README.md"))
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.parent.name)
+def test_what_a_page_tells_to_type_is_understood(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        if line.startswith("    segkd "):
+            parse(shlex.split(line.partition("  #")[0])[1:])
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        variables: dict[str, Any] = {}
+        exec(block, variables)
+        section = variables["data"]
+        for split in {"train", "val", "test"} & section.keys():
+            kind = DATASETS.resolve((section["dataset"] | section[split])["type"])
+            known = inspect.signature(kind).parameters
+            assert {*section["dataset"], *section[split]} - {"type"} <= known.keys()
