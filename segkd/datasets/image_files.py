@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from segkd.datasets.base import Array
 from segkd.errors import UserError
@@ -124,7 +126,11 @@ def _exif(data: bytes) -> Mapping[int, Any]:
         return tags
     if data.startswith(b"\xff\xd8") and data.find(b"Exif\0\0", 0, JPEG_HEAD) < 0:  # as most photographs of data sets
         return {}
-    with Image.open(io.BytesIO(data)) as picture:
+    kinds = {b"\xff\xd8": JpegImageFile, b"RIFF": WebPImageFile} | dict.fromkeys(TIFF, TiffImagePlugin.TiffImageFile)
+    opener = next((kind for head, kind in kinds.items() if data.startswith(head)), None)
+    if opener is None:
+        return {}
+    with opener(io.BytesIO(data)) as picture:  # Image.open refuses more than 179 megapixels
         return picture.getexif()
 
 

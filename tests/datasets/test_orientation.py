@@ -66,3 +66,14 @@ def test_labels_are_of_the_upright_picture(tmp_path: Path) -> None:
     assert len(verify(stored)) == 1
     Image.fromarray(np.zeros((24, 40), np.uint8)).save(tmp_path / "labels" / "a.png")
     assert stored[0].image.shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tiff", "webp"])
+def test_images_beyond_pillows_limit_are_read_and_turned(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagged(tmp_path / f"large.{suffix}", 6)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / f"large.{suffix}")
+    assert read_image(tmp_path / f"large.{suffix}").shape == (40, 24, 3)

@@ -40,7 +40,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def predict(given: Any, levels: Sequence[int] = LEVELS, model: Any = None, **words: Any) -> Predicted:
-    work = {key: words.pop(key) for key in ("batch", "views", "frames", "fps", "skip_bad") if key in words}
+    work = {
+        key: words.pop(key)
+        for key in ("batch", "views", "frames", "fps", "skip_bad", "upright", "white")
+        if key in words
+    }
     return carry_out(plan(given, **words), model or predictor(levels), **work)
 
 
@@ -274,3 +278,28 @@ def test_outputs_that_do_not_fit_are_refused_before_the_work(given: str, words: 
     with pytest.raises(UserError, match=message):
         plan(given, **words)
     assert listed(Path()) == before
+
+
+def test_images_are_turned_and_scaled_as_they_are_for_training() -> None:
+    image = picture(5)
+    tags = Image.Exif()
+    tags[0x0112] = 6  # a quarter turn to the right
+    Image.fromarray(image).save("turned.png", exif=tags)
+    predict("turned.png", write="ids", out="upright.png")
+    predict("turned.png", write="ids", out="stored.png", upright=False)
+    assert np.array_equal(read_pillow("upright.png"), np.rot90(labels_of(image), -1))
+    assert np.array_equal(read_pillow("stored.png"), labels_of(image))
+    cv2.imwrite("deep.png", cv2.cvtColor(image.astype(np.uint16) * 16, cv2.COLOR_RGB2BGR))
+    with pytest.raises(UserError, match=r"deep\.png: image has 16-bit pixels"):
+        predict("deep.png", write="ids", out="no.png")
+    predict("deep.png", write="ids", out="deep_ids.png", white=16 * 255)
+    assert np.array_equal(read_pillow("deep_ids.png"), labels_of(image))
+
+
+def test_names_with_line_breaks_and_of_other_scripts_are_kept() -> None:
+    for name in ("two\nlines.png", "Straße 道路.png", "-dash.png", "[1].png"):
+        write_image(Path("photos") / name, picture(1))
+    predict("photos", write="ids", out="out", json="shares.json")
+    assert listed(Path("out")) == listed(Path("photos"))
+    rows = json.loads(Path("shares.json").read_text())["results"]
+    assert {row["source"] for row in rows} == {f"photos/{name}" for name in listed(Path("photos"))}
