@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from segkd.cli.common import add_threads_argument, console, parse_size, positive, say, share
-from segkd.cli.eval import factors
+from segkd.cli.common import add_threads_argument, console, positive, say, share
+from segkd.cli.eval import add_view_arguments
 from segkd.cli.streams import complain
 from segkd.files import writable_file
 
@@ -84,15 +84,7 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
     views = parser.add_argument_group("how images are read and looked at")
     views.add_argument("--as-stored", action="store_true", help="read images without turning them as their tags say")
     views.add_argument("--white", type=white, metavar="V", help="the value that is white in images of more than 8 bits")
-    views.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
-    views.add_argument("--scales", type=factors, default=(1.0,), metavar="S,S", help="average over sizes: 0.5,1,1.5")
-    views.add_argument(
-        "--window",
-        type=parse_size,
-        metavar="HxW",
-        help="average over windows of this size, as for very large images",
-    )
-    views.add_argument("--stride", type=parse_size, metavar="HxW", help="how far windows move (default: 2/3 of them)")
+    add_view_arguments(views)
 
 
 def rate(text: str) -> float:
@@ -120,7 +112,7 @@ def white(text: str) -> float:
 def run(args: argparse.Namespace) -> None:
     """Segment all, write, and print the shares of the classes."""
     from segkd.report.progress import following
-    from segkd.workbench.predicting import carry_out, plan
+    from segkd.workbench.predicting import Views, carry_out, plan
     from segkd.workbench.predictors import open_predictor
 
     planned = plan(
@@ -131,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
         say(f"all {planned.done} results are there already")
         return
     predictor = open_predictor(args.model, args.device, args.threads, args.classes)
-    views = {"flip": args.flip, "scales": args.scales, "window": args.window, "stride": args.stride}
+    views = Views(bool(args.flip), args.scales or (1.0,), args.window, args.stride)
     with following(console, unit="images") as progress:
         found = carry_out(
             planned, predictor, batch=args.batch, views=views, frames=args.frames, fps=args.fps,

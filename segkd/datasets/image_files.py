@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from segkd.datasets.base import Array
 from segkd.errors import UserError
@@ -126,12 +125,26 @@ def _exif(data: bytes) -> Mapping[int, Any]:
         return tags
     if data.startswith(b"\xff\xd8") and data.find(b"Exif\0\0", 0, JPEG_HEAD) < 0:  # as most photographs of data sets
         return {}
-    kinds = {b"\xff\xd8": JpegImageFile, b"RIFF": WebPImageFile} | dict.fromkeys(TIFF, TiffImagePlugin.TiffImageFile)
-    opener = next((kind for head, kind in kinds.items() if data.startswith(head)), None)
-    if opener is None:
+    if data.startswith(b"RIFF"):
+        tags = Image.Exif()
+        tags.load(_webp_chunk(data, b"EXIF"))
+        return tags
+    opener = TiffImagePlugin.TiffImageFile if data.startswith(TIFF) else JpegImageFile
+    if opener is JpegImageFile and not data.startswith(b"\xff\xd8"):
         return {}
     with opener(io.BytesIO(data)) as picture:  # Image.open refuses more than 179 megapixels
         return picture.getexif()
+
+
+def _webp_chunk(data: bytes, kind: bytes) -> bytes:
+    """The content of the first chunk of that kind, b"" without one."""
+    at = 12
+    while at + 8 <= len(data):
+        (length,) = struct.unpack("<I", data[at + 4 : at + 8])
+        if data[at : at + 4] == kind:
+            return data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    return b""
 
 
 def _png_chunk(data: bytes, kind: bytes) -> bytes:

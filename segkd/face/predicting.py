@@ -14,7 +14,7 @@ from segkd.face.run import Run
 from segkd.face.spelling import spelled
 
 if TYPE_CHECKING:
-    from segkd.workbench.predicting import Predicted
+    from segkd.workbench.predicting import Predicted, Views
     from segkd.workbench.prediction import Prediction
     from segkd.workbench.predictors import Predictor
 
@@ -75,7 +75,9 @@ def predict(
     """
     results = dict(write=write, alpha=alpha, legend=legend, json=json, force=force, skip_done=skip_done)
     opened = dict(model=model, device=device, threads=threads, classes=classes)
-    views = dict(flip=flip, scales=scales, window=window, stride=stride)
+    from segkd.workbench.predicting import Views
+
+    views = Views(flip, tuple(scales), window, stride)
     work: dict[str, Any] = dict(batch=batch, views=views, frames=frames, skip_bad=skip_bad)
     work |= dict(upright=upright, white=white)
     if out is not None:
@@ -118,7 +120,7 @@ def _seen(
     opened: Mapping[str, Any],
     scores: bool,
     batch: int,
-    views: Mapping[str, Any],
+    views: Views,
     frames: int | None,
     skip_bad: bool,
     upright: bool,

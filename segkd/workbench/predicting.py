@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkd.errors import UserError
+from segkd.evaluation.looking import Views as Views
 from segkd.files import replacing, writable_file
 from segkd.report.legends import legend as legend_picture
 from segkd.report.pictures import write_png
@@ -169,7 +170,7 @@ def carry_out(
     predictor: Predictor,
     *,
     batch: int = 1,
-    views: Mapping[str, Any] | None = None,
+    views: Views | None = None,
     frames: int | None = None,
     fps: float | None = None,
     skip_bad: bool = False,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from segkd.deploy.runtimes import LOGITS, Runtime
 from segkd.errors import UserError
 from segkd.evaluation.inference import Predict, strongest, with_views
+from segkd.evaluation.labelmaps import label_map
+from segkd.evaluation.looking import Views
 from segkd.images import resize_image
 from segkd.workbench.predictors import Colour, Predictor
 from segkd.workbench.reading import Bad, Picture, Read
@@ -82,7 +84,7 @@ def segment(
     pictures: Iterable[Read],
     *,
     batch: int = 1,
-    views: Mapping[str, Any] | None = None,
+    views: Views | None = None,
     scores: bool = False,
 ) -> Iterator[Segmented | Bad]:
     """What a model sees in each picture, as they are asked for; what could not be read comes by in its place.
@@ -91,11 +93,10 @@ def segment(
         predictor: the model.
         pictures: see ``segkd.workbench.reading``.
         batch: images per call of the model; only neighbours of one size go together.
-        views: how each image is looked at: ``flip``, ``scales``, ``window``, ``stride`` as of
-            ``segkd.evaluation.inference.with_views``.
+        views: how each image is looked at.
         scores: also give the probabilities of all classes.
     """
-    look = _looking(predictor.runtime, views or {}, scores)
+    look = _looking(predictor.runtime, views or Views(), scores)
     names, palette, _ = predictor.classes
     for group in _groups(pictures, batch):
         if isinstance(group, Bad):
@@ -138,7 +139,7 @@ def _any_size(runtime: Runtime) -> Predict:
     def predict(images: Tensor) -> Tensor:
         height, width = int(images.shape[-2]), int(images.shape[-1])
         if runtime.size is not None:
-            return runtime.predict(resize_image(images, runtime.size))
+            return runtime.predict(_resized(images, runtime.size))
         if min(height, width) >= SMALLEST:
             return runtime.predict(images)
         margin = (0, max(0, SMALLEST - width), 0, max(0, SMALLEST - height))
@@ -148,28 +149,36 @@ def _any_size(runtime: Runtime) -> Predict:
     return predict
 
 
-def _looking(runtime: Runtime, views: Mapping[str, Any], scores: bool) -> Callable[[Tensor], Found]:
+def _looking(runtime: Runtime, views: Views, scores: bool) -> Callable[[Tensor], Found]:
     """Images -> classes, and probabilities if they are asked for."""
-    if views.get("stride") and not views.get("window"):
-        raise UserError("a stride is that of windows: give a window, too")
-    if runtime.output == LOGITS:
-        predict = with_views(_any_size(runtime), **views)
-        return lambda images: _found(predict(images), images, scores)
-    if scores or views.get("flip") or views.get("window") or tuple(views.get("scales", (1.0,))) != (1.0,):
-        raise UserError(
-            "the file gives labels alone: soft scores, mirror images, scales and windows need one that gives logits "
-            "(segkd export --output logits)"
-        )
-    return lambda images: (_ids(runtime.labels(images), runtime.num_classes), None)
+    count = runtime.num_classes
+    if runtime.output != LOGITS:
+        if scores or views != Views():
+            raise UserError(
+                "the file gives labels alone: soft scores, mirror images, scales and windows need one that gives "
+                "logits (segkd export --output logits)"
+            )
+        return lambda images: (_ids(runtime.labels(images), count), None)
+    predict = _any_size(runtime)
+    if not scores:
+        return lambda images: (_ids(label_map(predict, images, views=views).label, count), None)
+    look = with_views(predict, flip=views.flip, scales=views.scales, window=views.window, stride=views.stride)
+    return lambda images: _scored(look(images), images)
 
 
-def _found(logits: Tensor, images: Tensor, scores: bool) -> Found:
+def _scored(logits: Tensor, images: Tensor) -> Found:
     if logits.shape[-2:] != images.shape[-2:]:
         logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
-    labels = _ids(strongest(logits), logits.shape[1])
-    return labels, logits.softmax(1).half().cpu().numpy() if scores else None
+    return _ids(strongest(logits), logits.shape[1]), logits.softmax(1).half().cpu().numpy()
 
 
 def _ids(labels: Tensor, count: int) -> NDArray[np.unsignedinteger]:
     small = labels.to(torch.uint8 if count <= BYTES else torch.int32).cpu().numpy()
     return small if count <= BYTES else small.astype(np.uint16)
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images at another size, colour by colour: that is done in float32, and they may be large."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return torch.cat([resize_image(images[:, k : k + 1], size) for k in range(images.shape[1])], 1)

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segkd.datasets.files import IMAGE_SUFFIXES
-from segkd.datasets.image_files import read_image
+from segkd.datasets.image_files import decode_image, read_image
 from segkd.errors import UserError
 from segkd.files import existing_file
 
@@ -67,19 +67,18 @@ class Source:
         if self.kind == ARRAY:
             array: Image = self.given
             return array
-        return read_image(Path(self.given) if self.kind == IMAGE else cast(Path, _Piped()), upright, white)
+        if self.kind == PIPE:
+            return decode_image(_piped(), Path(str(self)), upright, white)
+        return read_image(Path(self.given), upright, white)
 
 
-class _Piped:
-    """Standard input as far as the reader of images knows files."""
-
-    def __str__(self) -> str:
-        return "standard input"
-
-    def read_bytes(self) -> bytes:
-        if sys.stdin.isatty():
-            raise UserError("standard input is a terminal: send an image into it, as in `segkd predict - < street.jpg`")
-        return sys.stdin.buffer.read()
+def _piped() -> bytes:
+    if sys.stdin.isatty():
+        raise UserError("standard input is a terminal: send an image into it, as in `segkd predict - < street.jpg`")
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise UserError("standard input is empty: an image is read from it")
+    return data
 
 
 def find_sources(given: Any, leave_out: Path | None = None) -> list[Source]:

@@ -52,7 +52,7 @@ def test_an_image_comes_in_by_standard_input(
     assert segkd("predict", "-").code == 0
     assert Path("stdin_segmented.png").read_bytes() == Path("named.png").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    assert "standard input: cannot be read as image file" in refused("predict", "-", "--force")
+    assert "standard input is empty" in refused("predict", "-", "--force")
 
 
 def test_weights_and_runs_are_models_too(segkd: Run, trained: Path, photos: Path) -> None:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from segkd.datasets.cityscapes import Cityscapes
 from segkd.errors import UserError
-from segkd.workbench.predicting import Predicted, carry_out, plan
+from segkd.workbench.predicting import Predicted, Views, carry_out, plan
 from segkd.workbench.predictors import open_predictor
 
 
@@ -147,7 +147,7 @@ def test_a_file_that_gives_labels_alone_is_asked_for_no_more() -> None:
     model = open_predictor(Labels())
     predict("photos", write="ids", out="ids.png/", model=model)
     assert np.array_equal(read_pillow("ids.png/0/000.png"), labels_of(image))
-    for words in (dict(write="soft"), dict(views={"flip": True}), dict(views={"window": (32, 32)})):
+    for words in (dict(write="soft"), dict(views=Views(flip=True)), dict(views=Views(window=(32, 32)))):
         with pytest.raises(UserError, match="the file gives labels alone"):
             predict("photos", out="no", model=model, **words)
 
@@ -303,3 +303,20 @@ def test_names_with_line_breaks_and_of_other_scripts_are_kept() -> None:
     assert listed(Path("out")) == listed(Path("photos"))
     rows = json.loads(Path("shares.json").read_text())["results"]
     assert {row["source"] for row in rows} == {f"photos/{name}" for name in listed(Path("photos"))}
+
+
+def test_views_are_looked_at() -> None:
+    image = picture(6, (64, 80))
+    write_image(Path("a.png"), image)
+    for views, calls in (
+        (Views(), 1),
+        (Views(flip=True), 2),
+        (Views(scales=(1.0, 2.0)), 2),
+        (Views(window=(32, 32), stride=(16, 16)), 3 * 4),
+        (Views(True, (1.0, 2.0), (32, 32), (32, 32)), 2 * (2 * 3 + 4 * 5)),
+    ):
+        model = predictor()
+        predict("a.png", write="ids", out="ids.png", force=True, views=views, model=model)
+        assert len(model.runtime.batches) == calls  # type: ignore[attr-defined]
+        seen = read_pillow("ids.png") == labels_of(image)
+        assert seen.mean() > (0.9 if 2.0 in views.scales else 0.999), "but at the blocks' edges, seen larger"
