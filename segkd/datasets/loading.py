@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from torch.multiprocessing.reductions import reduce_tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from segkd.datasets.base import Array, DataError, Sample, SegmentationDataset
 from segkd.datasets.hearing import Hears
@@ -215,9 +215,11 @@ def to_tensors(sample: Sample, index: int) -> Batch:
 
 def _light(sample: Sample, index: int) -> Batch:
     """The same with a uint8 label, an eighth of what a worker has to send; the loader makes it i64."""
-    image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
+    height, width, bands = sample.image.shape
+    image = np.empty((bands, height, width), np.uint8)
+    cv2.split(sample.image, list(image))  # twice as fast as a copy of the transposed array
     label = np.require(sample.label, np.uint8, ["C", "W"])
-    return {"image": image, "label": torch.from_numpy(label), "index": torch.tensor(index)}
+    return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "index": torch.tensor(index)}
 
 
 def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:
@@ -236,7 +238,8 @@ def collate(samples: Sequence[Batch | Failure]) -> Batch | Failure:
             f"images of different sizes, {sorted(whole)[0]} and {sorted(whole)[-1]} (height, width), cannot be shown "
             "to a teacher as wholes: give a size, data.teacher_view=H,W, or let it answer before, `segkd cache`"
         )
-    stacked: Batch = {key: torch.stack([sample[key] for sample in batch]) for key in batch[0] if key != SKIPPED}
+    # In a worker, torch's own function stacks them right in the memory that it shares with the parent.
+    stacked: Batch = {key: default_collate([sample[key] for sample in batch]) for key in batch[0] if key != SKIPPED}
     if SKIPPED in batch[0]:
         stacked[SKIPPED] = [line for sample in batch for line in sample[SKIPPED]]
     return stacked

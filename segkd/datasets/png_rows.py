@@ -12,17 +12,18 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from segkd.datasets.base import Array, DataError
-from segkd.datasets.image_files import orientation
+from segkd.datasets.image_files import COLOUR, orientation
 from segkd.errors import UserError
 
 SIGNATURE, HEAD = b"\x89PNG\r\n\x1a\n", 33  # bytes up to the end of the header
 TRUECOLOUR = b"\x08\x02\x00\x00\x00"  # 8 bits, RGB, not interlaced
 MOST = 1 << 26  # pixels; Pillow warns of more
-WORTH = 0.85  # of the rows; nearly all of them are faster decoded by OpenCV
+WORTH = 0.93  # of the rows; nearly all of them are decoded by OpenCV in less time
 
 
 class PngRows:
@@ -47,6 +48,11 @@ class PngRows:
         return (self._all() if found is None else found)[rows, columns]
 
     def _all(self) -> Array:
+        if COLOUR != cv2.IMREAD_COLOR:
+            flags = COLOUR | cv2.IMREAD_IGNORE_ORIENTATION
+            found = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
+            if found is not None:
+                return np.asarray(found, np.uint8)
         try:
             return self.whole()
         except UserError as error:
@@ -58,7 +64,7 @@ class PngRows:
         shortened = self.data[:12] + head + struct.pack(">I", zlib.crc32(head)) + self.data[HEAD:]
         try:
             with Image.open(io.BytesIO(shortened), formats=("PNG",)) as picture:
-                return np.array(picture, np.uint8)
+                return np.frombuffer(picture.tobytes(), np.uint8).reshape(rows, *self.shape[1:])
         except (OSError, SyntaxError, ValueError):
             return None
 

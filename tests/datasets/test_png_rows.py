@@ -40,7 +40,7 @@ def test_parts_are_those_of_the_whole(seed: int, tmp_path: Path) -> None:
     found = rows_of(path)
     assert found is not None
     assert found.shape == (*SIZE, 3)
-    for stop in (1, 2, 45, 76, 77, 89, 90, 500):
+    for stop in (1, 2, 45, 83, 84, 89, 90, 500):
         np.testing.assert_array_equal(found[:stop, :33], image[:stop, :33])
         np.testing.assert_array_equal(found[stop // 2 : stop, 3:], image[stop // 2 : stop, 3:])
 
