@@ -66,7 +66,7 @@ class SegmentationDataset(Described, ABC):
         return self[index].label
 
     def by_rows(self, index: int) -> Sample:
-        """The pair at ``index``; its image may be one that ``image[rows, columns]`` alone can be asked of."""
+        """The pair at ``index``; either part may be one that ``part[rows, columns]`` alone can be asked of."""
         return self[index]
 
     def files_of(self, index: int) -> Sequence[Path] | None:

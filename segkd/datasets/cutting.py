@@ -81,8 +81,9 @@ def cut_label(label: Array, cut: Cut) -> Array:
     rows, columns = cut.seen()
     if cut.scaled == cut.source:
         return _finish(label[rows, columns], cut, IGNORE)
-    below, right = (_nearest(own, scaled) for own, scaled in zip(cut.source, cut.scaled, strict=True))
-    return _finish(label.take(below[rows], 0).take(right[columns], 1), cut, IGNORE)
+    places = (_nearest(own, scaled) for own, scaled in zip(cut.source, cut.scaled, strict=True))
+    down, along = (own[part] for own, part in zip(places, (rows, columns), strict=True))
+    return _finish(label[: down[-1] + 1, : along[-1] + 1].take(down, 0).take(along, 1), cut, IGNORE)
 
 
 def _resized(image: Array, cut: Cut) -> Array:

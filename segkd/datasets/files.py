@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from segkd.datasets.base import IGNORE, Array, Sample, SegmentationDataset
 from segkd.datasets.image_files import orientation, read_image
 from segkd.datasets.label_files import Ids, read_label
-from segkd.datasets.png_rows import png_rows
+from segkd.datasets.png_rows import COLOURS, IDS, PngRows, png_rows
 from segkd.errors import UserError
 
 UNKNOWN = 254  # marks, in a label table, the ids that no file may hold
@@ -52,6 +53,10 @@ class LabelReader(ABC):
             UnknownLabelError: values that are no class, with the file, the values, how many pixels, and the cure.
         """
 
+    def by_rows(self, pair: Pair) -> Array | PngRows:
+        """The same, or what ``label[rows, columns]`` alone can be asked of."""
+        return self.read(pair)
+
 
 class LabelTable(LabelReader):
     """Masks of ids as stored (0..65535) -> classes 0..K-1 and 255 = ignore.
@@ -84,6 +89,11 @@ class LabelTable(LabelReader):
 
     def read(self, pair: Pair) -> Array:
         return self.classes(pair, read_label(pair.label))
+
+    def by_rows(self, pair: Pair) -> Array | PngRows:
+        if type(self).read is not LabelTable.read:
+            return self.read(pair)
+        return png_rows(pair.label, lambda: self.read(pair), IDS, False, partial(self.classes, pair)) or self.read(pair)
 
     def classes(self, pair: Pair, stored: Ids) -> Array:
         """The label of ids that were read from a pair's file; see ``read``."""
@@ -162,13 +172,13 @@ class FilePairs(SegmentationDataset):
         pair, kind = self.pairs[index], type(self)
         if (kind.__getitem__, kind.image_of) != (FilePairs.__getitem__, FilePairs.image_of):  # read in another way
             return self[index]
-        rows = png_rows(pair.image, self.upright, lambda: self.image_of(index))
-        if rows is None:
+        image = png_rows(pair.image, lambda: self.image_of(index), COLOURS, self.upright)
+        if image is None:
             return self[index]
-        label = self.label_of(index)
-        if rows.shape[:2] != label.shape:
-            raise UserError(size_problem(pair, rows.shape, label.shape))
-        return Sample(rows, label)  # type: ignore[arg-type]
+        label = self.reader.by_rows(pair)
+        if image.shape[:2] != label.shape:
+            raise UserError(size_problem(pair, image.shape, label.shape))
+        return Sample(image, label)  # type: ignore[arg-type]
 
     def image_of(self, index: int) -> Array:
         """The image (H, W, 3) at ``index``."""

@@ -137,6 +137,7 @@ class TrainTransform(Described):
         scaled, generator = draw_scaled(image.shape, self.scale, scaling), random.Random(placing)
         cut = cut_of(image.shape, scaled, self.crop_size, generator, draw_coin(self.flip, mirroring))
         if labelled and (rare_share or self.max_class_share < 1):
+            label = label[: label.shape[0], : label.shape[1]]  # all of it, of one that comes by rows
             cut = self._choose(label, cut, generator, seed, rare_share)
         return Made(cut_image(image, cut), cut_label(label, cut), cut.view())
 

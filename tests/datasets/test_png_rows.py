@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from segkd.datasets.base import DataError
+from segkd.datasets.files import LabelTable, Pair
 from segkd.datasets.folder import FolderDataset
 from segkd.datasets.image_files import read_image
 from segkd.datasets.loading import train_loader
@@ -30,7 +31,7 @@ def picture(path: Path, size: tuple[int, int] = SIZE, seed: int = 0, **options: 
 
 
 def rows_of(path: Path, upright: bool = True) -> PngRows | None:
-    return png_rows(path, upright, lambda: read_image(path, upright))
+    return png_rows(path, lambda: read_image(path, upright), upright=upright)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -43,6 +44,25 @@ def test_parts_are_those_of_the_whole(seed: int, tmp_path: Path) -> None:
     for stop in (1, 2, 45, 83, 84, 89, 90, 500):
         np.testing.assert_array_equal(found[:stop, :33], image[:stop, :33])
         np.testing.assert_array_equal(found[stop // 2 : stop, 3:], image[stop // 2 : stop, 3:])
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_labels_by_rows(palette: bool, tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(1, 4, SIZE, dtype=np.uint8)
+    stored[80, 5], stored[:3] = 77, 255
+    picture = Image.fromarray(stored)
+    if palette:
+        picture.putpalette([k // 3 for k in range(768)])
+    picture.save(tmp_path / "a.png")
+    table = LabelTable({1: 0, 2: 1, 3: 2, 255: 255}, "ids")
+    pair = Pair("a", tmp_path / "a.jpg", tmp_path / "a.png")
+    label = table.by_rows(pair)
+    assert isinstance(label, PngRows)
+    assert label.shape == SIZE
+    np.testing.assert_array_equal(label[:80, :9], np.where(stored == 255, 255, stored - 1)[:80, :9])
+    for stop in (81, 90):  # an id that is no class is found where it is, and said in full
+        with pytest.raises(DataError, match=r"a\.png: label value 77 \(1 pixels\) outside the classes"):
+            label[:stop, :3]
 
 
 def test_damage_is_found_where_it_is(tmp_path: Path) -> None:

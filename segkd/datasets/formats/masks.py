@@ -12,6 +12,7 @@ from segkd.datasets.files import UNKNOWN, LabelReader, Pair, UnknownLabelError, 
 from segkd.datasets.image_files import describe_damage, read_bytes
 from segkd.datasets.label_files import JPEG, open_picture, png_kind
 from segkd.datasets.legend import Legend
+from segkd.datasets.png_rows import PngRows
 from segkd.errors import UserError
 
 
@@ -24,6 +25,10 @@ class MaskReader(LabelReader):
     def read(self, pair: Pair) -> Array:
         colours = self._colours(pair) if self.legend.colours and not self.legend.mapped else None
         return self.table.read(pair) if colours is None else self._classes(pair, colours)
+
+    def by_rows(self, pair: Pair) -> Array | PngRows:
+        ids_alone = type(self) is MaskReader and (not self.legend.colours or self.legend.mapped)
+        return self.table.by_rows(pair) if ids_alone else self.read(pair)
 
     def _colours(self, pair: Pair) -> Any:
         """The colours (H, W, 3) RGB of a mask; None for one that holds ids."""
