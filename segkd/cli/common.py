@@ -192,7 +192,9 @@ def data_of(args: argparse.Namespace) -> Any:
         return args.data
     if args.data in (None, "folder"):
         return dict(type="folder") | own
-    return dict(type="folder", root=args.data) | own
+    from segkd.workbench.making import own_folder
+
+    return own_folder(args.data) | own
 
 
 def default_run(args: argparse.Namespace) -> Path:

@@ -100,6 +100,11 @@ class HuggingFace(SegmentationDataset):
         return Path(f"{self.source}, row {self.numbers[index]}, {role}")
 
 
+def was_saved(folder: str | Path) -> bool:
+    """True for a folder that ``save_to_disk`` wrote."""
+    return any((Path(folder).expanduser() / name).is_file() for name in (ONE, SEVERAL))
+
+
 def _class_file(folder: Path) -> Path:
     found = folder / ID2LABEL if (folder / ID2LABEL).is_file() else find_class_list([folder])
     if found is None:
@@ -112,7 +117,7 @@ def _class_file(folder: Path) -> Path:
 
 def _open(folder: Path, split: str) -> Any:
     """The rows of a split."""
-    if not (folder / ONE).is_file() and not (folder / SEVERAL).is_file():
+    if not was_saved(folder):
         raise UserError(
             f"{folder} holds neither {ONE} nor {SEVERAL}: it must be a folder that save_to_disk of Hugging Face's "
             "datasets wrote"

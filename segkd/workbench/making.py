@@ -16,6 +16,7 @@ from torch import nn
 import segkd
 from segkd.binding import Bind
 from segkd.datasets import DATASETS, SegmentationDataset
+from segkd.datasets.huggingface import was_saved
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError, nearest
 from segkd.files import existing_file
@@ -272,7 +273,7 @@ def own_folder(given: str | Path) -> Any:
     if str(given) in DATASETS.names():
         return str(given)
     if path.is_dir():
-        return dict(type="folder", root=str(given))
+        return dict(type="huggingface" if was_saved(given) else "folder", root=str(given))
     if isinstance(given, Path) or "/" in given or path.exists():
         raise UserError(f"data {str(given)!r} is no folder: name one with images and labels in it, or a data set")
     return given

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import segkd
+from segkd.cli.main import main
 from segkd.datasets import create
 from segkd.datasets.verify import verify
 from segkd.errors import UserError
@@ -103,3 +105,13 @@ def test_mistakes_are_one_line(root: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r'needs Hugging Face\'s datasets: pip install "segkd\[datasets\]"'):
         create("huggingface", root=root, split="val", class_names=NAMES)
+
+
+def test_such_a_folder_is_known_by_itself(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES))
+    flags = ["--classes", str(tmp_path / "classes.txt"), "--split", "val"]
+    assert main(["data", "verify", str(root), *flags, "--json", str(tmp_path / "found.json")]) == 0
+    (split,) = json.loads((tmp_path / "found.json").read_text())["splits"]
+    assert (split["name"], split["pairs"], split["class_names"]) == ("val", 2, list(NAMES))
+    (root / "classes.txt").write_text("\n".join(NAMES))
+    assert segkd.data.stats(root, progress=False).pairs == 3
