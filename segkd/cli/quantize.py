@@ -56,6 +56,13 @@ def add(subparsers: Any) -> None:
         help="of onnxruntime, 7 (default): right on every CPU; 8: for x64 with VNNI, and Arm; sums saturate on others",
     )
     parser.add_argument(
+        "--improve",
+        type=words,
+        default=(),
+        metavar="WAY,WAY",
+        help="for accuracy: equalize (like ranges in neighbours), bias (right means), adaround (chosen roundings)",
+    )
+    parser.add_argument(
         "--keep-float",
         metavar="auto|N|NODE,NODE",
         help="layers that stay float: named nodes, the N that lose most, or as many as --max-drop needs (auto)",
@@ -76,6 +83,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--resize", action="store_true", help="with --split: images of other sizes are resized")
     add_json_argument(parser, "the report")
     parser.set_defaults(run=run)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words with commas between them."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def run(args: argparse.Namespace) -> None:
@@ -105,7 +117,9 @@ def _quantize(args: argparse.Namespace, cfg: Mapping[str, Any]) -> tuple[Quantiz
 
     training = build_dataset(cfg, "train")
     open_float32(args.onnx, training.num_classes)
-    choices = {name: getattr(args, name) for name in ("method", "preset", "weight_bits")} | {"op_types": args.ops}
+    choices = {name: getattr(args, name) for name in ("method", "preset", "weight_bits", "improve")} | {
+        "op_types": args.ops
+    }
     shared = dict(images=args.images, threads=args.threads)
     losses: Sequence[Any] = ()
     asked = args.keep_float or ""
@@ -119,8 +133,7 @@ def _quantize(args: argparse.Namespace, cfg: Mapping[str, Any]) -> tuple[Quantiz
         else:
             if asked.isdigit() or args.sensitivity:
                 losses = measure_layers(args.onnx, training, progress=progress, **shared)
-            named = tuple(word.strip() for word in asked.split(",") if word.strip())
-            kept = worst(losses, int(asked)) if asked.isdigit() else named
+            kept = worst(losses, int(asked)) if asked.isdigit() else words(asked)
             progress(f"quantising {args.onnx}", 0, None)
             shared |= dict(route=args.route, keep_float=kept)
             report = quantize_file(args.onnx, training, args.out, **shared, **choices)

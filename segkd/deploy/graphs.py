@@ -16,6 +16,8 @@ from onnx import helper
 from segkd.deploy.runtimes import CPU, METADATA_KEY, session_options
 
 Value = NDArray[Any]
+#: operators that convolve or multiply, in float
+FLOAT_COMPUTE = ("Conv", "FusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
 
 
 def attribute(node: onnx.NodeProto, name: str) -> Any:
@@ -60,6 +62,16 @@ def signed_activations(model: onnx.ModelProto) -> bool:
     kinds = {item.name: item.data_type for item in model.graph.initializer}
     rounded = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in kinds]
     return any(len(node.input) > 2 and kinds.get(node.input[2]) == onnx.TensorProto.INT8 for node in rounded)
+
+
+def rounded_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The convolutions and products of an int8 graph whose operands are both rounded."""
+    made = makers(model)
+
+    def is_rounded(name: str) -> bool:
+        return name in made and made[name].op_type == "DequantizeLinear"
+
+    return [node for node in model.graph.node if node.op_type in FLOAT_COMPUTE and all(map(is_rounded, node.input[:2]))]
 
 
 def note(model: onnx.ModelProto, more: Mapping[str, Any]) -> None:

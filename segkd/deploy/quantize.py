@@ -18,10 +18,12 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
-from segkd.deploy.graphs import note_in
+from segkd.deploy.equalize import equalize
+from segkd.deploy.graphs import FLOAT_COMPUTE, note_in
 from segkd.deploy.onnx import quiet
 from segkd.deploy.pooling import BUFFER_PREFIX
 from segkd.deploy.report import Images, QuantizeError, QuantizeReport, compare, digest, take_images
+from segkd.deploy.rounding import Rounder, improve_rounding
 from segkd.deploy.runtimes import TENSORRT, OnnxRuntime, session_options
 from segkd.deploy.tail import PREFIX as TAIL_PREFIX
 from segkd.errors import UserError, nearest
@@ -35,8 +37,8 @@ METHODS = {
     "entropy": CalibrationMethod.Entropy,
 }
 INT8_COMPUTE = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger")
+IMPROVEMENTS = ("equalize", "bias", "adaround")
 SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-FLOAT_COMPUTE = ("Conv", "FusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
 
 
 def quantize_onnx(
@@ -51,6 +53,7 @@ def quantize_onnx(
     reduce_range: bool = True,
     symmetric: bool = False,
     keep_float: Sequence[str] = (),
+    improve: Sequence[str] = (),
     max_images: int = 32,
     threads: int = 2,
 ) -> QuantizeReport:
@@ -69,6 +72,8 @@ def quantize_onnx(
             without VNNI (``light_fpn`` on EfficientNet-Lite0 lost 2.5 mIoU there, with 7 bits 0.3).
         symmetric: int8 activations around zero and float biases, as TensorRT wants them (`segkd.deploy.tensorrt`).
         keep_float: names of nodes that stay float.
+        improve: of ``IMPROVEMENTS``, any: "equalize" (`segkd.deploy.equalize`) before, "bias" and "adaround"
+            (`segkd.deploy.rounding`) after.
 
     Raises:
         UserError: no calibration image, one of another size, an unknown method, or a source that is missing.
@@ -76,6 +81,9 @@ def quantize_onnx(
     """
     if method not in METHODS:
         raise UserError(f"unknown calibration method {method!r}; {nearest(method, METHODS)}")
+    for name in improve:
+        if name not in IMPROVEMENTS:
+            raise UserError(f"unknown improvement {name!r}; {nearest(name, IMPROVEMENTS)}")
     runtime = OnnxRuntime(source, threads)
     images = take_images(calibration, max_images, runtime, source)
     types = _op_types(op_types)
@@ -87,8 +95,9 @@ def quantize_onnx(
         "extra_options": _options(method, percentile) | (SYMMETRIC if symmetric else {}),
     }
     with replacing(target) as temporary:
-        _quantize(runtime, temporary, images, types, METHODS[method], options, keep_float)
-        about = {"method": named, "images": len(images), "calibration": digest(images)}
+        _quantize(runtime, temporary, images, types, METHODS[method], options, keep_float, improve)
+        about: dict[str, Any] = {"improve": list(improve)} if improve else {}
+        about |= {"method": named, "images": len(images), "calibration": digest(images)}
         note_in(temporary, {"quantization": {"route": TENSORRT if symmetric else "onnxruntime", **about}})
         int8 = OnnxRuntime(temporary, threads)
         sqnr, agreement = compare(runtime, int8, images)
@@ -158,6 +167,7 @@ def _quantize(
     method: CalibrationMethod,
     options: dict[str, Any],
     keep_float: Sequence[str],
+    improve: Sequence[str],
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="segkd-") as folder:
         prepared = Path(folder) / "prepared.onnx"
@@ -166,6 +176,9 @@ def _quantize(
                 quant_pre_process(str(runtime.path), str(prepared), skip_symbolic_shape=True)
                 model = onnx.load(str(prepared))
                 _check_names(model, keep_float)
+                if "equalize" in improve:
+                    equalize(model)
+                    onnx.save_model(model, str(prepared))
                 quantize_static(
                     str(prepared),
                     str(target),
@@ -177,6 +190,11 @@ def _quantize(
                     calibrate_method=method,
                     **options,
                 )
+            rounder = Rounder(weights="adaround" in improve, bias="bias" in improve)
+            if rounder.weights or rounder.bias:
+                rounded = onnx.load(str(target))
+                improve_rounding(model, rounded, [runtime.to_input(image) for image in images], rounder)
+                onnx.save_model(rounded, str(target))
         except UserError:
             raise
         except Exception as error:  # the quantiser raises whatever its stages raise

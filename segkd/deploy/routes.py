@@ -25,6 +25,7 @@ class Choices:
         preset: see `segkd.deploy.quantize_openvino.quantize_openvino`.
         weight_bits: 7, right on every CPU, or 8, for those whose int8 sums do not saturate (x64 with VNNI, Arm).
         keep_float: names of nodes that stay float.
+        improve: of "equalize", "bias", "adaround", what is done for accuracy; not of "openvino".
     """
 
     op_types: str | Sequence[str] | None = None
@@ -33,6 +34,7 @@ class Choices:
     preset: str | None = None
     weight_bits: int | None = None
     keep_float: Sequence[str] = ()
+    improve: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (None, *WEIGHT_BITS):
@@ -60,7 +62,7 @@ class Route(NamedTuple):
 def _onnxruntime(
     source: str | Path, target: str | Path, images: Iterable[Images], choices: Choices, count: int, threads: int
 ) -> QuantizeReport:
-    given = {"op_types": "all"} | choices.of("op_types", "method", "percentile", "weight_bits", "keep_float")
+    given = {"op_types": "all"} | choices.of("op_types", "method", "percentile", "weight_bits", "keep_float", "improve")
     bits = given.pop("weight_bits", 7)
     return quantize_onnx(source, target, images, reduce_range=bits == 7, max_images=count, threads=threads, **given)
 
@@ -68,7 +70,7 @@ def _onnxruntime(
 def _tensorrt(
     source: str | Path, target: str | Path, images: Iterable[Images], choices: Choices, count: int, threads: int
 ) -> QuantizeReport:
-    given = choices.of("op_types", "method", "percentile", "keep_float")
+    given = choices.of("op_types", "method", "percentile", "keep_float", "improve")
     return quantize_tensorrt(source, target, images, max_images=count, threads=threads, **given)
 
 

@@ -14,8 +14,7 @@ import onnxruntime
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
-from segkd.deploy.graphs import Value, makers
-from segkd.deploy.quantize import FLOAT_COMPUTE
+from segkd.deploy.graphs import Value, makers, rounded_layers
 from segkd.deploy.runtimes import CPU, OnnxRuntime, session_options
 
 
@@ -70,16 +69,6 @@ def _layer(node: onnx.NodeProto, floats: onnx.ModelProto) -> str:
     """The path of a network's layer, from the name of its weights in the float graph."""
     weights: str = next(list(own.input)[1] for own in floats.graph.node if own.name == node.name)
     return weights.removeprefix("network.").removeprefix("network.").removesuffix(".weight")
-
-
-def rounded_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The convolutions and products of an int8 graph whose operands are both rounded."""
-    made = makers(model)
-
-    def is_rounded(name: str) -> bool:
-        return name in made and made[name].op_type == "DequantizeLinear"
-
-    return [node for node in model.graph.node if node.op_type in FLOAT_COMPUTE and all(map(is_rounded, node.input[:2]))]
 
 
 def alone(floats: onnx.ModelProto, rounded: onnx.ModelProto, name: str) -> onnx.ModelProto:

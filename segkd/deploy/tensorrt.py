@@ -13,8 +13,8 @@ from typing import Any
 
 import onnx
 
-from segkd.deploy.graphs import constant, makers
-from segkd.deploy.quantize import FLOAT_COMPUTE, quantize_onnx
+from segkd.deploy.graphs import FLOAT_COMPUTE, constant, makers, rounded_layers
+from segkd.deploy.quantize import quantize_onnx
 from segkd.deploy.report import Images, QuantizeError, QuantizeReport
 from segkd.files import replacing
 
@@ -61,8 +61,6 @@ def problems_of(model: onnx.ModelProto) -> Iterator[str]:
 
 def count_quantised(model: onnx.ModelProto) -> tuple[int, int]:
     """How many convolutions and products have Q/DQ before both operands, and how many have not."""
-    made = makers(model)
     nodes = [node for node in model.graph.node if node.op_type in FLOAT_COMPUTE]
-    both = [[made.get(name) for name in node.input[:2]] for node in nodes]
-    int8 = sum(all(maker is not None and maker.op_type == "DequantizeLinear" for maker in pair) for pair in both)
+    int8 = len(rounded_layers(model))
     return int8, len(nodes) - int8

@@ -188,6 +188,7 @@ def quantize(
     preset: str | None = None,
     weight_bits: int | None = None,
     keep_float: Sequence[str] = (),
+    improve: Sequence[str] = (),
     threads: int = 2,
     progress: bool = True,
 ) -> QuantizeReport:
@@ -205,6 +206,7 @@ def quantize(
         weight_bits: of "onnxruntime": 7 (default), right on every CPU, or 8, for x64 with VNNI and Arm; the sums of
             others saturate.
         keep_float: names of nodes of the graph that stay float.
+        improve: for accuracy, of "equalize", "bias", "adaround" any; not of "openvino".
         threads: CPU threads.
 
     Returns:
@@ -220,7 +222,7 @@ def quantize(
         source = opening.onnx_file(model)
         return quantize_file(
             source, dataset, out, images=images, route=route, threads=threads, op_types=ops, method=method,
-            preset=preset, weight_bits=weight_bits, keep_float=keep_float,
+            preset=preset, weight_bits=weight_bits, keep_float=keep_float, improve=improve,
         )  # fmt: skip
 
 
