@@ -86,6 +86,7 @@ class TrainTransform(Described):
         self.paste_by = paste_by
         self.extra = own_steps(extra)
         self.rare: RareClasses | None = None
+        self.partner: Partner | None = None
         if class_share is not None:
             self.learn(arguments.numbers(class_share, "class_share", OWNER, least=0))
 
@@ -119,12 +120,12 @@ class TrainTransform(Described):
 
         Args:
             labelled: the label says something: what goes by classes takes place.
-            partner: a seed -> another pair, whose pixels ``paste`` may lay over.
+            partner: a seed -> another pair, whose pixels ``paste`` may lay over; by default the attribute's.
         """
         made = self._crop(image, label, seed, self.rare_share if labelled else 0.0, labelled)
         crop, mask = made.image, made.label
         if labelled and self.paste:
-            crop, mask = self._pasted(crop, mask, seed, partner)
+            crop, mask = self._pasted(crop, mask, seed, partner or self.partner)
         if self.photometric:  # after the crop: fewer pixels to change
             crop = jitter(crop, self._seeds(seed)[3])
         if self.extra:

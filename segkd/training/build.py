@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from segkd.datasets import DATASETS, SegmentationDataset
 from segkd.datasets.answers import ABOUT, LABELLED, UNLABELLED, Answers
+from segkd.datasets.base import Sample
 from segkd.datasets.hearing import Hears, Recall, Whole
 from segkd.datasets.image_cache import DEFAULT, Cached, ImageCache
 from segkd.datasets.loading import Loader, eval_loader, train_loader
@@ -94,23 +96,30 @@ def build_hears(cfg: Config, labelled: int, unlabelled: Images | None) -> Hears 
     return Whole(view)
 
 
-def build_transform(cfg: Config, dataset: SegmentationDataset | None = None) -> Any:
-    """The augmentation; with a data set, it knows which of its classes are rare, if it must.
+def build_transform(
+    augment: Mapping[str, Any], dataset: SegmentationDataset | None = None, skip_bad: bool = False
+) -> Any:
+    """The augmentation of ``data.augment``; with a data set, it knows what is rare in it, and takes pixels of it.
 
     Raises:
         UserError: ``class_share`` of another number of classes.
     """
-    transform = build(cfg.data.augment, "augmentation")
+    transform = build(augment, "augmentation")
     if not isinstance(transform, TrainTransform) or dataset is None:
         return transform
     if transform.needs_class_share:
-        transform.learn(counted_once(readable(cfg, dataset)))
+        transform.learn(counted_once(Tolerant(dataset) if skip_bad else dataset))
     if transform.rare is not None and len(transform.rare.class_share) != dataset.num_classes:
         raise UserError(
             f"data.augment.class_share has {len(transform.rare.class_share)} shares, but {type(dataset).__name__} has "
             f"{dataset.num_classes} classes"
         )
+    transform.partner = partial(_pair, dataset)
     return transform
+
+
+def _pair(dataset: SegmentationDataset, seed: int) -> Sample:
+    return dataset[seed % len(dataset)]
 
 
 def readable(cfg: Config, dataset: SegmentationDataset) -> SegmentationDataset:
@@ -131,7 +140,7 @@ def build_train_loader(cfg: Config, dataset: SegmentationDataset, start: int, st
     cache = image_cache(cfg, dataset)
     return train_loader(
         dataset if cache is None else Cached(dataset, cache),
-        build_transform(cfg, dataset),
+        build_transform(cfg.data.augment, dataset, cfg.data.skip_bad),
         batch_size=cfg.data.batch_size,
         steps=steps,
         seed=cfg.seed,

@@ -85,7 +85,7 @@ class Prepared(MMEngineNames):
         self.rank, self.world_size = processes.rank(), processes.world_size()
         self.device = training_device(cfg.engine.device)
         cfg = settle_precision(cfg, self.device)
-        build_transform(cfg)  # a mistake in it is said before networks are built
+        build_transform(cfg.data.augment)  # a mistake in it is said before networks are built
         self.model = model if model is not None else build_model(cfg)
         set_teacher_precision(self.model, cfg.engine.teacher_precision)
         check_first_stages(self.model)

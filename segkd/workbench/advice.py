@@ -111,7 +111,7 @@ def advise(
     device = training_device(config.engine.device)
     data = {split: build_dataset(config, split) for split in SPLITS}
     with torch_threads(config.engine.threads or torch.get_num_threads()):
-        shown = views(config.data.augment)
+        shown = views(config.data.augment, data["train"])
         asked = _ask(config, teacher, student, data, shown, images, device, progress)
         recipe = advice_rules.recipe(asked["train"], asked["val"])
         t, about_t = advice_rules.temperature(asked["train"], asked["val"])

@@ -22,7 +22,8 @@ from segkd.datasets.transforms import COLOURS, one_change
 from segkd.errors import UserError
 from segkd.evaluation.inference import Predict, check_labels
 from segkd.evaluation.scores import ConfusionMatrix, Scores
-from segkd.registry import build, resolve
+from segkd.registry import resolve
+from segkd.training.build import build_transform
 
 SCALES = (0.5, 0.75, 1.0, 1.5, 2.0)
 SCALE, COLOUR, MIRROR, CROP, AUGMENT = "scale", "colours", "mirror", "crop", "augmentation"
@@ -43,12 +44,13 @@ class View(NamedTuple):
     change: Transform
 
 
-def views(augment: Mapping[str, Any]) -> list[View]:
+def views(augment: Mapping[str, Any], dataset: SegmentationDataset | None = None) -> list[View]:
     """Images at several sizes, with other colours, mirrored; in training crops of each size; as the config augments.
 
     Args:
         augment: ``data.augment`` of a config. Crops are its own (padded, cut and mirrored as it says), if it has what
             ``TrainTransform`` has.
+        dataset: of the training, for what goes by its classes.
     """
     found = [View(f"size x {scale:g}", SCALE, scale, one_change(scale=scale)) for scale in SCALES]
     found.append(View("mirrored", MIRROR, True, one_change(mirror=True)))
@@ -56,11 +58,11 @@ def views(augment: Mapping[str, Any]) -> list[View]:
     found += [View(name, COLOUR, name, one_change(colours=names)) for name, names in every.items()]
     if {"scale", "photometric"} <= set(arguments(augment)):
         for scale in SCALES:
-            crop = build({**augment, "scale": (scale, scale), "photometric": False}, "augmentation")
+            crop = build_transform({**augment, "scale": (scale, scale), "photometric": False}, dataset)
             found.append(View(f"crops, size x {scale:g}", CROP, scale, crop))
-        crop = build({**augment, "scale": None, "photometric": True}, "augmentation")
+        crop = build_transform({**augment, "scale": None, "photometric": True}, dataset)
         found.append(View("crops, colours varied", CROP, ALL, crop))
-    return [*found, View("as the config augments", AUGMENT, None, build(augment, "augmentation"))]
+    return [*found, View("as the config augments", AUGMENT, None, build_transform(augment, dataset))]
 
 
 def arguments(augment: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from segkd.datasets import SegmentationDataset
 from segkd.datasets.base import Array
 from segkd.datasets.seeds import mix_seed
 from segkd.errors import UserError
-from segkd.registry import build
+from segkd.training.build import build_transform
 from segkd.workbench import Progress, silent
 from segkd.workbench.datasets import open_splits, spread
 
@@ -66,5 +66,5 @@ def open_pairs(
     ((_, dataset),) = open_splits(section, [split])
     if isinstance(dataset, UserError):
         raise dataset
-    augment = build(section["augment"], "augmentation") if augmented else None
+    augment = build_transform(section["augment"], dataset) if augmented else None
     return Pairs(dataset, split, spread(len(dataset), count), augment, seed)

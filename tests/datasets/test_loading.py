@@ -14,6 +14,7 @@ import torch
 
 from segkd.datasets import create
 from segkd.datasets.base import DataError, Sample, SegmentationDataset
+from segkd.datasets.hearing import Whole
 from segkd.datasets.loading import Loader, cores, eval_loader, train_loader
 from segkd.datasets.order import StepSampler
 from segkd.datasets.seeds import mix_seed
@@ -189,6 +190,15 @@ def test_bad_files_are_skipped_and_counted(workers: int) -> None:
 def test_nothing_but_bad_files_ends() -> None:
     with pytest.raises(DataError, match=r"^100 files one after the other cannot be used, the last of them: labels/0"):
         list(train_loader(Drawn(length=1, broken=0), CROP, 1, 2, seed=5, skip_bad=True))
+
+
+def test_a_teacher_of_whole_images_sees_no_pasted_pixels() -> None:
+    transform = TrainTransform((16, 24), paste=0.5, class_share=[0.5, 0.4, 0.1])
+    with pytest.raises(UserError, match=r"data\.augment\.paste moves pixels"):
+        train_loader(Drawn(), transform, 4, 3, seed=5, hears=Whole())
+    chosen = TrainTransform((16, 24), max_class_share=0.4, rare_share=0.5, class_share=[0.5, 0.4, 0.1])
+    for batch in train_loader(Drawn(), chosen, 4, 3, seed=5, hears=Whole()):
+        assert batch["view"].shape == (4, 4)
 
 
 def test_pasting_reads_another_image() -> None:

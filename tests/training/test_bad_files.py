@@ -15,7 +15,6 @@ from segkd.datasets.base import Sample
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
 from segkd.training.build import build_transform
-from segkd.training.config import Config
 from segkd.training.loop import train
 from segkd.training.state import BEST, LAST, STATE
 
@@ -88,11 +87,11 @@ def test_the_first_file_may_be_bad(tmp_path: Path) -> None:
 
 def test_rare_classes_are_counted_from_the_labels() -> None:
     data, augment = Noise(), dict(type=TrainTransform, crop_size=(32, 32), rare_share=0.5)
-    transform = build_transform(Config.of(config(augment=augment)), data)
+    transform = build_transform(augment, data)
     assert transform.rare.class_share.shape == (11,)
     assert abs(transform.rare.class_share.sum() - 1) < 1e-9
     with pytest.raises(UserError, match="class_share has 2 shares, but Noise has 11 classes"):
-        build_transform(Config.of(config(augment=augment | dict(class_share=[0.5, 0.5]))), data)
+        build_transform(augment | dict(class_share=[0.5, 0.5]), data)
 
 
 def test_a_mistake_in_the_augmentation_is_said_first(tmp_path: Path) -> None:
