@@ -46,20 +46,6 @@ class Bad(NamedTuple):
 Read = Picture | Bad
 
 
-def read_plainly(sources: Sequence[Source]) -> Iterator[Picture]:
-    """The images of all sources one after the other, each read when it is asked for."""
-    for source in sources:
-        if source.kind in STILL:
-            yield Picture(source, source.image())
-            continue
-        with open_video(source) as video:
-            for number in count():
-                frame = video.read()
-                if frame is None:
-                    break
-                yield Picture(source, frame, number, video)
-
-
 def read_ahead(
     sources: Sequence[Source], frames: int | None = None, upright: bool = True, white: float | None = None
 ) -> Generator[Read, None, None]:
