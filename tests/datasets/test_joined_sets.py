@@ -73,12 +73,12 @@ def test_verify_finds_all_problems_of_all_sets(both: list[dict[str, object]]) ->
 
 
 def test_a_share_is_drawn_once_and_smaller_ones_lie_within_larger() -> None:
-    streets = dict(of="synthetic", length=50, size=(32, 64))
-    drawn = {share: names(create("subset", **streets, share=share, seed=3)) for share in (0.1, 0.5, 1.0)}
-    assert [len(found) for found in drawn.values()] == [5, 25, 50]
-    assert set(drawn[0.1]) < set(drawn[0.5]) < set(drawn[1.0])
-    assert names(create("subset", **streets, count=5, seed=3)) == drawn[0.1]
-    assert names(create("subset", **streets, count=5, seed=4)) != drawn[0.1]
+    streets = dict(of="synthetic", length=400, size=(32, 64))
+    drawn = {share: names(create("subset", **streets, share=share, seed=3)) for share in (0.02, 0.2, 0.5, 1.0)}
+    assert [len(found) for found in drawn.values()] == [8, 80, 200, 400]
+    assert set(drawn[0.02]) < set(drawn[0.2]) < set(drawn[0.5]) < set(drawn[1.0])
+    assert names(create("subset", **streets, count=8, seed=3)) == drawn[0.02]
+    assert names(create("subset", **streets, count=8, seed=4)) != drawn[0.02]
     assert drawn[0.5] == sorted(drawn[0.5])
 
 

@@ -39,6 +39,7 @@ def test_two_states_take_a_line_each_and_images_of_any_shape_fit() -> None:
     assert picture.shape[0] > 3 * 0.4 * CELL
     for colour in PALETTE:
         assert has(picture, colour)
+        assert has(picture, tuple(round(0.6 * part + 0.4 * 100) for part in colour))
 
 
 def test_long_names_and_other_scripts_do_no_harm() -> None:
