@@ -234,20 +234,28 @@ def walk_files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
 
 def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from error
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        check_name(entry)
-        if entry.is_dir():
-            own = _identity(entry)
+        check_name(entry.path)
+        if is_folder(entry):
+            own = _identity(Path(entry.path))
             if own in above:
-                raise UserError(f"{entry} is a link to a folder above itself: remove it, or name the folders inside")
-            yield from _walk(entry, suffixes, (*above, own))
-        elif entry.suffix.lower() in suffixes:
-            yield entry
+                raise UserError(f"{entry.path} is a link to a folder above itself: remove it, or name what is inside")
+            yield from _walk(Path(entry.path), suffixes, (*above, own))
+        elif entry.name.lower().endswith(suffixes):
+            yield Path(entry.path)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """True for a folder or a link to one; a link that leads nowhere is none, and is named where it is read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -255,10 +263,11 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def check_name(file: Path) -> None:
+def check_name(file: str | Path) -> None:
     """A UserError for a file whose name no list and no message could hold in a line."""
-    if file.name.splitlines() != [file.name]:
-        raise UserError(f"{str(file)!r}: there is a line break in the name; rename the file")
+    text = str(file)
+    if len(text.splitlines()) > 1:
+        raise UserError(f"{text!r}: there is a line break in the name; rename the file")
 
 
 def existing_root(root: str | Path, source: str) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from segkd.datasets.class_lists import find_class_list
-from segkd.datasets.files import IMAGE_SUFFIXES, LABEL_SUFFIXES
-from segkd.datasets.formats.coco import is_coco
+from segkd.datasets.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, is_folder
+from segkd.datasets.formats.coco import whole_annotations
 from segkd.datasets.lists import split_of
 from segkd.errors import UserError
 
@@ -116,19 +117,18 @@ def _annotations(folder: Path, split: str | None = None) -> Path | None:
     COCO's boxes, captions and keypoints, which lie beside its ``instances``, are none.
     """
 
-    def is_one(path: Path) -> bool:
+    files = _entries(folder, lambda entry: entry.name.lower().endswith((".xml", ".json")))
+    found = []
+    for path in whole_annotations(files):
         words = path.stem.lower().replace("-", "_").split("_")
-        if split is not None and split not in [split_of(word) for word in words]:
-            return False
-        return path.suffix.lower() == ".xml" or (path.suffix.lower() == ".json" and is_coco(path))
-
-    found = [path for path in _entries(folder, is_one) if not {"captions", "person"} & {*path.stem.split("_")}]
+        if not {"captions", "person"} & {*words} and (split is None or split in map(split_of, words)):
+            found.append(path)
     return found[0] if len(found) == 1 else None
 
 
 def _splits(folder: Path) -> dict[str, Path]:
     found = {}
-    for path in _entries(folder, Path.is_dir):
+    for path in _entries(folder, is_folder):
         split = split_of(path.name)
         if split is not None:
             found[split] = path
@@ -137,7 +137,7 @@ def _splits(folder: Path) -> dict[str, Path]:
 
 def _inside(root: Path, names: Iterable[str]) -> Path | None:
     """The first folder below the root that has one of the names, whatever its case."""
-    below = {path.name.lower(): path for path in _entries(root, Path.is_dir)}
+    below = {path.name.lower(): path for path in _entries(root, is_folder)}
     for name in names:
         first, _, second = name.partition("/")
         if first in below:
@@ -148,11 +148,13 @@ def _inside(root: Path, names: Iterable[str]) -> Path | None:
 
 
 def _has(folder: Path, suffixes: tuple[str, ...]) -> bool:
-    return bool(_entries(folder, lambda path: path.suffix.lower() in suffixes))
+    return bool(_entries(folder, lambda entry: entry.name.lower().endswith(suffixes)))
 
 
-def _entries(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+def _entries(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
+    """What a folder holds itself and is wanted, in order; hidden entries are left out."""
     try:
-        return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and wanted(path)]
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and wanted(entry))
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from error

@@ -218,3 +218,17 @@ def test_nothing_that_is_known(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"what are the classes called\? .*labels/train holds the ids 0, 1, 2"):
         create("folder", root=tmp_path, split="train")
+
+
+def test_validation_is_drawn_from_a_training_split_without_one(tmp_path: Path) -> None:
+    """No image is trained with and scored on, and the test split stays whole."""
+    by_kind(tmp_path)
+    shutil.rmtree(tmp_path / "images/val")
+    shutil.rmtree(tmp_path / "labels/val")
+    splits = {split: create("folder", root=tmp_path, split=split, val=0.4) for split in ("train", "val", "test")}
+    names = {split: {data.pairs[k].image for k in range(len(data))} for split, data in splits.items()}
+    assert {split: len(own) for split, own in names.items()} == {"train": 2, "val": 1, "test": 1}
+    assert not names["train"] & names["val"]
+    assert {file.parent.parent.name for file in names["val"]} == {"train"}
+    with pytest.raises(UserError, match="all 3 images are of one sequence by group='folder'"):
+        create("folder", root=tmp_path, split="val", group="folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from segkd.datasets.class_lists import ClassEntry
 from segkd.datasets.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelReader, walk_files
 from segkd.datasets.formats.binary import BinaryReader, find_binary, is_binary
-from segkd.datasets.formats.coco import CocoReader, coco_classes, is_coco, read_coco
+from segkd.datasets.formats.coco import CocoReader, coco_classes, is_coco, read_coco, whole_annotations
 from segkd.datasets.formats.cvat import CvatReader, cvat_classes, read_cvat
 from segkd.datasets.formats.labelme import LabelMeReader, labelme_classes
 from segkd.datasets.formats.masks import MaskReader
@@ -82,8 +83,9 @@ LISTS = ("classes.txt", "labelmap.txt", "label_map.txt", "labels.txt", "classes.
 def by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """The files below a folder by their paths in it without suffix; two of one name are a UserError."""
     found: dict[str, Path] = {}
+    start = len(os.path.join(folder, ""))
     for file in walk_files(folder, suffixes):
-        name = file.relative_to(folder).with_suffix("").as_posix()
+        name = os.path.splitext(str(file)[start:])[0].replace(os.sep, "/")
         if file.name.lower() in LISTS:
             continue
         if name in found:
@@ -114,18 +116,13 @@ def detect(place: Path, names: Names = ()) -> tuple[str, Path]:
         raise UserError(f"labels not found: {place}")
     if is_binary(place, names):
         return "binary", place
-    files = [
-        file for file in walk_files(place, (*IMAGE_SUFFIXES, ".json", ".txt", ".xml")) if file.name.lower() not in LISTS
-    ]
-    kinds = {
-        suffix: [file for file in files if file.suffix.lower() == suffix]
-        for suffix in {f.suffix.lower() for f in files}
-    }
-    if any(suffix in kinds for suffix in LABEL_SUFFIXES):
-        return "masks", place
-    whole = [
-        file for file in [*kinds.get(".json", []), *kinds.get(".xml", [])] if file.suffix == ".xml" or is_coco(file)
-    ]
+    kinds: dict[str, list[Path]] = {}
+    for file in walk_files(place, (*IMAGE_SUFFIXES, ".json", ".txt", ".xml")):
+        if file.suffix.lower() in LABEL_SUFFIXES:
+            return "masks", place
+        if file.name.lower() not in LISTS:
+            kinds.setdefault(file.suffix.lower(), []).append(file)
+    whole = whole_annotations([*kinds.get(".json", []), *kinds.get(".xml", [])])
     if len(whole) > 1:
         raise UserError(f"{place} holds several annotation files: name one, such as labels={whole[0]}")
     if whole:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from segkd.datasets.files import Pair
 from segkd.datasets.formats.shapes import Drawing, Polygons, Runs, Shape, ShapeReader, entries_of, read_text, stamp
 from segkd.errors import UserError
 
+FEW = 50  # annotation files in a folder that may each hold many images
 Content = tuple[dict[str, Drawing], list[str]]  # drawings by the images' names without suffix; names of categories
 
 
@@ -33,6 +34,11 @@ def is_coco(path: Path) -> bool:
         return len(head) == 1 << 16 and b'"shapes"' not in head and b'"annotations"' in path.read_bytes()
     except OSError:
         return False
+
+
+def whole_annotations(files: Sequence[Path]) -> list[Path]:
+    """The files, of JSON and XML, that hold the labels of many images; of more than a few, each is of one image."""
+    return [file for file in files if file.suffix.lower() == ".xml" or is_coco(file)] if len(files) <= FEW else []
 
 
 def coco_classes(path: Path) -> list[ClassEntry]:
