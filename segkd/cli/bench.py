@@ -24,6 +24,8 @@ from segkd.cli.common import (
 )
 from segkd.errors import UserError
 
+SHOWN = 6  # operators
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
@@ -53,6 +55,8 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--random-images", action="store_true", help="of `segkd bench step`: noise in place of the data set"
     )
+    parser.add_argument("--peak", action="store_true", help="also measure what the machine reaches at most, in GMAC/s")
+    parser.add_argument("--operators", action="store_true", help="also say which operators of ONNX files take the time")
     add_threads_argument(parser)
     add_json_argument(parser, "it")
     parser.set_defaults(run=run, threads=None)
@@ -80,9 +84,9 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.channels:
         raise UserError("--channels is for `segkd bench blocks`; a network has its own")
-    from segkd.report.tables import comparison_table
+    from segkd.report.tables import comparison_table, noise_lines, peak_lines
     from segkd.training.environment import environment
-    from segkd.workbench.comparison import common_size, size_text, time_models
+    from segkd.workbench.comparison import common_size, measure_peaks, operators_of, size_text, time_models
     from segkd.workbench.runs import crop_size, open_models
 
     take_files(args)
@@ -92,9 +96,19 @@ def run(args: argparse.Namespace) -> None:
     with following() as progress:
         rows = time_models(models, size, args.batch, max(args.repeats, 2), progress)
     about = environment(cfg.get("seed"))
+    peaks = measure_peaks(args.threads) if args.peak else {}
     say(f"images of {size_text(size)} (HxW), batch {args.batch}, {args.threads} threads:", style="bold")
     console.print(comparison_table(rows))
     for row in rows:
         say(f"{row['name']}: loading it and one call took {row['peak_memory_mib']:.1f} MiB more memory")
+    for line in noise_lines(rows):
+        say(line, style="yellow")
+    for line in peak_lines(rows, peaks):
+        say(line)
+    operators = operators_of(models, size, args.batch) if args.operators else {}
+    for name, shares in operators.items():
+        most = ", ".join(f"{op} {share:.0f} %" for op, share in list(shares.items())[:SHOWN])
+        say(f"{name}: {most}")
     say(", ".join(f"{k}: {v}" for k, v in about["hardware"].items() if v is not None))
-    save_json(args.json, {"batch": args.batch, "threads_asked": args.threads, "rows": rows, **about})
+    more = {"peak_gmacs_per_s": peaks, "operators": operators}
+    save_json(args.json, {"batch": args.batch, "threads_asked": args.threads, "rows": rows, **more, **about})

@@ -20,11 +20,12 @@ from torch import nn
 
 Run = Callable[[], object]
 MIB = 1024 * 1024
+NOISE = 1.3  # of the median over the minimum, from which on a time says little
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Wall time of one call in milliseconds: median, quartile distance, 90 % quantile, best.
+    """Wall time of one call in milliseconds: median, quartile distance, 90 and 99 % quantiles, best.
 
     fps: images per second at the median.
     """
@@ -35,6 +36,12 @@ class Latency:
     min_ms: float
     fps: float
     repeats: int
+    p99_ms: float
+
+    @property
+    def noisy(self) -> bool:
+        """True if the median is so far above the best that something else must have run."""
+        return self.median_ms > NOISE * self.min_ms
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -87,7 +94,8 @@ def _no_wait() -> None:
 def _summary(times: list[float], batch: int) -> Latency:
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
     p90 = statistics.quantiles(times, n=10, method="inclusive")[8]
-    return Latency(median, high - low, p90, min(times), 1e3 * batch / median, len(times))
+    p99 = statistics.quantiles(times, n=100, method="inclusive")[98]
+    return Latency(median, high - low, p90, min(times), 1e3 * batch / median, len(times), p99)
 
 
 def count_macs(network: nn.Module, size: tuple[int, int]) -> int:

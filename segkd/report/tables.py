@@ -47,6 +47,7 @@ COLUMNS = (
     Column("latency_ms", "latency\n(ms)", "{:.1f}".format),
     Column("latency_iqr_ms", "IQR\n(ms)", "{:.1f}".format),
     Column("fps", "FPS", "{:.1f}".format),
+    Column("speedup", "x fp32", "{:.2f}".format),
     Column("file_bytes", "size\n(MiB)", lambda n: f"{n / 2**20:.2f}"),
 )
 BLOCK_COLUMNS = (
@@ -80,6 +81,27 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str | None = None
         for row in rows
     ]
     return RowsTable([c for c in COLUMNS if any(row.get(c.key) is not None for row in shown)], shown, title)
+
+
+def noise_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each row whose time says little, as something else ran."""
+    for row in rows:
+        if row.get("noisy"):
+            yield (
+                f"{row['name']}: noisy: the median of {row['latency_ms']:.1f} ms is far above the best of "
+                f"{row['latency_min_ms']:.1f}; something else is running"
+            )
+
+
+def peak_lines(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) -> Iterator[str]:
+    """The machine's peaks, and what share of the float peak each row reaches."""
+    if not peaks:
+        return
+    yield "peak of a 3x3 convolution here: " + ", ".join(f"{name} {value:.0f} GMAC/s" for name, value in peaks.items())
+    for row in rows:
+        if row.get("gmacs_per_s"):
+            share = 100 * row["gmacs_per_s"] / peaks["float32"]
+            yield f"{row['name']}: {row['gmacs_per_s']:.0f} GMAC/s, {share:.0f} % of the float32 peak"
 
 
 def blocks_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.loading import eval_loader
-from segkd.deploy.runtimes import LABELS, Runtime, TorchRuntime
+from segkd.deploy.peak import measure_peaks as measure_peaks
+from segkd.deploy.peak import operator_times
+from segkd.deploy.runtimes import LABELS, OnnxRuntime, Runtime, TorchRuntime
 from segkd.errors import UserError
 from segkd.evaluation.inference import evaluate
 from segkd.evaluation.looking import Views
@@ -144,7 +146,32 @@ def time_models(
         twin = _torch_twin(runtime, models, size)
         if twin is not None:
             rows[-1] |= cost(twin.network, size)
-    return rows
+    return [row | _ratios(row, models, rows, batch) for row in rows]
+
+
+def _ratios(row: Row, models: Mapping[str, Runtime], rows: Sequence[Row], batch: int) -> Row:
+    """How much faster than the float file in the same runtime an int8 file is, and GMAC/s where MACs are known."""
+    own, found = models[str(row["name"])], {}
+    if "quantization" in own.metadata:
+        floats = [other for other in rows if _is_float_of(models[str(other["name"])], own)]
+        if floats:
+            found["speedup"] = floats[0]["latency_ms"] / row["latency_ms"]
+    if row.get("macs"):
+        found["gmacs_per_s"] = batch * row["macs"] / 1e6 / row["latency_ms"]
+    return found
+
+
+def _is_float_of(other: Runtime, int8: Runtime) -> bool:
+    """True for a float file of the same network and size in the same runtime."""
+    same = all(getattr(other, key) == getattr(int8, key) for key in ("name", "size", "num_classes"))
+    return same and "quantization" not in other.metadata and "network" in other.metadata
+
+
+def operators_of(models: Mapping[str, Runtime], size: tuple[int, int], batch: int = 1) -> dict[str, dict[str, float]]:
+    """The share of the time (percent) that each operator takes, of every ONNX file in ONNX Runtime."""
+    image = torch.zeros(batch, 3, *size, dtype=torch.uint8)
+    files = {name: model for name, model in models.items() if isinstance(model, OnnxRuntime)}
+    return {name: operator_times(model.path, {"image": model.to_input(image)}) for name, model in files.items()}
 
 
 def _speed(runtime: Runtime, latency: Latency, image: Tensor) -> Row:
@@ -152,6 +179,9 @@ def _speed(runtime: Runtime, latency: Latency, image: Tensor) -> Row:
         "latency_ms": latency.median_ms,
         "latency_iqr_ms": latency.iqr_ms,
         "latency_p90_ms": latency.p90_ms,
+        "latency_p99_ms": latency.p99_ms,
+        "latency_min_ms": latency.min_ms,
+        "noisy": latency.noisy,
         "fps": latency.fps,
         "file_bytes": runtime.file_size,
         "peak_memory_mib": measure_memory(partial(_afresh, runtime, image), runtime.device).mib,
