@@ -35,7 +35,7 @@ class FolderDataset(FilePairs):
         class_names: one name per class, in id order; or a file (text, labelmap.txt, CSV, JSON, YAML). Left out, the one
             beside the data, or what annotations say.
         palette: one (R, G, B) per class; else the class file's, or made up.
-        ignore: the stored id, name or colour that means void, or a list of them; 255 does, too, unless it is a class.
+        ignore: the id, name or "#RRGGBB" colour that means void, or a list; 255 does, too, unless it is a class.
         label_map: stored id or name -> class, or 255; ids that it lacks are an error (``{0: 0, 255: 1}``).
         check: see ``FilePairs``.
         upright: turn photographs as their orientation tags say, as their labels were drawn.

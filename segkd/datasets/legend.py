@@ -62,8 +62,8 @@ def make_legend(
     Args:
         entries: the classes; one that ``ignore`` names is none.
         palette: a colour for each, in place of those listed; made up where there are none.
-        ignore: what means void: a stored id, a name, a colour, or several of these; the id 255 does, too, unless a
-            class or ``label_map`` has it.
+        ignore: what means void: a stored id, a name, a colour as "#RRGGBB", or a list of these; the id 255 does, too,
+            unless a class or ``label_map`` has it.
         label_map: stored id or name -> class (its number or its name), or 255 or "void".
         background: the class of the pixels without a shape, or "void".
         shapes: the labels are shapes: a class "background" is put first if none is called so and it is not "void".
@@ -99,9 +99,8 @@ def make_legend(
 
 
 def _ignored(given: Any) -> tuple[list[int], list[str], list[Colour]]:
-    """The ids, the names and the colours of ``ignore``."""
-    is_colour = isinstance(given, list | tuple) and len(given) == 3 and all(type(part) is int for part in given)
-    values = [] if given is None else [tuple(given)] if is_colour else given if isinstance(given, list) else [given]
+    """The ids, the names and the colours (``#RRGGBB``) of ``ignore``."""
+    values = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
     ids, names, colours = [], [], []
     for value in values:
         if isinstance(value, int) and not isinstance(value, bool):

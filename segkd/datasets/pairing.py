@@ -11,10 +11,12 @@ from pathlib import Path
 
 from segkd.datasets.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, check_name, walk_files
 from segkd.datasets.formats import by_name
+from segkd.datasets.label_files import WHY_NOT_JPEG
 from segkd.datasets.layouts import IMAGES, LABELS
 from segkd.datasets.lists import split_of
 from segkd.errors import UserError
 
+JPEGS = (".jpg", ".jpeg")
 MAGIC = re.compile(r"[*?\[]")
 Files = dict[str, Path]
 
@@ -53,6 +55,8 @@ def _globbed(pattern: str, suffixes: tuple[str, ...], what: str) -> Files:
         if name in found:
             raise UserError(f"two files for one name: {found[name]} and {file}; make the glob narrower")
         found[name] = file
+    if not found and Path(end).suffix.lower() in JPEGS and suffixes == LABEL_SUFFIXES:
+        raise UserError(f"{what} {pattern!r}: a label in JPEG cannot be read: {WHY_NOT_JPEG}")
     if not found:
         raise UserError(f"{what}: no file matches {pattern!r} (of {', '.join(suffixes)})")
     return found
@@ -77,7 +81,9 @@ def apart(folder: Path, suffix: str | None) -> tuple[Files, Files]:
             )
         suffix = ""
     else:
-        masks = [file for file in files if stems[file].endswith(suffix) and file.suffix.lower() in LABEL_SUFFIXES]
+        masks = [file for file in files if stems[file].endswith(suffix)]
+        if wrong := next((file for file in masks if file.suffix.lower() not in LABEL_SUFFIXES), None):
+            raise UserError(f"{wrong}: a label in {wrong.suffix[1:].upper()} cannot be read: {WHY_NOT_JPEG}")
     chosen = set(masks)
     images = {stems[file]: file for file in files if file not in chosen}
     return images, {stems[file].removesuffix(suffix): file for file in masks}

@@ -163,10 +163,10 @@ def test_colours_and_values_of_no_class(tmp_path: Path) -> None:
     colour[:2, :3] = (7, 8, 9)
     Image.fromarray(colour).save(tmp_path / "colours/SegmentationClass/clip0_0000.png")
     with pytest.raises(
-        UserError, match=r"0000\.png: label colour 7,8,9 \(6 pixels\) of no class .*known are 0,0,0 back"
+        UserError, match=r"0000\.png: label colour 7,8,9 \(6 pixels\) of no class .*ignore=.#070809.; known are 0,0,0 b"
     ):
         create("folder", **arguments)[0]
-    void = create("folder", **arguments, ignore=[7, 8, 9])[0].label
+    void = create("folder", **arguments, ignore="#070809")[0].label
     np.testing.assert_array_equal(void, np.where(colour[..., 0] == 7, 255, 0))
     arguments = own_trees.write(tmp_path / "binary", "binary", 2)
     mask = np.zeros((H, W), np.uint8)
@@ -182,11 +182,35 @@ def test_colours_and_values_of_no_class(tmp_path: Path) -> None:
         create("folder", **arguments)
 
 
+def test_jpeg_masks_are_refused_wherever_they_lie(tmp_path: Path) -> None:
+    for k in range(2):
+        save_image(tmp_path / f"both/{k}.jpg")
+        save_image(tmp_path / f"both/{k}_mask.jpg")
+    with pytest.raises(UserError, match=r"both/0_mask\.jpg: a label in JPG cannot be read: JPEG changes values"):
+        create("folder", root=tmp_path / "both", class_names=("a", "b"))
+    with pytest.raises(UserError, match=r"labels '.*\*_mask\.jpg': a label in JPEG cannot be read"):
+        create("folder", images=tmp_path / "both", labels=f"{tmp_path}/both/*_mask.jpg", class_names=("a", "b"))
+
+
 def test_binary_masks_by_the_ends_of_names(tmp_path: Path) -> None:
     arguments = own_trees.write(tmp_path, "binary", 3)
     for file in list((tmp_path / "labels").rglob("*.png")):
         file.rename(tmp_path / "labels" / f"{file.stem}_{file.parent.name}.png")
     for folder in own_trees.NAMES[1:]:
         (tmp_path / "labels" / folder).rmdir()
-    data = create("folder", **arguments, format="binary")
+    data = create("folder", **arguments)
     np.testing.assert_array_equal(data.label_of(2), own_trees.truth(own_trees.scene(2)))
+
+
+def test_several_ids_are_void(tmp_path: Path) -> None:
+    arguments = own_trees.write(tmp_path, "ids", 1)
+    known = own_trees.truth(own_trees.scene(0))
+    label = create("folder", **arguments | {"class_names": ("background",)}, ignore=[1, 2, 3])[0].label
+    np.testing.assert_array_equal(label, np.where(known > 0, 255, 0))
+    by_name = create("folder", **arguments, ignore="car")
+    assert by_name.class_names == ("background", "road", "sign")
+    np.testing.assert_array_equal(by_name[0].label, np.array([0, 1, 255, 2], np.uint8)[known])
+    with pytest.raises(UserError, match="ignore='cars' is no listed class; did you mean 'car'"):
+        create("folder", **arguments, ignore="cars")
+    with pytest.raises(UserError, match="ignore: '#12' is no colour"):
+        create("folder", **arguments, ignore="#12")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from segkd.datasets.label_files import read_label
 from segkd.datasets.legend import Legend
 from segkd.errors import UserError
 
+LOOKS = 50  # labels by whose names they are told from masks of all classes
 Masks = dict[str, dict[str, Path]]  # name of an image -> class -> file
 
 
@@ -85,5 +87,14 @@ def find_binary(folder: Path, names: Iterable[str]) -> Masks:
 
 
 def is_binary(folder: Path, names: Iterable[str]) -> bool:
-    """True if a folder of labels holds a folder that is called as a class is."""
-    return any((folder / name).is_dir() for name in names)
+    """True if a folder of labels holds a folder called as a class is, or files whose names end in those of several."""
+    classes = list(names)
+    if any((folder / name).is_dir() for name in classes):
+        return True
+    ends = set()
+    for file in islice(walk_files(folder, LABEL_SUFFIXES), LOOKS):
+        own = next((name for name in classes if file.stem.endswith((f"_{name}", f"-{name}"))), None)
+        if own is None:
+            return False
+        ends.add(own)
+    return len(ends) > 1

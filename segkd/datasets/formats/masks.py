@@ -62,7 +62,7 @@ class MaskReader(LabelReader):
         shown = {f"{v >> 16},{v >> 8 & 255},{v & 255}": int(n) for v, n in zip(values, counts, strict=True)}
         return (
             f"{pair.label}: label {unknown_values(shown, 'colour')} of no class (R,G,B): name it in the class list, or "
-            f"make it void by ignore=[R, G, B]; known are {_known(self.legend)}"
+            f"make it void by ignore='#{values[0]:06x}'; known are {_known(self.legend)}"
         )
 
 
