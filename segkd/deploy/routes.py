@@ -41,7 +41,7 @@ class Choices:
             raise UserError(f"weights have 7 or 8 bits, not {self.weight_bits!r}")
 
     def of(self, *names: str) -> dict[str, Any]:
-        """Those of the names that are given; another one that is given is a UserError."""
+        """The choices of the names that are given; another one that is given is a UserError."""
         given = {name: value for name, value in vars(self).items() if value not in (None, ())}
         if other := [name for name in given if name not in names]:
             raise UserError(f"{other[0]} is not for this route; it takes {', '.join(names)}")

@@ -13,7 +13,7 @@ from segkd.datasets.base import IGNORE
 from segkd.datasets.verify import examine
 from segkd.errors import UserError
 from segkd.training.config import Data
-from segkd.training.configfile import CONFIG, find_config, load_config, read_variables
+from segkd.training.configfile import CONFIG, load_config, read_variables
 from segkd.training.labels import MUCH_VOID, RATHER
 from segkd.training.overrides import override
 from segkd.workbench import Progress, silent
@@ -112,7 +112,7 @@ def _is_config(given: str | Path) -> bool:
         return False
     if path.is_dir():
         return (path / CONFIG).is_file()
-    return path.is_file() and "model" in read_variables(find_config(path))
+    return path.is_file() and "model" in read_variables(path)
 
 
 def open_splits(

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from cli_kit import Refused, Run
 
+from segkd.training.configfile import config_root
+
 
 def test_verify_counts_each_split_and_has_nothing_to_say_of_a_good_set(segkd: Run, tree: Path) -> None:
     result = segkd("data", "verify", "camvid", "--root", tree)
@@ -25,6 +27,14 @@ def test_the_words_are_those_of_a_training(segkd: Run, tree: Path, words: list[s
     assert (
         segkd("data", "verify", *given, "--split", "test").out.splitlines()[-1].startswith("test: 2 pairs, 11 classes")
     )
+
+
+def test_a_part_of_a_config_names_it_too(segkd: Run, tree: Path, tmp_path: Path) -> None:
+    shipped = str(config_root() / "data" / "camvid.py")
+    own = tmp_path / "mine.py"
+    own.write_text(Path(shipped).read_text().replace("data/camvid", str(tree)))
+    for words in (["--data", shipped, "--root", tree], [own]):
+        assert segkd("data", "verify", *words, "--split", "test").out.splitlines()[-1].startswith("test: 2 pairs")
 
 
 def test_a_run_folder_names_its_data(segkd: Run, trained: Path) -> None:
