@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from segkd.datasets.crops import RareClasses, largest_share
+from segkd.datasets.crops import RareClasses, largest_share, place_around
+from segkd.datasets.cutting import Cut
+from segkd.datasets.pasting import paste
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
 
@@ -68,6 +70,19 @@ def test_a_rare_pixel_is_in_the_middle() -> None:
     assert set(found) == {(6, 60), (6, 19)}
 
 
+def test_the_middle_is_met_wherever_the_image_reaches() -> None:
+    """At any scale; at borders as near as the image allows, and where the crop is the larger one, it stays."""
+    for scaled in ((90, 120), (135, 180), (63, 84)):
+        cut = Cut((90, 120), scaled, 0, 0, (60, 80))
+        for pixel in ((45, 60), (50, 66), (0, 0), (89, 119)):
+            found = place_around(pixel, cut)
+            for at, own, new, side, first in zip(pixel, (90, 120), scaled, SIZE, (found.top, found.left), strict=True):
+                wanted = min(max((at + 0.5) * new / own - side / 2, 0), new - side)
+                assert abs(first - wanted) <= 0.5
+    small = Cut((90, 120), (45, 60), -7, -9, (60, 80))
+    assert place_around((45, 60), small) == small
+
+
 def test_rare_crops_come_as_often_as_asked() -> None:
     image, label = street(side=1)
     options = dict(scale=(2.0, 2.0), class_share=[0.6, 0.399, 0.001])
@@ -110,6 +125,16 @@ def test_rare_pixels_are_laid_over(by: str) -> None:
     assert max(counts) == (36 if by == "component" else 108)
     assert counts <= {36, 72, 108}
     assert (image == 200).all()  # the given image is not changed
+
+
+def test_pasting_changes_neither_crop() -> None:
+    image, label = street()
+    donor = (np.zeros_like(image), np.full_like(label, 2))
+    kept = [one.copy() for one in (image, label, *donor)]
+    made = paste(image, label, donor, RareClasses([0.5, 0.4, 0.1], 0.01), "class", np.random.default_rng(0))
+    assert (made[1] == 2).all()
+    for one, before in zip((image, label, *donor), kept, strict=True):
+        np.testing.assert_array_equal(one, before)
 
 
 def test_options_leave_the_other_draws_alone() -> None:
