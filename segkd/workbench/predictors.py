@@ -13,9 +13,9 @@ from torch import nn
 from segkd.datasets import DATASETS
 from segkd.datasets.class_lists import read_class_names
 from segkd.datasets.palettes import spread_palette
-from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
+from segkd.deploy.formats import OPENERS, open_file, split_how
+from segkd.deploy.runtimes import Runtime, TorchRuntime
 from segkd.errors import UserError, nearest
-from segkd.files import existing_onnx
 from segkd.training.build import class_names
 from segkd.training.configfile import CONFIG, load_config
 from segkd.training.state import BEST
@@ -59,9 +59,10 @@ def open_predictor(
     """A model with what is known of its classes.
 
     Args:
-        model: an ONNX file; weights (.pth) in a run folder, or the folder; the name of a released network, whose int8
-            file it is; NAME@FILE, a network of ``segkd models`` with its weights, or whatever else ``--teacher``
-            takes; a network; a Runtime. None is the released CamVid student.
+        model: an ONNX or OpenVINO file, ``@HOW`` behind it as of ``segkd.deploy.formats``; weights (.pth) in a run
+            folder, or the folder; the name or folder of a released network, whose int8 file it is; NAME@FILE, a network
+            of ``segkd models`` with its weights, or whatever else ``--teacher`` takes; a network; a Runtime. None is
+            the released CamVid student.
         device: "cpu", "cuda", "cuda:1"; by default a GPU where there is one. ONNX files run on the CPU.
         threads: CPU threads.
         classes: the classes, where the model does not say them or says them wrongly: names, a text file with a name on
@@ -92,14 +93,17 @@ def _opened(model: Any, device: torch.device | None, threads: int, stated: State
         return _moved(model, device, threads), *(stated or (getattr(model, "class_names", None), None))
     if not isinstance(model, str | Path):
         raise UserError(f"a model is a network, a file, a run folder or a name, got {type(model).__name__}")
-    path = Path(resolve_release(model, INT8))
-    if path.suffix == ".onnx" and ":" not in str(model):
-        return _opened(OnnxRuntime(existing_onnx(path), threads, resize=True), device, threads, stated)
+    source = resolve_release(model, INT8)
+    if (Path(source) / INT8).is_file() and not (Path(source) / BEST).is_file():  # the folder of a release
+        source = str(Path(source) / INT8)
+    path, how = split_how(source)
+    if path.suffix in OPENERS and ":" not in str(model):
+        return _opened(open_file(source, threads, resize=True), device, threads, stated)
     weights = path / BEST if path.is_dir() and (path / CONFIG).is_file() else path
     if weights.suffix in (".pth", ".pt") and (weights.parent / CONFIG).is_file():
         cfg = load_config(weights.parent)
         named = stated or _named_by(cfg, weights)
-        return _moved(load_student(cfg, weights), device, threads), *named
+        return _moved(load_student(cfg, weights), device, threads, how), *named
     if re.fullmatch(r"[\w.-]+", str(model)) and not path.exists():
         raise UserError(
             f"no model {str(model)!r}: no file, folder or released network; {nearest(str(model), releases())}"
@@ -119,13 +123,15 @@ def _named_by(cfg: Mapping[str, Any], weights: Path) -> Stated:
         raise UserError(f"the classes of {weights} are not known ({error}); say them: --classes FILE") from error
 
 
-def _moved(network: nn.Module, device: torch.device | None, threads: int) -> Runtime:
-    return TorchRuntime(network.to(device or default_device()), threads)
+def _moved(network: nn.Module, device: torch.device | None, threads: int, how: str = "") -> Runtime:
+    return TorchRuntime(network.to(device or default_device()), threads, how.split("+") if how else ())
 
 
 def _fits(runtime: Runtime, device: torch.device | None, what: str) -> None:
     if device is not None and device.type != runtime.device.type:
-        raise UserError(f"{what} runs on {runtime.device.type} alone: leave out device {device}, or give it weights")
+        raise UserError(
+            f"{what} runs on {runtime.device.type}, not on {device}: give weights (.pth), or FILE.onnx@cuda"
+        )
 
 
 def _device(name: str | None) -> torch.device | None:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from cli_kit import Refused, Run
 
+from segkd.workbench.zoo import find_release
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
@@ -64,6 +66,10 @@ def test_weights_and_runs_are_models_too(segkd: Run, trained: Path, photos: Path
         assert result.code == 0, result.err
         assert ("class 1" in result.out) == (number == 2), "a network alone doesn't say its classes"
     assert Path("0.png").read_bytes() == Path("1.png").read_bytes() == Path("2.png").read_bytes()
+    release = find_release("fast_scnn_camvid")
+    for number, model in enumerate(("fast_scnn_camvid", release, release / "student_int8.onnx"), 10):
+        assert segkd("predict", "photos/a.png", "--model", model, "--out", f"{number}.png").code == 0
+    assert Path("10.png").read_bytes() == Path("11.png").read_bytes() == Path("12.png").read_bytes()
     named = segkd("predict", "photos/a.png", *words[:-1], "3.png", "--classes", "camvid")
     assert "class 1" not in named.out
     for words in (["--flip", "--scales", "1,1.5"], ["--window", "32x32", "--stride", "32x32"]):
@@ -81,7 +87,7 @@ def test_weights_and_runs_are_models_too(segkd: Run, trained: Path, photos: Path
         (["--device", "cuda:9"], "torch sees 0 GPUs here"),
         (["--device", "gpu"], "'gpu' is no device"),
         (["--model", "fast_scnn_camvod"], "did you mean 'fast_scnn_camvid'"),
-        (["--model", "nothing.onnx"], "no such ONNX file"),
+        (["--model", "nothing.onnx"], "no such file: nothing.onnx"),
         (["--model", "photos/a.png"], "photos/a.png"),
         (["--write", "mask"], "nothing of the kind 'mask' is written"),
         (["--write", "cityscapes"], "Cityscapes has no class 'pavement'"),
