@@ -34,6 +34,7 @@ def section_of(args: argparse.Namespace, crops: bool = False) -> dict[str, Any]:
     if args.name is not None and args.data is not None:
         raise UserError(f"two data sets named: {args.name} and --data {args.data}; leave one out")
     args.data = args.data if args.name is None else args.name
-    if args.data is None:
+    given = data_of(args)
+    if given is None:
         raise UserError("nothing named: give a data set, such as `camvid --root DIR` (`segkd configs` lists them)")
-    return open_section(data_of(args), args.root, args.overrides, args.crop, crops)
+    return open_section(given, args.root, args.overrides, args.crop, crops)

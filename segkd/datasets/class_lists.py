@@ -20,7 +20,7 @@ FILES = (
 NAME_KEYS, ID_KEYS = ("name", "class", "class_name", "label"), ("id", "pixel value", "png_index", "index", "value")
 COLOUR_KEYS = ("color", "colour", "rgb", "color_rgb")
 LABELMAP_LINE = re.compile(r"(.+?):(\d{1,3}),\s*(\d{1,3}),\s*(\d{1,3})(?::.*)?")
-CURE = "write a class name on each line of a text file, in the order of their ids"
+CURE = "write a class name on each line of a text file, in the order of their ids, or list them: road,car"
 
 
 class ClassEntry(NamedTuple):
@@ -43,7 +43,7 @@ def read_class_list(given: str | Path | Sequence[Any]) -> list[ClassEntry]:
         UserError: a file that cannot be read or names no class, a class or an id twice.
     """
     if isinstance(given, str) and "," in given and not Path(given).exists():
-        given = [name.strip() for name in given.split(",")]
+        given = [name.strip() for name in given.split(",") if name.strip()]
     if not isinstance(given, str | Path):
         entries, source = [ClassEntry(str(name)) for name in given], "class_names"
     else:

@@ -125,7 +125,8 @@ class FolderDataset(FilePairs):
         for spot in spots.values():
             kind = find_format(spot.format)
             if kind.classes is None or (spot.format == "labelme" and not places.whole):
-                seen = f"; {spot.labels} holds {_seen(spot)}" if spot.format == "masks" else ""
+                masks = spot.format == "masks" and spot.labels != spot.place.source.images
+                seen = f"; {spot.labels} holds {_seen(spot)}" if masks else ""
                 raise UserError(
                     f"{places.source}: what are the classes called? Name them in the order of their ids, by a file or "
                     f"a list (class_names, --classes){seen}"

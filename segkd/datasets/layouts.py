@@ -105,7 +105,9 @@ def _by_split(root: Path) -> dict[str | None, Source]:
 
 def _together(folder: Path) -> dict[str | None, Source]:
     """Images and their labels in one folder."""
-    if not _has(folder, IMAGE_SUFFIXES):
+    named = any(path.stem.lower().rpartition("_")[2] in LABELS for path in _entries(folder, lambda _: True))
+    labelled = named or _has(folder, (*LABEL_SUFFIXES, ".json", ".xml", ".txt"))
+    if not labelled or not _has(folder, IMAGE_SUFFIXES):
         return {}
     whole = _annotations(folder)
     return {None: Source(folder, whole or folder)}

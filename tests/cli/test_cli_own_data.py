@@ -73,6 +73,31 @@ def test_converted_labels_are_those_that_were_read(segkd: Run, refused: Refused,
     assert segkd("data", "convert", "own", "--out", "ids", "--force").code == 0
 
 
+def test_own_data_by_flags_alone(segkd: Run, refused: Refused, tmp_path: Path) -> None:
+    own_trees.write(tmp_path / "own", "ids", 5)
+    flags = [
+        "--images",
+        "own/images",
+        "--labels",
+        "own/labels",
+        "--classes",
+        "background,road,car,sign",
+        "--val",
+        "0.4",
+    ]
+    result = segkd("data", "verify", *flags)
+    assert [line for line in result.out.splitlines() if "pairs" in line] == [
+        "train: 3 pairs, 4 classes, void 0.0 %, 0 problems",
+        "val: 2 pairs, 4 classes, void 0.0 %, 0 problems",
+    ]
+    assert "or list them: road,car" in refused("data", "verify", "own", "--classes", "road")
+    assert "data 'own/classes.txt' is no folder" in refused("data", "verify", "own/classes.txt")
+    assert "holds no images with labels that are known" in refused("data", "verify", tmp_path)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "photos/a.jpg")
+    assert "photos holds no images with labels that are known" in refused("data", "verify", "photos")
+
+
 def test_a_conversion_that_was_stopped_goes_on(segkd: Run, refused: Refused, tmp_path: Path) -> None:
     own_trees.write(tmp_path / "own", "labelme", 6)
     broken = tmp_path / "own/images/clip0_0003.json"

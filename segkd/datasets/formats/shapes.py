@@ -88,8 +88,8 @@ class ShapeReader(LabelReader):
         more = f" (and {others} other unknown names)" if others else ""
         return (
             f"{pair.label}, image {pair.name}: label {name!r} ({count} {'shape' if count == 1 else 'shapes'}) of no "
-            f"class{more}; {nearest(name, self.legend.names)} Else add it to the class names, or say what it means by "
-            f"label_map={{{name!r}: CLASS}} or ignore={name!r}"
+            f"class{more}: add it to the class names, or say what it means by label_map={{{name!r}: CLASS}} or "
+            f"ignore={name!r}; {nearest(name, self.legend.names)}"
         )
 
 
