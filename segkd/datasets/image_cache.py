@@ -47,7 +47,7 @@ class ImageCache:
     """
 
     def __init__(self, dataset: SegmentationDataset, folder: str | Path = DEFAULT) -> None:
-        if len(dataset) and dataset.files_of(0) is None:
+        if not isinstance(dataset, SegmentationDataset) or (len(dataset) and dataset.files_of(0) is None):
             raise UserError(
                 f"data.cache: {type(dataset).__name__} does not say which files its images are of (files_of), so that "
                 "nothing could tell when they change: leave data.cache out"

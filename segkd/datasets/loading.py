@@ -112,7 +112,8 @@ class TrainView(Dataset[Batch | Failure]):
         """A pair by its number, its image ``by_rows`` where that is possible; an unusable file is a DataError."""
         try:
             if self.unlabelled is None or index < len(self.dataset):
-                return self.dataset.by_rows(index) if by_rows else self.dataset[index]
+                can = by_rows and isinstance(self.dataset, SegmentationDataset)  # else it is only like one of ours
+                return self.dataset.by_rows(index) if can else Sample(*self.dataset[index])
             image = self.unlabelled[index - len(self.dataset)]
         except UserError as error:
             raise DataError(str(error)) from error

@@ -25,9 +25,11 @@ class Tolerant(SegmentationDataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._first(self.dataset.__getitem__, index)
+        return Sample(*self._first(self.dataset.__getitem__, index))
 
     def label_of(self, index: int) -> Array:
+        if not isinstance(self.dataset, SegmentationDataset):  # only like one of ours
+            return self[index].label
         return self._first(self.dataset.label_of, index)
 
     def name_of(self, index: int) -> str:

@@ -15,9 +15,11 @@ import torch
 from segkd.datasets import create
 from segkd.datasets.base import DataError, Sample, SegmentationDataset
 from segkd.datasets.hearing import Whole
+from segkd.datasets.image_cache import ImageCache
 from segkd.datasets.loading import Loader, cores, eval_loader, train_loader
 from segkd.datasets.order import StepSampler
 from segkd.datasets.seeds import mix_seed
+from segkd.datasets.tolerant import Tolerant
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError
 
@@ -185,6 +187,30 @@ def test_bad_files_are_skipped_and_counted(workers: int) -> None:
     later = list(train_loader(Drawn(broken=3), CROP, 4, 6, seed=5, start=3, skip_bad=True))
     for one, two in zip(held[3:], later, strict=True):
         assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+class Like:
+    """A data set that is only like one of ours."""
+
+    class_names, palette = Drawn.class_names, Drawn.palette
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(Drawn(broken=3)[index])
+
+
+def test_a_data_set_of_no_class_of_ours() -> None:
+    for one, two in zip(
+        train_loader(Drawn(broken=3), CROP, 4, 6, seed=5, skip_bad=True),
+        train_loader(Like(), CROP, 4, 6, seed=5, skip_bad=True),
+        strict=True,
+    ):
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    assert Tolerant(Like()).label_of(3).shape == (20, 30)  # the next one's
+    with pytest.raises(UserError, match="Like does not say which files"):
+        ImageCache(Like())
 
 
 def test_nothing_but_bad_files_ends() -> None:
