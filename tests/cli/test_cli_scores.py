@@ -90,6 +90,20 @@ def test_windows_take_onnx_files_of_their_size(
     assert "scales show it others" in refused("eval", trained, exported, *QUICK, "--scales", "0.5,1")
 
 
+def test_files_that_give_labels_are_scored_once_and_as_wholes(
+    segkd: Run, refused: Refused, trained: Path, exported: Path, tmp_path: Path
+) -> None:
+    weights, labels, file = trained / "student_last.pth", tmp_path / "labels.onnx", tmp_path / "eval.json"
+    made = segkd("export", trained, "--weights", weights, "--size", "64x96", "--output", "labels", "--out", labels)
+    assert made.code == 0, made.err
+    result = segkd("eval", trained, exported, labels, *QUICK, "--interval", "--json", file)
+    assert result.code == 0, result.err
+    first, second = read(file)["rows"]
+    assert first["miou"] == pytest.approx(second["miou"], abs=0.5)  # near ties, of a network of two steps
+    for option in (["--flip"], ["--window", "64x96"], ["--metrics", "ece"]):
+        assert "labels.onnx gives labels alone" in refused("eval", trained, labels, *QUICK, *option)
+
+
 def test_strides_and_what_the_config_says(segkd: Run, trained: Path, tmp_path: Path) -> None:
     weights, found = trained / "student_last.pth", []
     options = (["--window", "40x48", "--stride", "8x12"], ["--set", "evaluation.window=40,48", "--set",

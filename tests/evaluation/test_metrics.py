@@ -221,3 +221,19 @@ def test_a_metric_that_the_data_cannot_give(name: str) -> None:
         UserError, match=rf"the metric {name} needs .*, and SimpleNamespace has none \(cityscapes has\)"
     ):
         Metrics([name], DATA)
+
+
+def test_all_processes_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that saw nothing right: every count of this one's is halved against its sums."""
+    guess, label = maps(6)
+    every = ["miou", "boundary_iou", "boundary_f1", "ece"]
+    metrics = Metrics(every, DATA)
+    metrics.update(guess, label, confidence=torch.rand(3, 24, 36))
+    before = {name: one.value for name, one in metrics.results().items()}
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    summed: list[Tensor] = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: summed.append(counts.mul_(2)))
+    after = metrics.compute()
+    assert list(after.values()) == pytest.approx(list(before.values()))  # twice the same is the same
+    assert len(summed) == 4  # the matrix, and what the three others have seen
