@@ -23,7 +23,7 @@ from segkd.evaluation.labelmaps import Predict, label_map
 from segkd.evaluation.looking import Views
 from segkd.evaluation.metric import CONFIDENCE, INSTANCES
 from segkd.evaluation.together import Metrics
-from segkd.memory import keep_freed_memory
+from segkd.memory import keep_freed_memory, return_freed_memory
 from segkd.workbench import Progress, Row, silent
 
 
@@ -124,7 +124,10 @@ def _score(
         done += images
         progress(f"scoring {name}", done, total)
 
-    keep_freed_memory()
+    if wanted.views.window is None:
+        keep_freed_memory()
+    else:  # which are for images that hardly fit
+        return_freed_memory()
     with closing(eval_loader(dataset, batch_size=1, workers=min(workers, 1))) as batches:
         scores = evaluate(
             _predictor(runtime), batches, dataset.num_classes, advance, void_output=wanted.void_output,
