@@ -22,6 +22,7 @@ COMMANDS = (
     "bench",
     "export",
     "quantize",
+    "ship",
     "predict",
     "label",
     "cache",

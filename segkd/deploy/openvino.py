@@ -28,6 +28,11 @@ def import_extra(name: str) -> Any:
         raise UserError(f"{name} is not installed: pip install 'segkd[openvino]'") from error
 
 
+def has_bf16() -> bool:
+    """True on CPUs that compute bf16 in hardware."""
+    return "BF16" in import_extra("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoRuntime(Runtime):
     """A file that segkd wrote, in OpenVINO on the CPU.
 
@@ -49,7 +54,7 @@ class OpenVinoRuntime(Runtime):
         self.core = openvino.Core()
         if precision not in PRECISIONS:
             raise UserError(f"OpenVINO computes in {' or '.join(PRECISIONS)}, not in {precision!r}")
-        if precision == "bf16" and "BF16" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and not has_bf16():
             raise UserError("this CPU has no bf16 (AVX512-BF16 or AMX): OpenVINO would compute in float32")
         self.model = _read(self.core, self.path)
         self.metadata = _metadata(self.model, self.path)

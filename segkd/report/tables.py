@@ -65,6 +65,13 @@ STEP_COLUMNS = (
     Column("ms", "ms", "{:.2f}".format),
     Column("share", "%", lambda part: f"{100 * part:.1f}"),
 )
+SHIP_COLUMNS = (
+    Column("name", "file", str),
+    Column("miou", "mIoU\n(%)", "{:.2f}".format),
+    Column("latency_ms", "ms to\nlabels", "{:.1f}".format),
+    Column("file_bytes", "size\n(MiB)", lambda n: f"{n / 2**20:.2f}"),
+    Column("front", "front", str),
+)
 NAME, NUMBER, GAP = 12, 5, 2  # columns of a terminal: a name before it takes more lines, "100.0", between two columns
 
 
@@ -107,6 +114,11 @@ def peak_lines(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) ->
 def blocks_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
     """A table of the rows of `segkd.workbench.blocks.time_blocks`, for the terminal."""
     return RowsTable(BLOCK_COLUMNS, rows)
+
+
+def ship_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
+    """A table of the files that `segkd ship` tried, for the terminal."""
+    return RowsTable(SHIP_COLUMNS, rows)
 
 
 def step_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:

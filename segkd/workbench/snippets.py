@@ -1,0 +1,71 @@
+"""What lies beside a shipped file: the few lines of Python that run it, and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PYTHON_ONNX = '''"""Labels of an image by {file}: python run.py IMAGE -> labels.png, the class of each pixel."""
+
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+HEIGHT, WIDTH = {height}, {width}
+CLASSES = {classes}
+
+image = Image.open(sys.argv[1]).convert("RGB")
+small = np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)).transpose(2, 0, 1)[None]
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+(labels,) = session.run(None, {{"image": np.ascontiguousarray(small)}})
+found = Image.fromarray(labels[0].astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+found.save("labels.png")
+counts = np.bincount(np.asarray(found).ravel(), minlength=len(CLASSES))
+for name, count in zip(CLASSES, counts):
+    print(f"{{name}}: {{100 * count / counts.sum():.1f}} %")
+'''
+PYTHON_OPENVINO = PYTHON_ONNX.replace("import onnxruntime\n", "import openvino\n").replace(
+    """session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+(labels,) = session.run(None, {{"image": np.ascontiguousarray(small)}})
+""",
+    """core = openvino.Core()
+model = core.read_model("{file}")
+model.reshape([1, 3, HEIGHT, WIDTH])
+compiled = core.compile_model(model, "CPU", {{"PERFORMANCE_HINT": "LATENCY"{precision}}})
+(labels,) = compiled(np.ascontiguousarray(small)).values()
+""",
+)
+
+
+def python_snippet(row: Mapping[str, Any], file: str, classes: Sequence[str]) -> str:
+    """A script that runs the file, without segkd."""
+    way = str(row["way"])
+    height, width = row["size"]
+    text = PYTHON_OPENVINO if way.startswith("openvino") else PYTHON_ONNX
+    hint = ', "INFERENCE_PRECISION_HINT": "bf16"' if way == "openvino bf16" else ', "INFERENCE_PRECISION_HINT": "f32"'
+    return text.format(file=file, height=height, width=width, classes=list(classes), precision=hint)
+
+
+def card(row: Mapping[str, Any], file: str, classes: Sequence[str], about: Mapping[str, Any]) -> str:
+    """The page of a shipped file: what it takes and gives, how good and how fast it is, and where that was measured."""
+    height, width = row["size"]
+    hardware = about["hardware"]
+    return f"""# {file}
+
+Segments images into {len(classes)} classes: {", ".join(classes)}.
+
+| | |
+|---|---|
+| takes | `image` (N, 3, {height}, {width}) uint8 RGB; preprocessing is inside |
+| gives | `labels` (N, {height}, {width}): the class of each pixel |
+| runs by | {row["way"]}; labels are taken at: {row["tail"]} |
+| mIoU | {row["miou"]:.2f} % on {about["split"]}, {about["images"]} images, labels at the images' own size |
+| time | {row["latency_ms"]:.1f} ms an image, {about["threads"]} threads of {hardware["cpu"]} |
+| size | {row["file_bytes"] / 2**20:.2f} MiB |
+
+    python run.py IMAGE     # writes labels.png, and says the share of each class
+
+`ship.json` has all files that were tried, `front.png` shows them.
+"""
