@@ -111,12 +111,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _quantize(args: argparse.Namespace, cfg: Mapping[str, Any]) -> tuple[QuantizeReport, dict[str, Any]]:
     """Quantise as asked; the report, and what was measured of layers and tries on the way."""
-    from segkd.training.build import build_dataset
+    from segkd.training.build import build_dataset, class_names
     from segkd.workbench.accuracy import measure_layers, quantize_within, worst
     from segkd.workbench.deployment import open_float32, quantize_file
 
+    open_float32(args.onnx, len(class_names(cfg)[0]))
     training = build_dataset(cfg, "train")
-    open_float32(args.onnx, training.num_classes)
     choices = {name: getattr(args, name) for name in ("method", "preset", "weight_bits", "improve")} | {
         "op_types": args.ops
     }

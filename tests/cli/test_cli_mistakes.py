@@ -36,7 +36,7 @@ OVERRIDES = [
     ("data.augment.crop_size=64", "(64, 96)"),
     ("data.augment.crop_size=(64,'a')", "(64, 96)"),
     ("data.augment.crop_size=0,0", "crop_size"),
-    ("data.dataset.type=camvd", "did you mean 'camvid'?"),
+    ("data.dataset.type=camvd", "did you mean 'camvid'"),
     ("data.train.split=trian", "train, val, test"),
     ("data.train.splitt=train", "did you mean 'split'?"),
     ("optim.optimizer.lrr=1", "did you mean 'lr'?"),
@@ -292,7 +292,7 @@ def test_files_that_do_not_fit_eval(
     for file, message in (
         (trained / "studnt_last.pth", "did you mean 'student_last.pth'?"),
         (trained, "is a folder"),
-        (trained / "config.py", "neither weights (.pth) nor an ONNX file"),
+        (trained / "config.py", "neither weights (.pth) nor a file that predicts"),
         (trained / "state.pth", "student_last.pth and student_best.pth beside it"),
         (tmp_path / "text.pth", "text.pth"),
         (tmp_path / "empty.pth", "empty.pth"),
