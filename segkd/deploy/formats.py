@@ -35,6 +35,9 @@ OPENERS: Mapping[str, Mapping[str, Opener]] = {
 }
 
 
+KINDS = {".onnx": "ONNX file", ".xml": "OpenVINO file"}
+
+
 def split_how(source: str | Path) -> tuple[Path, str]:
     """``FILE@HOW`` as file and way; the way is empty where none is named, or a file has all of it as its name."""
     path = Path(source)
@@ -61,7 +64,7 @@ def open_file(source: str | Path, threads: int = 2, resize: bool = False) -> Run
         raise UserError(f"{path} is not a file that predicts alone ({', '.join(OPENERS)}); weights need their config")
     if how not in openers:
         raise UserError(f"{path} is not run as {how!r}; {nearest(how, [name for name in openers if name])}")
-    return openers[how](existing_file(path), threads, resize)
+    return openers[how](existing_file(path, KINDS[path.suffix]), threads, resize)
 
 
 def load_runtime(source: str | Path | nn.Module, threads: int = 2, resize: bool = False) -> Runtime:

@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -163,6 +164,11 @@ class _Measurement:
 
     def __len__(self) -> int:
         return self.training.max_iters
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """What the loader has passed over."""
+        return self.loader.skipped
 
     def __iter__(self) -> Iterator[Batch]:
         batches, training = iter(self.loader), self.training

@@ -65,14 +65,14 @@ def test_only_uint8_batches(exported: Path, image: torch.Tensor) -> None:
 
 
 def test_bad_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not found: .*absent\.onnx"):
+    with pytest.raises(UserError, match=r"no such ONNX file: .*absent\.onnx"):
         load_runtime(tmp_path / "absent.onnx")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a graph")
     with pytest.raises(UserError, match=r"cannot read .*broken\.onnx as ONNX") as caught:
         load_runtime(broken)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match=r"weights\.pth is not an \.onnx file"):
+    with pytest.raises(UserError, match=r"weights\.pth is not a file that predicts"):
         load_runtime(tmp_path / "weights.pth")
 
 
