@@ -13,7 +13,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-full: $(STAMP)
-	SEGKD_RECORD=1 $(BIN)/python -m pytest -m "slow or not slow"
+	SEGKD_RECORD=1 $(BIN)/python -m pytest -m "not alone"
 
 bench: $(STAMP)
 	$(BIN)/python tests/textbook/bench.py

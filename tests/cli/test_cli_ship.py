@@ -57,7 +57,9 @@ def test_scores_of_tails_are_those_of_their_files(exported: Path) -> None:
         assert rows[tail]["miou"] == pytest.approx(matrix.result().miou, abs=0.01)
 
 
-@pytest.mark.parametrize(("route", "ending"), [("openvino", ".xml"), ("tensorrt", ".onnx")])
+@pytest.mark.parametrize(
+    ("route", "ending"), [pytest.param("openvino", ".xml", marks=pytest.mark.alone), ("tensorrt", ".onnx")]
+)
 def test_routes(segkd: Run, trained: Path, exported: Path, tmp_path: Path, route: str, ending: str) -> None:
     if route == "openvino":
         pytest.importorskip("nncf")
@@ -74,6 +76,7 @@ def test_routes(segkd: Run, trained: Path, exported: Path, tmp_path: Path, route
     assert out.name in timed.out
 
 
+@pytest.mark.alone
 def test_files_run_otherwise(segkd: Run, refused: Refused, trained: Path, exported: Path) -> None:
     pytest.importorskip("openvino")
     weights = trained / "student_last.pth"

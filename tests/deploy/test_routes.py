@@ -90,6 +90,7 @@ def test_labels_can_be_quantised(exported: Path, tmp_path: Path, calibration: li
     assert made[taken.input[0]] == "Resize"  # not rounded before the strongest is taken
 
 
+@pytest.mark.alone
 def test_openvino(exported: Path, tmp_path: Path, calibration: list[torch.Tensor]) -> None:
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")
@@ -117,6 +118,7 @@ def test_openvino(exported: Path, tmp_path: Path, calibration: list[torch.Tensor
         OpenVinoRuntime(tmp_path / "int8.xml")
 
 
+@pytest.mark.alone
 def test_openvino_gives_labels(exported: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     from segkd.deploy.openvino import OpenVinoRuntime
@@ -129,6 +131,7 @@ def test_openvino_gives_labels(exported: Path, tmp_path: Path) -> None:
         assert float((got == expected).double().mean()) > 0.9999
 
 
+@pytest.mark.alone
 def test_openvino_refuses(
     trt: Path, exported: Path, tmp_path: Path, net: PyramidNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +157,7 @@ def test_openvino_refuses(
         openvino_face.import_extra("openvino")
 
 
+@pytest.mark.alone
 def test_unsigned_int8_files_run_in_openvino(exported: Path, tmp_path: Path, calibration: list[torch.Tensor]) -> None:
     pytest.importorskip("openvino")
     from segkd.deploy.openvino import OpenVinoRuntime
