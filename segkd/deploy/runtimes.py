@@ -87,9 +87,9 @@ class Runtime(ABC):
     @abstractmethod
     def _run(self, image: Tensor) -> Tensor: ...
 
-    @abstractmethod
     def again(self) -> Runtime:
         """The same, loaded anew."""
+        return copy.deepcopy(self)
 
 
 class TorchRuntime(Runtime):

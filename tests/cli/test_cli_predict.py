@@ -87,7 +87,7 @@ def test_weights_and_runs_are_models_too(segkd: Run, trained: Path, photos: Path
         (["--device", "cuda:9"], "torch sees 0 GPUs here"),
         (["--device", "gpu"], "'gpu' is no device"),
         (["--model", "fast_scnn_camvod"], "did you mean 'fast_scnn_camvid'"),
-        (["--model", "nothing.onnx"], "no such file: nothing.onnx"),
+        (["--model", "nothing.onnx"], "no such ONNX file: nothing.onnx"),
         (["--model", "photos/a.png"], "photos/a.png"),
         (["--write", "mask"], "nothing of the kind 'mask' is written"),
         (["--write", "cityscapes"], "Cityscapes has no class 'pavement'"),
