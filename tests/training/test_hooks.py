@@ -96,7 +96,7 @@ def test_priorities_are_mmengines() -> None:
         assert ours.hooks[0].priority == name
         assert get_priority(name) == PRIORITIES[name]
     points = {point for point in POINTS if not hasattr(Theirs, point)}
-    assert points <= {"before_first_stages", "after_log"}  # ours
+    assert points <= {"before_first_stages", "after_log", "after_image_kept"}  # ours
 
 
 @pytest.mark.parametrize(
