@@ -16,3 +16,11 @@ def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
     shrinks = size[0] < image.shape[-2] or size[1] < image.shape[-1]
     resized = F.interpolate(image.float(), size=tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
     return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Label maps (N, h, w) of integers at another size (H, W), by nearest neighbour."""
+    if tuple(labels.shape[-2:]) == tuple(size):
+        return labels
+    resized = F.interpolate(labels[:, None].float(), size=tuple(size), mode="nearest-exact")
+    return resized[:, 0].to(labels.dtype)

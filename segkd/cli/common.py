@@ -49,6 +49,11 @@ def say_columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent
         say((indent + "  ".join(cells)).rstrip())
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Words with commas between them."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add CONFIG or --student, --data, --root and --set."""
     parser.add_argument(

@@ -18,6 +18,7 @@ from segkd.cli.common import (
     say,
     say_columns,
     say_comparison,
+    words,
 )
 from segkd.errors import UserError
 from segkd.files import writable_file
@@ -83,11 +84,6 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--resize", action="store_true", help="with --split: images of other sizes are resized")
     add_json_argument(parser, "the report")
     parser.set_defaults(run=run)
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Words with commas between them."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def run(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from segkd.cli.common import (
     positive,
     save_json,
     say,
+    words,
 )
 from segkd.errors import UserError
 from segkd.files import writable_folder
@@ -39,7 +40,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--sizes", type=sizes, required=True, metavar="HxW,HxW", help="image sizes to try, the likeliest first"
     )
-    parser.add_argument("--ways", type=ways, default=(), metavar="WAY,WAY", help="ways to run it (default: all here)")
+    parser.add_argument("--ways", type=words, default=(), metavar="WAY,WAY", help="ways to run it (default: all here)")
     parser.add_argument("--split", default="val", help="what labels are scored on: train, val (default) or test")
     parser.add_argument("--images", type=positive, metavar="N", help="of it, N images drawn once (default: all)")
     parser.add_argument("--calibration", type=positive, default=16, metavar="N", help="calibration images (16)")
@@ -52,11 +53,6 @@ def add(subparsers: Any) -> None:
 def sizes(text: str) -> tuple[tuple[int, int], ...]:
     """Sizes HxW with commas between them."""
     return tuple(parse_size(part) for part in text.split(","))
-
-
-def ways(text: str) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def run(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.images import resize_image
+from segkd.images import resize_image, resize_labels
 
 METADATA_KEY = "segkd"
 LOGITS, LABELS = "logits", "labels"
@@ -80,8 +80,7 @@ class Runtime(ABC):
             )
         answer = self._run(resize_image(image, self.size))
         if self.output == LABELS:
-            resized = F.interpolate(answer[:, None].float(), size=given, mode="nearest-exact")
-            return resized[:, 0].to(answer.dtype)
+            return resize_labels(answer, given)
         return F.interpolate(answer, size=given, mode="bilinear", align_corners=False)
 
     @abstractmethod

@@ -19,7 +19,7 @@ from segkd.errors import UserError
 from segkd.evaluation.inference import strongest
 from segkd.evaluation.scores import ConfusionMatrix
 from segkd.evaluation.speed import compare_latency
-from segkd.images import resize_image
+from segkd.images import resize_image, resize_labels
 from segkd.workbench import Progress, Row, silent
 
 MAX_DROP = 0.1  # of mIoU, in percent, by which the chosen place may be behind the image's own size
@@ -73,16 +73,9 @@ def _scores(
         label = torch.from_numpy(sample.label)[None].long()
         for name, matrix in matrices.items():
             found = strongest(taken(torch.from_numpy(native), end, name))
-            matrix.update(_at_size(found, label.shape[-2:]), label)
+            matrix.update(resize_labels(found, label.shape[-2:]), label)
         progress("scoring tails", number + 1, count)
     return [matrix.result().miou for matrix in matrices.values()]
-
-
-def _at_size(labels: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    if tuple(labels.shape[-2:]) == tuple(size):
-        return labels
-    resized = torch.nn.functional.interpolate(labels[:, None].float(), size=tuple(size), mode="nearest-exact")
-    return resized[:, 0].long()
 
 
 def _times(source: Path, names: Sequence[str], threads: int, repeats: int) -> list[float]:
