@@ -40,6 +40,8 @@ def scrambled(network: nn.Module) -> nn.Module:
         ("swin_tiny_patch4_window7_224", SWIN),
         ("efficientformer_l1", {}),
         ("resnet18", {"out_indices": (1, 2, 3)}),
+        ("tf_efficientnet_lite0", {"out_indices": (1, 2, 3)}),
+        ("mobilenetv3_small_050", {"out_indices": (0, 2)}),
     ],
 )
 def test_timms_own_file(encoder: str, options: dict[str, Any], tmp_path: Path) -> None:

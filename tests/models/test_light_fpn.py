@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import published
 import pytest
+import timm
 import torch
 import torchvision
 from sampling import sampled
@@ -81,6 +82,18 @@ def test_any_size_and_every_parameter(backbone: str) -> None:
         assert logits.shape == (2, 3, *size)
     logits.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "blocks"), [("tf_efficientnet_lite0", 5), ("mobilenetv3_large_100", 5), ("efficientnet_b0", 5)]
+)
+def test_blocks_behind_the_last_map_are_not_kept(backbone: str, blocks: int) -> None:
+    network = create("light_fpn", num_classes=3, backbone=backbone, out_indices=(1, 2, 3))
+    whole = timm.create_model(backbone)
+    used = [*whole.conv_stem.parameters(), *whole.bn1.parameters(), *whole.blocks[:blocks].parameters()]
+    assert sum(p.numel() for p in network.encoder.parameters()) == sum(p.numel() for p in used)
+    network(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
 def test_it_is_the_timm_network_with_a_lighter_decoder() -> None:
