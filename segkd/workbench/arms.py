@@ -30,6 +30,7 @@ ALONE = "alone"
 METRICS, PACE, RESULT = "metrics.json", "pace.json", "comparison.json"
 TIMED_STEPS = 6
 LEAST_STEPS = 2
+ROUNDS = 5  # in which the steps of a main training and of its first stages settle
 
 #: trains a config in a folder, going on from its state if it has one; the last is a title for what is shown
 Train = Callable[[Mapping[str, Any], Path, bool, str], object]
@@ -108,6 +109,8 @@ def compose_for_equal_time(
 ) -> dict[str, Any]:
     """``compose_arms`` with as many steps for each as fit into the minutes, on this machine.
 
+    The steps of first stages are among them; they are taken to be as long as those of the main training.
+
     Args:
         minutes: of each training.
         out: the comparison's folder, which keeps the pace of each arm: what goes on there has the steps it had.
@@ -119,7 +122,15 @@ def compose_for_equal_time(
         if words.get(word) is not None:
             raise UserError(f"minutes and {word}: give one of them, they are the same length in two units")
     pace = _pace(compose_arms(*arms, words=words, **given), out, progress)
-    steps = {name: int(60 * minutes / seconds + 1e-6) for name, seconds in pace.items()}
+    fit = {name: int(60 * minutes / seconds + 1e-6) for name, seconds in pace.items()}
+    steps, first = fit, dict.fromkeys(fit, 0)
+    for _ in range(ROUNDS):  # the length of a first stage may be a share of the main training's
+        steps = {name: max(1, fit[name] * count // max(1, count + first[name])) for name, count in steps.items()}
+        cfgs = compose_arms(*arms, steps=steps, words=words, **given)
+        first = {name: _first_steps(cfg) for name, cfg in cfgs.items()}
+        if not any(first.values()):
+            break
+    steps = {name: fit[name] - first[name] for name in fit}
     if short := next((name for name, count in steps.items() if count < LEAST_STEPS), None):
         raise UserError(
             f"a step of {short} takes {pace[short]:.3g} s: {minutes:g} minutes are less than {LEAST_STEPS} of them"
@@ -187,6 +198,12 @@ def run_arms(
         images=len(dataset),
         unfinished=unfinished,
     )
+
+
+def _first_steps(cfg: Mapping[str, Any]) -> int:
+    """Steps of all first stages of a config, which come before the main training."""
+    stages = [bind.get("first_stage") for bind in cfg["model"].get("binds", {}).values()]
+    return sum(int(stage["steps"]) for stage in stages if stage)
 
 
 def _pace(cfgs: Mapping[str, Mapping[str, Any]], out: Path, progress: Progress) -> dict[str, float]:

@@ -16,6 +16,7 @@ from segkd.models import create
 from segkd.report.arms import comparison_lines, draw_comparison, gains_table
 from segkd.report.tables import as_text
 from segkd.training.build import build_dataset
+from segkd.training.configfile import config_root
 from segkd.training.loop import train as run_training
 from segkd.workbench import arms
 from segkd.workbench.arms import Budget, Comparison, compose_arms, compose_for_equal_time, run_arms
@@ -141,6 +142,22 @@ def test_equal_time_gives_a_cheap_arm_more_steps(teacher: str, tmp_path: Path) -
         compose_for_equal_time(1, *arguments, words=dict(steps=3), **GIVEN)
     with pytest.raises(UserError, match="minutes must be above 0, got 0"):
         compose_for_equal_time(0, *arguments, words={}, **GIVEN)
+
+
+def test_first_stages_are_a_part_of_equal_time(teacher: str, tmp_path: Path) -> None:
+    fixed = tmp_path / "fixed.py"
+    shipped = (config_root() / "recipes" / "ft.py").read_text()
+    fixed.write_text(shipped.replace("steps=0.5,", "steps=40,"))
+    (tmp_path / "pace.json").write_text(json.dumps({"alone": 0.1, "ab": 0.1, "fixed": 0.1}))
+    arms = (tmp_path, "fast_scnn", ("alone", "ab", fixed), teacher)
+    cfgs = compose_for_equal_time(0.25, *arms, words=dict(batch=2), **GIVEN)
+    stages = {
+        name: [b["first_stage"]["steps"] for b in cfg["model"].get("binds", {}).values()] for name, cfg in cfgs.items()
+    }
+    assert stages == {"alone": [], "ab": [50], "fixed": [40]}
+    assert {name: cfg["schedule"]["steps"] for name, cfg in cfgs.items()} == {"alone": 150, "ab": 100, "fixed": 110}
+    with pytest.raises(UserError, match=r"a step of fixed takes 0\.1 s: 0\.06 minutes are less than 2 of them"):
+        compose_for_equal_time(0.06, *arms, words=dict(batch=2), **GIVEN)
 
 
 def test_a_pace_is_measured_once(teacher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
