@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,14 @@ class Distiller(TrainingModel):
 
     Args:
         student: config of a network, or a Network.
-        teacher: the same; from a config it needs ``weights``, a local file, unless ``untrained_teacher`` says that
-            noise is wanted.
+        teacher: the same; from a config it needs ``weights``, a local file, unless ``untrained_teacher``.
         teachers: instead of ``teacher``, ``{name: config}``; each bind then says ``of=name`` or ``of="average"``.
         binds: ``{name: dict(student=path, teacher=path, loss=..., connector=..., weight=...)}``, see ``Bind``.
         supervision: ``{name: dict(tap=..., head=..., loss=..., weight=...)}``, see ``segkd.supervision.Supervision``;
             default cross entropy on the logits.
         probe_size: (H, W) of the probe that finds the shapes at the taps.
         untrained_teacher: accept a teacher without weights (tests only).
+        teacher_bands: how many bands of an image the teachers see, the first ones; by default as many as the student.
     """
 
     #: in which the teachers compute (autocast); None: in the student's
@@ -57,6 +57,7 @@ class Distiller(TrainingModel):
         probe_size: Sequence[int] = PROBE_SIZE,
         untrained_teacher: bool = False,
         teachers: Mapping[str, Any] | None = None,
+        teacher_bands: int | None = None,
     ) -> None:
         super().__init__()
         self.student = NETWORKS.build(student)
@@ -70,6 +71,7 @@ class Distiller(TrainingModel):
         # In a dict, nn.Module does not see them: no parameter, no buffer, no train() of a teacher is ever registered.
         key = {name: f"model.teachers.{name}" if teachers else "model.teacher" for name in named}
         self.teachers = {name: build_teacher(cfg, untrained_teacher, key[name]) for name, cfg in named.items()}
+        _check_bands(self.teachers.values(), self.student, teacher_bands)
         probes = {name: probe_input(network, probe_size) for name, network in self.teachers.items()}
         self.binds = nn.ModuleDict()
         for name, cfg in binds.items():
@@ -321,6 +323,16 @@ def build_teacher(cfg: Any, untrained: bool = False, key: str = "model.teacher")
         label = key.replace("model.teachers.", "teacher ").replace("model.teacher", "teacher")
         raise UserError(f"{label}: {error}") from error
     return network.eval().requires_grad_(False)
+
+
+def _check_bands(teachers: Iterable[Network], student: Network, seen: int | None) -> None:
+    """A UserError for a teacher of other bands than it would get; its preprocessing takes the first ones."""
+    own, wanted = student.channels, seen or student.channels
+    for one in teachers:
+        if not (hasattr(one, "recall") or one.channels == wanted <= own):
+            cure = f"; to let it see the first ones alone, say model.teacher_bands={one.channels}"
+            kind = f"the teacher {type(one).__name__} takes images of {one.channels} bands"
+            raise UserError(f"{kind}, and would get {wanted}{cure * (one.channels < own)}")
 
 
 def _check_trained(teacher: Any, untrained: bool, key: str) -> None:

@@ -119,6 +119,8 @@ def _kept(network: Any, side: int) -> int:
     """Bytes that autograd keeps of one forward pass in eval mode; weights are not counted."""
     import torch
 
+    from segkd.images import channels_of
+
     flags = [(module, module.training) for module in network.modules()]
     kept: dict[int, int] = {}
     own = {weight.untyped_storage().data_ptr() for weight in (*network.parameters(), *network.buffers())}
@@ -131,7 +133,7 @@ def _kept(network: Any, side: int) -> int:
 
     try:
         network.eval()
-        image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=_device(network))
+        image = torch.zeros(1, channels_of(network), side, side, dtype=torch.uint8, device=_device(network))
         with (
             torch.random.fork_rng(devices=[]),
             torch.enable_grad(),

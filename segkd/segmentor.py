@@ -191,8 +191,8 @@ class Segmentor(TrainingModel):
 
 
 def probe_input(network: Network, size: Sequence[int]) -> Tensor:
-    """A grey image (1, 3, H, W) through the network's own preprocessing."""
+    """A grey image (1, C, H, W) through the network's own preprocessing."""
     tensor = next(chain(network.parameters(), network.buffers()))  # an ONNX file has no parameters
-    image = torch.full((1, 3, *size), 128, dtype=torch.uint8, device=tensor.device)
+    image = torch.full((1, network.channels, *size), 128, dtype=torch.uint8, device=tensor.device)
     probe: Tensor = network.preprocess(image)
     return probe

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     say_columns(rows, right=(0, 2))
     counts = ", ".join(f"{count} of {split}" if split else str(count) for split, count in found.images.items())
     say(f"labels in {found.folder}: {counts}")
-    kept = [key for key in ("white", "upright") if section["dataset"].get(key) is not None]
+    kept = [key for key in ("white", "upright", "channels") if section["dataset"].get(key) is not None]
     more = "".join(f" --set data.dataset.{key}={section['dataset'][key]}" for key in kept)
     say(f"train on them: segkd train --student NAME --data {found.folder}{more}")
     save_json(

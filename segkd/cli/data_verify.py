@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segkd.cli.common import add_json_argument, following, positive, save_json, say
 from segkd.cli.data_args import add_set_arguments, section_of
 from segkd.errors import UserError
+
+FEW = 3  # problems of one kind that are listed each
+SPECIAL = re.compile(r"\S*/\S*|'[^']*'|\d+(, \d+)*")  # of one file: paths, names, numbers
 
 
 def add(subparsers: Any) -> None:
@@ -24,6 +29,21 @@ def add(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def grouped(problems: Sequence[str]) -> Iterator[str]:
+    """Problems, a line each; of many files with the same one, the first and how many there are.
+
+    Each begins with a file, up to the first colon and blank. What differs in numbers and names alone is the same.
+    """
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(SPECIAL.sub("", problem.partition(": ")[2]), []).append(problem)
+    for same in kinds.values():
+        if len(same) <= FEW:
+            yield from same
+        else:
+            yield f"{len(same)} files such as {same[0]} (--json lists all)"
+
+
 def run(args: argparse.Namespace) -> None:
     """Print the problems, and a line for each split."""
     from segkd.workbench.datasets import verify_splits
@@ -32,8 +52,8 @@ def run(args: argparse.Namespace) -> None:
     with following() as progress:
         found = verify_splits(section, args.split, args.limit, progress)
     for split in found:
-        for problem in split.problems if split.class_names else ():
-            say(problem)
+        for line in grouped(split.problems) if split.class_names else ():
+            say(line)
     for split in found:
         for note in split.notes:
             say(f"note: {split.name}: {note}")

@@ -15,8 +15,8 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "label",
         help="write a teacher's answers for a folder of images: label maps, how sure it is, soft answers",
-        description="Writes DIR/labels, DIR/confidence and DIR/classes.txt, which `segkd train --data folder --images "
-        "IMAGES --labels DIR/labels --classes DIR/classes.txt` trains on. Started again, it goes on where it stopped.",
+        description="Writes DIR/labels, DIR/confidence, DIR/classes.txt and DIR/pairs.csv, which names the images "
+        "where they are: `segkd train --data DIR` trains on it. Started again, it goes on where it stopped.",
     )
     parser.add_argument("--teacher", required=True, metavar="TEACHER", help="a run folder, a file, or KIND:NAME@FILE")
     parser.add_argument("--images", required=True, metavar="DIR", help="folder of the images")

@@ -14,11 +14,15 @@ from segkd.errors import UserError
 from segkd.registry import Described, Registry
 
 IGNORE = 255
+RGB = 3  # bands of an image
 Array = NDArray[np.uint8]
 
 
 class Sample(NamedTuple):
-    """One pair: image (H, W, 3) uint8 RGB; label (H, W) uint8 with classes 0..K-1 and 255 = ignore."""
+    """One pair: image (H, W, 3) uint8 RGB; label (H, W) uint8 with classes 0..K-1 and 255 = ignore.
+
+    The image of a data set with more ``channels`` has more bands.
+    """
 
     image: Array
     label: Array
@@ -38,6 +42,7 @@ class SegmentationDataset(Described, ABC):
         withheld: splits whose labels the owners keep, so that they cannot be scored here.
         unpaired: what lacks its partner, a line each, where that is let pass.
         counts: how many pairs each split has, as its owners published it.
+        channels: bands of its images, the first three RGB.
         licence: the page on which the owners say what their data may be used for.
     """
 
@@ -47,6 +52,7 @@ class SegmentationDataset(Described, ABC):
     withheld: Sequence[str] = ()
     unpaired: Sequence[str] = ()
     counts: Mapping[str, int] = {}
+    channels: int = RGB
     licence: str = ""
 
     @property

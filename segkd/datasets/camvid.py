@@ -15,6 +15,7 @@ from segkd.datasets.files import (
     identity_table,
     list_files,
 )
+from segkd.datasets.layout import read_names
 from segkd.errors import UserError
 
 SPLITS = ("train", "val", "test", "trainval")
@@ -104,5 +105,4 @@ def _segnet(folder: Path, part: str) -> tuple[Files, Files]:
 
 def _listed(listing: Path) -> set[str]:
     """The names in lines of "image label"; the paths' folders (those of another machine) do not count."""
-    lines = (line.split() for line in listing.read_text(encoding="utf-8").splitlines())
-    return {Path(fields[0].rstrip(";")).stem for fields in lines if fields}
+    return {Path(name.rstrip(";")).stem for name in read_names(listing, "CamVid")}

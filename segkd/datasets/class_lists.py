@@ -92,21 +92,23 @@ def _read(path: Path) -> list[ClassEntry]:
 
 
 def _of_rows(text: str, path: Path) -> list[ClassEntry]:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
-    header = [cell.lower() for cell in rows[0]] if rows else []
+    lines = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
+    rows = {number: row for number, row in enumerate(lines, 1) if any(row)}
+    first = next(iter(rows.values()), [])
+    header = [cell.lower() for cell in first]
     name = next((header.index(key) for key in NAME_KEYS if key in header), None)
     if name is None:
         raise UserError(f"{path}: the first line must name the columns, such as 'Pixel Value, Class' or 'name,r,g,b'")
     stored = next((header.index(key) for key in ID_KEYS if key in header), None)
     colour = [header.index(key) for key in "rgb"] if {"r", "g", "b"} <= set(header) else None
     entries = []
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in list(rows.items())[1:]:
         try:
             number_of = None if stored is None else int(row[stored])
             shade = None if colour is None else parse_colour([row[column] for column in colour], str(path))
             entries.append(ClassEntry(row[name], number_of, shade))
         except (IndexError, ValueError) as error:
-            raise UserError(f"{path}, line {number}: {','.join(row)!r} does not fit the columns {rows[0]}") from error
+            raise UserError(f"{path}, line {number}: {','.join(row)!r} does not fit the columns {first}") from error
     return entries
 
 
@@ -144,4 +146,11 @@ def _of_item(item: Any, path: Path) -> ClassEntry:
     if name is None:
         raise UserError(f"{path}: an entry has no name: {dict(item)}")
     shade = None if colour is None else parse_colour(colour, str(path))
-    return ClassEntry(str(name), stored if isinstance(stored, int) else None, shade)
+    return ClassEntry(str(name), None if stored is None else _id(stored, path), shade)
+
+
+def _id(given: Any, path: Path) -> int:
+    text = str(given).strip()
+    if isinstance(given, bool) or not text.removeprefix("-").isdecimal():
+        raise UserError(f"{path}: the id {given!r} of a class is no integer")
+    return int(text)

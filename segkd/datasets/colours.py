@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segkd.datasets.base import Array
+from segkd.datasets.base import RGB, Array
 
 #: what is varied: by factors from .. to, the hue by parts of a turn
 COLOURS = {"brightness": (0.7, 1.3), "contrast": (0.7, 1.3), "saturation": (0.7, 1.3), "hue": (-0.04, 0.04)}
@@ -20,9 +20,9 @@ TURN = 180  # steps of OpenCV's hue in 8 bits
 def jitter(
     image: Array, seed: int, ranges: Mapping[str, tuple[float, float]] = COLOURS, probability: float = 0.8
 ) -> Array:
-    """An image (H, W, 3) with each of its four properties changed by a factor uniform in its range, in random order.
+    """An image (H, W, C) with each of its four properties changed by a factor uniform in its range, in random order.
 
-    It stays as it is, except with ``probability``.
+    It stays as it is, except with ``probability``. Bands beyond the third have no colour, and stay.
     """
     generator = random.Random(seed)
     if probability < 1 and not generator.random() < probability:
@@ -31,9 +31,10 @@ def jitter(
     order = [0, 1, 2, 3]
     np.random.default_rng(seed).shuffle(order)
     changes = (brightness, contrast, saturation, hue)
+    changed = np.ascontiguousarray(image[..., :RGB])
     for k in order:
-        image = changes[k](image, factors[k])
-    return image
+        changed = changes[k](changed, factors[k])
+    return changed if image.shape[2] == RGB else np.concatenate([changed, image[..., RGB:]], 2)
 
 
 def brightness(image: Array, factor: float) -> Array:

@@ -36,7 +36,12 @@ class Concat(SegmentationDataset):
         self.parts = [open_part(one, split, check) for one in sets]
         for number, part in enumerate(self.parts[1:], 2):
             _check_classes(number, part, self.parts[0])
+            if part.channels != self.parts[0].channels:
+                raise UserError(
+                    f"concat: set {number} has images of {part.channels} bands, the first {self.parts[0].channels}"
+                )
         self.class_names, self.palette = self.parts[0].class_names, self.parts[0].palette
+        self.channels = self.parts[0].channels
         self.unpaired = [text for part in self.parts for text in part.unpaired]
         self.withheld = tuple(dict.fromkeys(name for part in self.parts for name in part.withheld))
         self._ends = list(accumulate(map(len, self.parts)))
@@ -47,6 +52,10 @@ class Concat(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         part, own = self.part_of(index)
         return part[own]
+
+    def by_rows(self, index: int) -> Sample:
+        part, own = self.part_of(index)
+        return part.by_rows(own)
 
     def label_of(self, index: int) -> Array:
         part, own = self.part_of(index)

@@ -16,6 +16,7 @@ from segkd.datasets.base import IGNORE, Array
 from segkd.views import View
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, RGB: zero after the usual preprocessing
+MEAN_OTHER = 115  # of a further band
 Size = tuple[int, int]
 
 
@@ -72,8 +73,8 @@ def draw_coin(probability: float, seed: int) -> bool:
 
 
 def cut_image(image: Array, cut: Cut) -> Array:
-    """The crop (H, W, 3) of an image (h, w, 3), resized linearly; padded with the mean colour."""
-    return _finish(_resized(image, cut), cut, MEAN_COLOUR)
+    """The crop (H, W, C) of an image (h, w, C), resized linearly; padded with the mean colour."""
+    return _finish(_resized(image, cut), cut, (*MEAN_COLOUR, *[MEAN_OTHER] * (image.shape[2] - len(MEAN_COLOUR))))
 
 
 def cut_label(label: Array, cut: Cut) -> Array:

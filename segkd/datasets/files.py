@@ -12,8 +12,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from segkd.datasets.base import IGNORE, Array, Sample, SegmentationDataset
-from segkd.datasets.image_files import orientation, read_image
+from segkd.datasets.base import IGNORE, RGB, Array, Sample, SegmentationDataset
+from segkd.datasets.image_files import read_image
+from segkd.datasets.image_headers import orientation
 from segkd.datasets.label_files import Ids, read_label
 from segkd.datasets.png_rows import COLOURS, IDS, PngRows, png_rows
 from segkd.errors import UserError
@@ -56,6 +57,10 @@ class LabelReader(ABC):
     def by_rows(self, pair: Pair) -> Array | PngRows:
         """The same, or what ``label[rows, columns]`` alone can be asked of."""
         return self.read(pair)
+
+    def files(self, pair: Pair) -> Sequence[Path]:
+        """The files that the label is made of."""
+        return (pair.label,)
 
 
 class LabelTable(LabelReader):
@@ -129,7 +134,7 @@ class FilePairs(SegmentationDataset):
         reader: how the labels are stored: as ids by a table, or in another way.
         source: how messages call this data set.
         check: an image without label, or a label without image, is a UserError; else it is only listed in ``unpaired``.
-        upright, white: see ``read_image``.
+        upright, white, channels: see ``read_image``.
     """
 
     def __init__(
@@ -141,8 +146,9 @@ class FilePairs(SegmentationDataset):
         check: bool = True,
         upright: bool = True,
         white: float | None = None,
+        channels: int = RGB,
     ) -> None:
-        self.reader, self.upright, self.white = reader, upright, white
+        self.reader, self.upright, self.white, self.channels = reader, upright, white, channels
         self.source = source
         self.pairs = [Pair(name, images[name], labels[name]) for name in sorted(images.keys() & labels.keys())]
         if images and labels and not self.pairs:
@@ -172,7 +178,9 @@ class FilePairs(SegmentationDataset):
         pair, kind = self.pairs[index], type(self)
         if (kind.__getitem__, kind.image_of) != (FilePairs.__getitem__, FilePairs.image_of):  # read in another way
             return self[index]
-        image = png_rows(pair.image, lambda: self.image_of(index), COLOURS, self.upright)
+        image = None
+        if self.channels == RGB:
+            image = png_rows(pair.image, lambda: self.image_of(index), COLOURS, self.upright)
         if image is None:
             return self[index]
         label = self.reader.by_rows(pair)
@@ -181,22 +189,22 @@ class FilePairs(SegmentationDataset):
         return Sample(image, label)  # type: ignore[arg-type]
 
     def image_of(self, index: int) -> Array:
-        """The image (H, W, 3) at ``index``."""
-        return read_image(self.pairs[index].image, self.upright, self.white)
+        """The image (H, W, channels) at ``index``."""
+        return read_image(self.pairs[index].image, self.upright, self.white, self.channels)
 
     def label_of(self, index: int) -> Array:
         return self.reader.read(self.pairs[index])
 
     def files_of(self, index: int) -> Sequence[Path]:
         pair = self.pairs[index]
-        return pair.image, pair.label
+        return pair.image, *self.reader.files(pair)
 
     def name_of(self, index: int) -> str:
         return self.pairs[index].name
 
 
 def size_problem(pair: Pair, image: Sequence[int], label: Sequence[int]) -> str:
-    """The message for a label of another size (H, W) than its image (H, W, 3)."""
+    """The message for a label of another size (H, W) than its image (H, W, C)."""
     tag = orientation(pair.image.read_bytes())
     turned = f" (orientation tag {tag}; upright=False reads it as stored)" if tag > 1 else ""
     return (

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from segkd import arguments
-from segkd.datasets.base import DATASETS
+from segkd.datasets.base import DATASETS, RGB
 from segkd.datasets.class_lists import ClassEntry, read_class_list
 from segkd.datasets.files import FilePairs, Pair
 from segkd.datasets.formats import find_format
+from segkd.datasets.image_files import check_channels
 from segkd.datasets.label_files import read_label
 from segkd.datasets.legend import make_legend
 from segkd.datasets.places import Places, Spot, find_places, gather, open_spot
@@ -32,24 +33,24 @@ class FolderDataset(FilePairs):
     Args:
         images: a folder (those below it count), or a glob.
         labels: the same, or an annotation file of all images.
-        class_names: one name per class, in id order; or a file (text, labelmap.txt, CSV, JSON, YAML). Left out, the one
-            beside the data, or what annotations say.
+        class_names: one name per class, in id order; or a file. Left out, the one beside the data, or what annotations
+            say.
         palette: one (R, G, B) per class; else the class file's, or made up.
         ignore: the id, name or "#RRGGBB" colour that means void, or a list; 255 does, too, unless it is a class.
         label_map: stored id or name -> class, or 255; ids that it lacks are an error (``{0: 0, 255: 1}``).
         check: see ``FilePairs``.
         upright: turn photographs as their orientation tags say, as their labels were drawn.
         white: the value that is white in images of more than 8 bits, such as 4095 of a 12-bit sensor.
-        split: "train", "val" or "test"; val is drawn where there is none. All pairs without it.
+        channels: bands of each image, the first three RGB.
+        split: "train", "val" (drawn where there is none) or "test"; else all pairs.
         val: share of the pairs to draw for validation (0.2), at least one.
-        seed: of that draw, which does not depend on anything else.
+        seed: of that draw.
         root: a folder that holds all of it.
         lists: a folder of train.txt, val.txt (test.txt), a list, or a CSV of image, label, split.
         suffix: what labels' names have after the images', such as "_mask".
         format: "masks", "binary", "coco", "labelme", "yolo" or "cvat", where it is not clear.
         background: the class of the pixels that no shape covers, or "void".
-        group: what stays in one split when val is drawn: "prefix" (frames of a sequence), "folder", or a regular
-            expression.
+        group: what stays in one split when val is drawn: "prefix", "folder", or a regular expression.
     """
 
     splits = ("train", "val", "test")
@@ -74,7 +75,9 @@ class FolderDataset(FilePairs):
         format: str | None = None,
         background: str | None = None,
         group: str | None = None,
+        channels: int = RGB,
     ) -> None:
+        channels = check_channels(channels, "a folder data set")
         if white is not None:
             white = arguments.number(white, "white", "a folder data set", above=0)
         places = find_places(root, images, labels, lists)
@@ -98,7 +101,7 @@ class FolderDataset(FilePairs):
         found = gather({key: spots[key] for key in chosen.keys}, listed, suffix)
         first = spots[chosen.keys[0]]
         reader = kind.reader(legend, first.labels, listed, upright)
-        super().__init__(found.images, found.labels, reader, places.source, check, upright, white)
+        super().__init__(found.images, found.labels, reader, places.source, check, upright, white, channels)
         self.pairs = [Pair(*pair[:3], found.keys[pair.name]) for pair in self.pairs]
         ids_alone = not kind.shapes and not legend.colours and label_map is None and ignore is None
         if check and ids_alone and len(legend.names) <= 2:

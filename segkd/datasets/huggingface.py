@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkd.datasets.base import DATASETS, Array, Sample, SegmentationDataset
+from segkd.datasets.base import DATASETS, RGB, Array, Sample, SegmentationDataset
 from segkd.datasets.class_lists import find_class_list, read_class_list
 from segkd.datasets.files import Pair, existing_root
-from segkd.datasets.image_files import decode_image, read_bytes, whole
+from segkd.datasets.image_files import check_channels, decode_image, read_bytes, whole
 from segkd.datasets.label_files import decode_label
 from segkd.datasets.legend import make_legend
 from segkd.datasets.splitting import draw
@@ -42,7 +42,7 @@ class HuggingFace(SegmentationDataset):
             another class list in the folder is read.
         image, label: the columns; by default those that are called so, or the only other one.
         palette, ignore, label_map: see ``FolderDataset``.
-        upright: turn photographs as their orientation tags say.
+        upright, white, channels: how images are read, see ``FolderDataset``.
         val, seed: the share for validation (0.2) that is drawn by the seed, of a folder with one split alone.
     """
 
@@ -61,9 +61,12 @@ class HuggingFace(SegmentationDataset):
         upright: bool = True,
         val: float | None = None,
         seed: int = 0,
+        white: float | None = None,
+        channels: int = RGB,
     ) -> None:
         folder = existing_root(root, "a Hugging Face data set")
-        self.source, self.split, self.upright = f"{folder} split {split!r}", split, upright
+        self.source, self.split = f"{folder} split {split!r}", split
+        self.upright, self.white, self.channels = upright, white, check_channels(channels, "a Hugging Face data set")
         listed = read_class_list(_class_file(folder) if class_names is None else class_names)
         legend = make_legend(listed, palette, ignore, label_map)
         self.class_names, self.palette, self.table = legend.names, legend.palette, legend.table()
@@ -80,7 +83,8 @@ class HuggingFace(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         place = self._place(index, "image")
-        image = decode_image(_content(self.images, self.numbers[index], place, "image"), place, self.upright)
+        data = _content(self.images, self.numbers[index], place, "image")
+        image = decode_image(data, place, self.upright, self.white, self.channels)
         label = self.label_of(index)
         if image.shape[:2] != label.shape:
             (h, w), (k, m) = image.shape[:2], label.shape

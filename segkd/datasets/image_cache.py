@@ -139,7 +139,7 @@ class Cached(SegmentationDataset):
 
     def __init__(self, dataset: SegmentationDataset, cache: ImageCache) -> None:
         self.dataset, self.cache = dataset, cache
-        self.class_names, self.palette = dataset.class_names, dataset.palette
+        self.class_names, self.palette, self.channels = dataset.class_names, dataset.palette, dataset.channels
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -222,7 +222,10 @@ def settings(dataset: SegmentationDataset) -> str:
     Raises:
         UserError: an argument that has no text.
     """
-    return f"{list(dataset.class_names)} {_text(dataset, type(dataset).__name__)}"
+    reader = getattr(dataset, "reader", None)  # what ids and colours mean may be said by a file beside the data
+    meaning = getattr(reader, "legend", None)
+    about = f"{list(dataset.class_names)} {[*map(tuple, dataset.palette)]} {'' if meaning is None else meaning}"
+    return f"{about} {_text(dataset, type(dataset).__name__)}"
 
 
 def _text(value: Any, owner: str) -> str:

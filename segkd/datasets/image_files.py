@@ -1,174 +1,156 @@
-"""Image files as arrays: any of eight orientations, more than 8 bits, damage named."""
+"""Image files as arrays: any of eight orientations, more than 8 bits, more than 3 bands; damage named."""
 
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Mapping
+import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image
 
-from segkd.datasets.base import Array
-from segkd.errors import UserError
+from segkd import arguments
+from segkd.datasets.base import RGB, Array
+from segkd.datasets.image_headers import TIFF, PixelKind, describe_damage, orientation, pixel_kind
+from segkd.errors import UserError, first_line
 
-ORIENTATION = 0x0112  # of EXIF
-BANDS, BITS, FORM, EXTRA = 277, 258, 339, 338  # tags of a TIFF: of its samples
-JPEG_HEAD = 1 << 17  # bytes within which it stands
 COLOUR = getattr(cv2, "IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)  # from OpenCV 4.11 on; BGR before
-TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
+MOST = 512  # bands that OpenCV resizes
+BACK = {6: 8, 8: 6}  # orientation -> the one that undoes it; others undo themselves
 
 
-def read_image(path: Path, upright: bool = True, white: float | None = None) -> Array:
-    """The image of a file as (H, W, 3) uint8 RGB.
+def read_image(path: Path, upright: bool = True, white: float | None = None, channels: int = RGB) -> Array:
+    """The image of a file as (H, W, channels) uint8, the first three RGB.
 
     Args:
         upright: turn it as its orientation tag says (EXIF, 1 to 8), as viewers and labelling tools do; else as stored.
         white: the value that is white, of files with more than 8 bits (4095 of 12-bit sensors, 65535) or with floats.
+        channels: 3, which grey becomes, too, and without an alpha that there is; of more, all bands of the file, an
+            alpha among them.
 
     Raises:
-        UserError: a damaged file, another number of bands than 1 or 3 (and alpha, which is left out), more than 8 bits
-            without ``white``.
+        UserError: a damaged file, another number of bands, more than 8 bits without ``white``.
     """
-    return decode_image(read_bytes(path, "image"), path, upright, white)
+    return decode_image(read_bytes(path, "image"), path, upright, white, channels)
 
 
-def decode_image(data: bytes, path: Path, upright: bool = True, white: float | None = None) -> Array:
+def decode_image(
+    data: bytes, path: Path, upright: bool = True, white: float | None = None, channels: int = RGB
+) -> Array:
     """The image of a file's content; ``path`` is what messages call it. See ``read_image``."""
-    stored = _pixel_kind(path, data)
-    if stored.bands not in (1, 3) and not (stored.alpha and stored.bands in (2, 4)):
-        raise UserError(f"{path}: image has {stored.bands} bands; it must have 3 (RGB) or 1 (grey): save those alone")
-    deep = stored.floats or stored.bits > 8
-    flags = (cv2.IMREAD_UNCHANGED if deep else COLOUR) | cv2.IMREAD_IGNORE_ORIENTATION
+    kind = pixel_kind(path, data)
+    _check_bands(path, kind, channels)
+    stored, is_upright = _decoded(data, path, kind, channels)
+    if kind.deep:
+        stored = _as_bytes(path, stored, white)
+    if channels == RGB:
+        stored = np.repeat(stored[..., :1], RGB, 2) if stored.shape[2] < RGB else stored[..., :RGB]
+    image = np.asarray(stored, np.uint8, order="C")
+    tag = orientation(data)
+    if is_upright:
+        return image if upright else turned(image, BACK.get(tag, tag))
+    return turned(image, tag) if upright else image
+
+
+def check_channels(given: Any, owner: str) -> int:
+    """A number of bands that images can be read with."""
+    channels = arguments.integer(given, "channels", owner, RGB)
+    if channels > MOST:
+        raise UserError(f"{owner}: channels is at most {MOST}, got {channels}")
+    return channels
+
+
+def _check_bands(path: Path, kind: PixelKind, channels: int) -> None:
+    if channels != RGB:
+        if kind.bands != channels:
+            raise UserError(f"{path}: image has {kind.bands} bands, not the {channels} of channels={channels}")
+    elif kind.bands not in (1, RGB) and not (kind.alpha and kind.bands in (2, 4)):
+        more = (
+            f", or read them all: channels={kind.bands} (--set data.dataset.channels={kind.bands})"
+            if kind.bands > RGB
+            else ""
+        )
+        raise UserError(
+            f"{path}: image has {kind.bands} bands; it must have 3 (RGB) or 1 (grey): save those alone{more}"
+        )
+
+
+def _decoded(data: bytes, path: Path, kind: PixelKind, channels: int) -> tuple[Any, bool]:
+    """Pixels (H, W, C) as stored, RGB and what else there is; and whether they are upright already."""
+    if data.startswith(TIFF):  # OpenCV and Pillow turn these, whatever flags say
+        if kind.bands > 4 or (kind.planar and kind.deep and kind.bands > 1):
+            return _by_tifffile(data, path, kind), False
+        if kind.bands in (2, 4) and not kind.deep:  # OpenCV multiplies colours by alpha
+            return _by_pillow(data, path), True
+    whole = kind.deep or channels != RGB
+    flags = (cv2.IMREAD_UNCHANGED if whole else COLOUR) | cv2.IMREAD_IGNORE_ORIENTATION
     found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if found is None and data.startswith(TIFF) and not kind.deep:  # as uncompressed tiles
+        return _by_pillow(data, path), True
     if found is None:
         raise UserError(describe_damage(path, "image"))
-    if deep:
-        found = _as_bytes(path, found, white)
-    if deep or COLOUR == cv2.IMREAD_COLOR:
-        found = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
-    rgb = np.asarray(found, dtype=np.uint8)
-    tag = orientation(data)
-    if data.startswith(TIFF):  # OpenCV turns these, whatever its flags say
-        return rgb if upright else turned(rgb, {6: 8, 8: 6}.get(tag, tag))
-    return turned(rgb, tag) if upright else rgb
+    found = found[..., None] if found.ndim == 2 else found
+    if found.shape[2] >= RGB and (whole or COLOUR == cv2.IMREAD_COLOR):
+        found = found[..., [2, 1, 0, *range(RGB, found.shape[2])]]
+    return found, data.startswith(TIFF)
 
 
-def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
-    """(H, W) of an image file, of its header alone, turned as its orientation tag says."""
+def _by_pillow(data: bytes, path: Path) -> Any:
+    """A TIFF of 8 bits and up to 4 bands."""
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            tag = orientation(path.read_bytes()) if upright else 1
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as picture:
+            found = np.asarray(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(describe_damage(path, "image")) from error
-    return (width, height) if tag >= 5 else (height, width)
+    return found[..., None] if found.ndim == 2 else found
 
 
-class PixelKind(NamedTuple):
-    """How a file stores a pixel."""
-
-    bands: int = 3
-    bits: int = 8
-    floats: bool = False
-    alpha: bool = False
-
-
-def _pixel_kind(path: Path, data: bytes) -> PixelKind:
-    """What the header of a PNG or TIFF says; the kind of a JPEG for others."""
-    if data.startswith(b"\x89PNG") and len(data) >= 26:
-        bands = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25], 3)
-        return PixelKind(bands, data[24], False, data[25] in (4, 6))
-    if not data.startswith(TIFF):
-        return PixelKind()
+def _by_tifffile(data: bytes, path: Path, kind: PixelKind) -> Any:
+    """A TIFF of many bands, or with each band by itself, which OpenCV does not read or mixes up."""
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        stream = io.BytesIO(data)
-        stream.seek(tags.next)
-        tags.load(stream)
-        bits, form = tags.get(BITS, (8,)), tags.get(FORM, (1,))
-        return PixelKind(int(tags.get(BANDS, 1)), max(bits), 3 in form, any(v in (1, 2) for v in tags.get(EXTRA, ())))
-    except (SyntaxError, ValueError, TypeError, KeyError, struct.error) as error:
-        raise UserError(describe_damage(path, "image")) from error
+        import tifffile  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        what = "each band by itself" if kind.bands <= 4 else f"{kind.bands} bands"
+        raise UserError(f'{path}: a TIFF with {what} needs tifffile: pip install "segkd[bands]"') from error
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it cannot read, it raises
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            found = file.pages[0].asarray()
+    except Exception as error:  # its own, those of codecs, or ValueError with a package's name
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+    finally:
+        logger.setLevel(level)
+    return np.moveaxis(found, 0, -1) if kind.planar else found
 
 
 def _as_bytes(path: Path, stored: Any, white: float | None) -> Any:
-    """Deep pixels (H, W) or (H, W, C), BGR, as (H, W, 3) uint8."""
+    """Deep pixels (H, W, C) as uint8."""
+    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+        raise UserError(f"{path}: image has pixels without a value (NaN or infinite): fill them in, and save it anew")
     if white is None:
         kind = "floating-point" if stored.dtype.kind == "f" else f"{8 * stored.dtype.itemsize}-bit"
         raise UserError(
-            f"{path}: image has {kind} pixels, up to {stored.max():g}: say which value is white (white=4095 for 12 "
-            "bits, 65535 for 16, 1.0), or save it with 8 bits"
+            f"{path}: image has {kind} pixels, up to {stored.max():g}: say which value is white (white=4095 for "
+            "12 bits, 65535 for 16, 1.0), or save it with 8 bits"
         )
-    colours = np.repeat(stored[..., None], 3, 2) if stored.ndim == 2 else stored[..., :3]
-    return np.clip(colours.astype(np.float64) * (255 / white), 0, 255).round().astype(np.uint8)
-
-
-def orientation(data: bytes) -> int:
-    """The orientation tag of an image file's content, 1 to 8; 1, upright, without any."""
-    try:
-        tag = int(_exif(data).get(ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error):  # damaged tags are none
-        return 1
-    return tag if 1 <= tag <= 8 else 1
-
-
-def _exif(data: bytes) -> Mapping[int, Any]:
-    """The tags of an image file's content, without decoding it."""
-    if data.startswith(b"\x89PNG"):
-        tags = Image.Exif()
-        tags.load(_png_chunk(data, b"eXIf"))
-        return tags
-    if data.startswith(b"\xff\xd8") and data.find(b"Exif\0\0", 0, JPEG_HEAD) < 0:  # as most photographs of data sets
-        return {}
-    if data.startswith(b"RIFF"):
-        tags = Image.Exif()
-        tags.load(_webp_chunk(data, b"EXIF"))
-        return tags
-    opener = TiffImagePlugin.TiffImageFile if data.startswith(TIFF) else JpegImageFile
-    if opener is JpegImageFile and not data.startswith(b"\xff\xd8"):
-        return {}
-    with opener(io.BytesIO(data)) as picture:  # Image.open refuses more than 179 megapixels
-        return picture.getexif()
-
-
-def _webp_chunk(data: bytes, kind: bytes) -> bytes:
-    """The content of the first chunk of that kind, b"" without one."""
-    at = 12
-    while at + 8 <= len(data):
-        (length,) = struct.unpack("<I", data[at + 4 : at + 8])
-        if data[at : at + 4] == kind:
-            return data[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-    return b""
-
-
-def _png_chunk(data: bytes, kind: bytes) -> bytes:
-    """The content of the first chunk of that kind, b"" without one."""
-    at = 8
-    while at + 8 <= len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        if data[at + 4 : at + 8] == kind:
-            return data[at + 8 : at + 8 + length]
-        at += 12 + length
-    return b""
+    return np.clip(stored.astype(np.float64) * (255 / white), 0, 255).round().astype(np.uint8)
 
 
 def turned(image: Array, tag: int) -> Array:
-    """An image (H, W, 3) as its orientation tag wants it seen (EXIF 2.3, 4.6.4)."""
+    """An image (H, W, C) as its orientation tag wants it seen (EXIF 2.3, 4.6.4)."""
     if tag in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
     down, right = tag in (3, 4, 7, 8), tag in (2, 3, 6, 7)
     return np.ascontiguousarray(image[:: -1 if down else 1, :: -1 if right else 1])
 
 
-def describe_damage(path: Path, role: str) -> str:
-    """The message for a file that cannot be decoded."""
-    return f"{path}: cannot be read as {role} file; it is damaged or cut short, fetch it again"
+def visible(image: Array) -> Array:
+    """What can be shown of an image (H, W, C): its first three bands."""
+    return image if image.shape[2] == RGB else np.ascontiguousarray(image[..., :RGB])
 
 
 def read_bytes(path: Path, role: str) -> bytes:

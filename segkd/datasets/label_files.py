@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkd.datasets.image_files import describe_damage, read_bytes
+from segkd.datasets.image_files import read_bytes
+from segkd.datasets.image_headers import TIFF, describe_damage
 from segkd.errors import UserError
 
 Ids = NDArray[np.uint8] | NDArray[np.uint16]
@@ -43,6 +44,8 @@ def decode_label(data: bytes, path: Path) -> Ids:
         label = _by_pillow(path, data, 1 if palette else depth)
     else:
         label = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if label is None and data.startswith(TIFF):  # as uncompressed tiles
+        label = np.asarray(open_picture(path, data))
     if label is None:
         raise UserError(describe_damage(path, "label"))
     if label.ndim != 2:

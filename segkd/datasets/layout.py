@@ -56,8 +56,8 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def read_names(listing: Path, source: str) -> list[str]:
-    """The names in a text file, one on each line: the first word of it, without a folder and a suffix.
+def read_names(listing: Path, source: str, words: bool = True) -> list[str]:
+    """The names in a text file, one on each line: the first word of it, or all of it.
 
     Raises:
         UserError: a file that is missing, holds no name, or one twice.
@@ -67,7 +67,7 @@ def read_names(listing: Path, source: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise UserError(f"{source}: cannot read the list of the split, {listing} ({reason})") from error
-    names = [line.split()[0] for line in lines if line.strip()]
+    names = [line.split()[0] if words else line.strip() for line in lines if line.strip()]
     if not names:
         raise UserError(f"{source}: {listing} lists nothing")
     if len(set(names)) < len(names):

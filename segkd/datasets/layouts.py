@@ -21,7 +21,7 @@ LABELS = (
     "annotation", "ann", "anns", "gt", "gtfine", "ground_truth", "groundtruth", "targets", "target", "seg",
 )  # fmt: skip
 LISTS = ("splits", "lists", "imagesets/segmentation", "imagesets")
-PAIRS = "pairs.csv"  # what `segkd data convert` and `split` write
+PAIRS = "pairs.csv"  # what `segkd data convert` and `segkd label` write
 SHOWN = (
     "images/ and labels/ (with train/ and val/ in each, or the other way round), one folder with both, VOC's "
     "JPEGImages/ and SegmentationClass/, or images/ with COCO's JSON or CVAT's XML"

@@ -89,6 +89,9 @@ def _read(path: Path) -> list[Entry]:
     entries = _of_csv(text, path) if path.suffix.lower() == ".csv" else _of_text(text, path)
     if not entries:
         raise UserError(f"{path} lists no image")
+    lacking = [entry.line for entry in entries if entry.label is None]
+    if 0 < len(lacking) < len(entries):
+        raise UserError(f"{path}, line {lacking[0]}: no label, where other lines have one")
     seen: dict[str, int] = {}
     for entry in entries:
         if entry.image in seen:

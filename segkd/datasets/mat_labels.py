@@ -11,7 +11,8 @@ import numpy as np
 
 from segkd.datasets.base import Array
 from segkd.datasets.files import LabelReader, LabelTable, Pair
-from segkd.datasets.image_files import describe_damage, read_bytes
+from segkd.datasets.image_files import read_bytes
+from segkd.datasets.image_headers import describe_damage
 from segkd.datasets.label_files import Ids
 from segkd.errors import UserError
 

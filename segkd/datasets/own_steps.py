@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -39,7 +40,7 @@ class OwnStep:
         self._apply, self.moves = self._kind()
 
     def __call__(self, image: Array, label: Array, seed: int) -> Pair:
-        """A crop (H, W, 3) uint8 and its label (H, W) uint8, changed, of the same sizes."""
+        """A crop (H, W, C) uint8 and its label (H, W) uint8, changed, of the same sizes."""
         made, mask = self._apply(image, label, seed)
         wrong = made.shape != image.shape or mask.shape != label.shape
         if wrong or made.dtype != np.uint8 or mask.dtype != np.uint8:
@@ -65,7 +66,10 @@ class OwnStep:
 
     def _by_albumentations(self, image: Array, label: Array, seed: int) -> Pair:
         self.step.set_random_seed(seed % SEEDS)
-        found = self.step(image=image, mask=_void_is_zero(label))
+        try:
+            found = self.step(image=image, mask=_void_is_zero(label))
+        except (cv2.error, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"data.augment.extra: {self.name} cannot be applied: {first_line(error)}") from error
         return found["image"], self._back(found["mask"], label)
 
     def _by_torchvision(self, image: Array, label: Array, seed: int) -> Pair:

@@ -234,8 +234,6 @@ def _of_list(spot: Spot, entries: Sequence[ClassEntry], suffix: str | None) -> F
 def _located(entry: Entry, text: str, place: Place) -> Path:
     listed = place.listed
     assert listed is not None
-    if entry.label is None:
-        raise UserError(f"{listed.path}, line {entry.line}: no label, where other lines have one")
     folders = [listed.path.parent, place.root, place.source.images, place.source.labels, Path()]
     found = locate(text, [folder for folder in folders if folder is not None])
     if found is None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from segkd.datasets.base import Array, DataError
-from segkd.datasets.image_files import orientation
+from segkd.datasets.image_headers import orientation
 from segkd.errors import UserError
 
 SIGNATURE, HEAD = b"\x89PNG\r\n\x1a\n", 33  # bytes up to the end of the header

@@ -53,6 +53,7 @@ class Subset(SegmentationDataset):
             raise UserError(f"subset has no argument {next(iter(more))!r}: give it within of=dict(type=...)")
         self.whole = open_part(dict(type=of, **more) if isinstance(of, str) else of, split, check)
         self.class_names, self.palette = self.whole.class_names, self.whole.palette
+        self.channels = self.whole.channels
         self.withheld, self.unpaired = self.whole.withheld, self.whole.unpaired
         self.indices: Sequence[int] = range(len(self.whole))
         if split is None or split in splits:
@@ -71,7 +72,11 @@ class Subset(SegmentationDataset):
         return sorted(random.Random(seed).sample(range(total), total)[:count])
 
     def _named(self, given: Sequence[str] | str | Path) -> list[int]:
-        names = read_names(Path(given).expanduser(), "subset") if isinstance(given, str | Path) else list(given)
+        names = (
+            read_names(Path(given).expanduser(), "subset", words=False)
+            if isinstance(given, str | Path)
+            else list(given)
+        )
         numbers = {self.whole.name_of(k): k for k in range(len(self.whole))}
         if not names:
             raise UserError("subset: names is empty")
@@ -85,6 +90,9 @@ class Subset(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         return self.whole[self.indices[index]]
+
+    def by_rows(self, index: int) -> Sample:
+        return self.whole.by_rows(self.indices[index])
 
     def label_of(self, index: int) -> Array:
         return self.whole.label_of(self.indices[index])

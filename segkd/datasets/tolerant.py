@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from segkd.datasets.base import Array, Sample, SegmentationDataset
+from segkd.datasets.base import RGB, Array, Sample, SegmentationDataset
 from segkd.errors import UserError
 
 T = TypeVar("T")
@@ -20,6 +20,7 @@ class Tolerant(SegmentationDataset):
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
         self.class_names, self.palette = dataset.class_names, dataset.palette
+        self.channels = getattr(dataset, "channels", RGB)  # of one that is only like one of ours
 
     def __len__(self) -> int:
         return len(self.dataset)

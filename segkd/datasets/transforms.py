@@ -29,7 +29,7 @@ Partner = Callable[[int], tuple[Array, Array]]
 
 
 class Made(NamedTuple):
-    """A crop (H, W, 3), its label (H, W), and where it lies on its image."""
+    """A crop (H, W, C), its label (H, W), and where it lies on its image."""
 
     image: Array
     label: Array
@@ -47,7 +47,7 @@ class TrainTransform(Described):
         crop_size: (H, W) of the result.
         scale: smallest and largest factor, uniform in between; None for no scaling.
         flip: probability of a left-right mirror.
-        photometric: vary brightness, contrast, saturation and hue.
+        photometric: vary brightness, contrast, saturation and hue; of more than three bands, those of the first three.
         max_class_share: share that no class may have of a crop's pixels that are not void; after 10 crops in which one
             has, the next is taken (0.75 in mmsegmentation's configs; 1: any crop).
         rare_share: share of the crops that have a pixel of a rare class in their middle. It is one of the image's own
@@ -110,7 +110,7 @@ class TrainTransform(Described):
             )
 
     def __call__(self, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
-        """A pair (h, w, 3) uint8 and (h, w) uint8 as one of (H, W, 3) and (H, W), drawn from ``seed``."""
+        """A pair (h, w, C) uint8 and (h, w) uint8 as one of (H, W, C) and (H, W), drawn from ``seed``."""
         return self.with_view(image, label, seed)[:2]
 
     def with_view(

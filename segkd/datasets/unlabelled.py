@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segkd.datasets.base import DATASETS, Array, SegmentationDataset
+from segkd.datasets.base import DATASETS, RGB, Array, SegmentationDataset
 from segkd.datasets.files import IMAGE_SUFFIXES, existing_root, list_files
 from segkd.datasets.image_files import read_image
 from segkd.errors import UserError
@@ -26,11 +26,18 @@ class Images(ABC):
 class ImageFolder(Images):
     """The image files of a folder, in the order of their names.
 
+    Args:
+        folder: of them.
+        upright, white, channels: see ``segkd.datasets.image_files.read_image``.
+
     Raises:
         UserError: no such folder, or no image in it.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, upright: bool = True, white: float | None = None, channels: int = RGB
+    ) -> None:
+        self.way = (upright, white, channels)
         self.files = list(list_files(existing_root(folder, "images without labels"), IMAGE_SUFFIXES).values())
         if not self.files:
             raise UserError(f"{folder} holds no image: none of {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -39,7 +46,7 @@ class ImageFolder(Images):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Array:
-        return read_image(self.files[index])
+        return read_image(self.files[index], *self.way)
 
 
 class WithoutLabels(Images):
@@ -56,7 +63,9 @@ class WithoutLabels(Images):
 
 
 def build_images(given: str | Path | Mapping[str, Any], dataset: Mapping[str, Any]) -> Images:
-    """What ``data.unlabelled`` of a config says: a folder; or a data set, by arguments over those of ``dataset``."""
+    """What ``data.unlabelled`` of a config says: a folder, whose images are read as those of ``dataset`` are; or a data
+    set, by arguments over those of ``dataset``.
+    """
     if isinstance(given, Mapping):
         return WithoutLabels(DATASETS.build({**({} if "type" in given else dataset), **given}))
-    return ImageFolder(given)
+    return ImageFolder(given, **{key: dataset[key] for key in ("upright", "white", "channels") if key in dataset})

@@ -95,8 +95,8 @@ def _sample(dataset: SegmentationDataset, index: int) -> tuple[list[str], Array 
     except UserError as error:
         return [str(error)], None
     problems = []
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        problems.append(f"{name}: image is {image.shape} {image.dtype}, not (H, W, 3) uint8")
+    if image.ndim != 3 or image.shape[2] != dataset.channels or image.dtype != np.uint8:
+        problems.append(f"{name}: image is {image.shape} {image.dtype}, not (H, W, {dataset.channels}) uint8")
     if image.shape[:2] != label.shape or label.dtype != np.uint8:
         problems.append(f"{name}: label is {label.shape} {label.dtype}, not {image.shape[:2]} uint8")
     outside = sorted({int(value) for value in np.unique(label)} - set(range(dataset.num_classes)) - {IGNORE})

@@ -25,6 +25,7 @@ from segkd.deploy.pooling import MatrixPooling
 from segkd.deploy.runtimes import METADATA_KEY, OnnxRuntime
 from segkd.errors import UserError
 from segkd.files import replacing
+from segkd.images import channels_of
 
 OPSET = 20
 OPSETS = range(18, 24)  # that torch's exporter writes
@@ -88,7 +89,7 @@ def export_onnx(
     extra: Mapping[str, Any] | None = None,
     threads: int = 2,
 ) -> ExportReport:
-    """Write ``network`` to ``path``: ``image`` (N, 3, H, W) in, ``logits`` (N, K, H, W) out.
+    """Write ``network`` to ``path``: ``image`` (N, C, H, W) in, ``logits`` (N, K, H, W) out.
 
     A copy in eval mode on the CPU in float32 is exported; the network itself is not touched. Adaptive average pools
     become exact matrix products (`segkd.deploy.pooling`), branches one convolution (`segkd.deploy.fusing`).
@@ -121,7 +122,7 @@ def export_onnx(
     model = program.model_proto
     _clean(model, metadata, batch)
     onnx.checker.check_model(model, full_check=True)
-    images = list(_check_images(size, (batch,) if batch else check_batches, any_size))
+    images = list(_check_images(size, (batch,) if batch else check_batches, any_size, channels_of(plain)))
 
     def explain(image: Tensor) -> str:
         fed = image if include_preprocess else plain.preprocess(image)  # type: ignore[operator]
@@ -145,14 +146,14 @@ def export_onnx(
     )
 
 
-def _check_images(size: tuple[int, int], batches: Sequence[int], any_size: bool) -> Iterator[Tensor]:
+def _check_images(size: tuple[int, int], batches: Sequence[int], any_size: bool, channels: int) -> Iterator[Tensor]:
     """Images for the gate; a file for any size is tried at two other shapes, one of them odd."""
     height, width = size
     for count in batches:
-        yield random_images(count, size, seed=count)
+        yield random_images(count, size, count, channels)
     if any_size:
         for number, other in enumerate(((height + 37, max(32, width - 15)), (max(32, width // 2), height + 64))):
-            yield random_images(batches[0], other, seed=100 + number)
+            yield random_images(batches[0], other, 100 + number, channels)
 
 
 def _metadata(
@@ -183,7 +184,9 @@ def _trace(graph: _Graph, size: tuple[int, int], opset: int, batch: int | None, 
     """torch's ONNX program of a graph."""
     network = type(graph.network).__name__
     dtype = torch.uint8 if graph.include_preprocess else torch.float32
-    example = torch.zeros(batch or 2, 3, *size, dtype=dtype)  # a batch of 1 would be taken for a constant
+    example = torch.zeros(
+        batch or 2, channels_of(graph.network), *size, dtype=dtype
+    )  # a batch of 1 would be taken for a constant
     free = {} if batch else {0: torch.export.Dim("batch", min=1)}
     if any_size:
         free |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}

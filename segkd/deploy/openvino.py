@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segkd.deploy.graphs import signed_activations
-from segkd.deploy.runtimes import LOGITS, METADATA_KEY, Runtime, fed, size_of
+from segkd.deploy.runtimes import LOGITS, METADATA_KEY, Runtime, bands_of, fed, size_of
 from segkd.errors import UserError
 from segkd.files import existing_file
 
@@ -59,7 +59,7 @@ class OpenVinoRuntime(Runtime):
         self.model = _read(self.core, self.path)
         self.metadata = _metadata(self.model, self.path)
         self.name = "openvino" if precision == "f32" else f"openvino {precision}"
-        self.num_classes = int(self.metadata["num_classes"])
+        self.num_classes, self.channels = int(self.metadata["num_classes"]), bands_of(self.metadata)
         self.size = size_of(self.metadata)
         self.output = self.metadata.get("output", LOGITS)
         files = {self.path, self.path.with_suffix(".bin")} if self.path.suffix == ".xml" else {self.path}

@@ -46,11 +46,11 @@ class Parity:
     rounding: float = 0.0
 
 
-def random_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Images (count, 3, H, W) uint8: random blocks plus noise, so that coarse and fine structure both occur."""
+def random_images(count: int, size: tuple[int, int], seed: int = 0, channels: int = 3) -> Tensor:
+    """Images (count, C, H, W) uint8: random blocks plus noise, so that coarse and fine structure both occur."""
     generator = torch.Generator().manual_seed(seed)
-    blocks = torch.randint(0, 256, (count, 3, -(-size[0] // 16), -(-size[1] // 16)), generator=generator).float()
-    noise = torch.randint(0, 64, (count, 3, *size), generator=generator)
+    blocks = torch.randint(0, 256, (count, channels, -(-size[0] // 16), -(-size[1] // 16)), generator=generator).float()
+    noise = torch.randint(0, 64, (count, channels, *size), generator=generator)
     image = F.interpolate(blocks, size=size, mode="nearest-exact") * 0.75 + noise
     return image.round().clamp(0, 255).to(torch.uint8)
 

@@ -58,16 +58,16 @@ class QuantizeReport:
 
 
 def take_images(calibration: Iterable[Images], limit: int, runtime: Runtime, source: object) -> list[Tensor]:
-    """The first ``limit`` images, each (1, 3, H, W) uint8, of the size that ``runtime``, made of ``source``, takes."""
+    """The first ``limit`` images, each (1, C, H, W) uint8, of the size that ``runtime``, made of ``source``, takes."""
     singles = (torch.as_tensor(image)[None] for batch in calibration for image in batch)
     images = list(itertools.islice(singles, limit))
     if not images:
         raise UserError("quantisation needs calibration images; there is none")
     for image in images:
         size = runtime.size or tuple(image.shape[2:])
-        if image.dtype != torch.uint8 or image.shape[1:] != (3, *size):
+        if image.dtype != torch.uint8 or image.shape[1:] != (runtime.channels, *size):
             raise UserError(
-                f"calibration images must be uint8 of {(3, *size)}, as {source} takes them; "
+                f"calibration images must be uint8 of {(runtime.channels, *size)}, as {source} takes them; "
                 f"got {image.dtype} of {tuple(image.shape[1:])}"
             )
     return images

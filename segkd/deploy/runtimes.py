@@ -1,4 +1,4 @@
-"""One face over torch and ONNX Runtime: images (N, 3, H, W) uint8 in, logits (N, K, H, W) or labels (N, H, W) out."""
+"""One face over torch and ONNX Runtime: images (N, C, H, W) uint8 in, logits (N, K, H, W) or labels (N, H, W) out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
-from segkd.images import resize_image, resize_labels
+from segkd.images import channels_of, resize_image, resize_labels
 
 METADATA_KEY = "segkd"
 LOGITS, LABELS = "logits", "labels"
@@ -33,6 +33,7 @@ class Runtime(ABC):
     Attributes:
         name: what runs ("torch", "onnxruntime").
         num_classes: K.
+        channels: C, bands of its images, 3 but of networks for more.
         size: the one image size (H, W) it takes, or None for any.
         file_size: bytes of the file, or, for a torch network, of all its tensors.
         metadata: what the file says about itself (class names, ...); empty for torch.
@@ -46,13 +47,14 @@ class Runtime(ABC):
     file_size: int
     metadata: Mapping[str, Any]
     device: torch.device
+    channels = 3
     output = LOGITS
 
     def __init__(self, resize: bool = False) -> None:
         self.resize = resize
 
     def predict(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 RGB -> logits (N, K, H, W) float32.
+        """(N, C, H, W) uint8 RGB -> logits (N, K, H, W) float32.
 
         Raises:
             UserError: an image of another size than the file's, unless ``resize`` was asked for: then image and logits
@@ -63,13 +65,13 @@ class Runtime(ABC):
         return self._answer(image)
 
     def labels(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 RGB -> the strongest class (N, H, W) of each pixel, int64 or, from a file, uint8."""
+        """(N, C, H, W) uint8 RGB -> the strongest class (N, H, W) of each pixel, int64 or, from a file, uint8."""
         answer = self._answer(image)
         return answer if self.output == LABELS else answer.max(1).indices
 
     def _answer(self, image: Tensor) -> Tensor:
-        if image.ndim != 4 or image.shape[1] != 3 or image.dtype != torch.uint8:
-            raise UserError(f"images must be (N, 3, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
+        if image.ndim != 4 or image.shape[1] != self.channels or image.dtype != torch.uint8:
+            raise UserError(f"images must be (N, {self.channels}, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
         given = (int(image.shape[-2]), int(image.shape[-1]))
         if self.size is None or given == self.size:
             return self._run(image)
@@ -97,9 +99,12 @@ class TorchRuntime(Runtime):
     Args:
         network: module with ``preprocess`` and ``num_classes``.
         ways: of "bf16" (autocast), "channels_last", "compile" (torch.compile) those in which it runs.
+        channels: bands of the images, of which the network sees the first ones (default: as many as it takes).
     """
 
-    def __init__(self, network: nn.Module, threads: int = 2, ways: Sequence[str] = ()) -> None:
+    def __init__(
+        self, network: nn.Module, threads: int = 2, ways: Sequence[str] = (), channels: int | None = None
+    ) -> None:
         super().__init__()
         for way in ways:
             if way not in WAYS:
@@ -110,6 +115,7 @@ class TorchRuntime(Runtime):
             self.network = self.network.to(memory_format=torch.channels_last)
         self._call: Any = torch.compile(self.network) if "compile" in ways else self.network
         self.num_classes = int(network.num_classes)  # type: ignore[arg-type]
+        self.channels = channels or channels_of(network)
         self.size = None
         tensors = network.state_dict().values()
         self.file_size = sum(t.numel() * t.element_size() for t in tensors)
@@ -126,7 +132,7 @@ class TorchRuntime(Runtime):
         return logits.float()
 
     def again(self) -> TorchRuntime:
-        return TorchRuntime(copy.deepcopy(self.network), self.threads, self.ways)
+        return TorchRuntime(copy.deepcopy(self.network), self.threads, self.ways, self.channels)
 
 
 @contextmanager
@@ -166,7 +172,7 @@ class OnnxRuntime(Runtime):
             self.session = open_session(self.path, threads, provider, rounded=True)
         self.name = "onnxruntime" if provider == CPU else f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
         self.metadata = _metadata(self.session, self.path)
-        self.num_classes = int(self.metadata["num_classes"])
+        self.num_classes, self.channels = int(self.metadata["num_classes"]), bands_of(self.metadata)
         self.output = self.metadata.get("output", LOGITS)
         self.size = size_of(self.metadata)
         self.file_size = self.path.stat().st_size
@@ -177,11 +183,16 @@ class OnnxRuntime(Runtime):
         return torch.from_numpy(answer)
 
     def to_input(self, image: Tensor) -> NDArray[Any]:
-        """What the graph is fed for images (N, 3, H, W) uint8."""
+        """What the graph is fed for images (N, C, H, W) uint8."""
         return fed(image, self.metadata)
 
     def again(self) -> OnnxRuntime:
         return OnnxRuntime(self.path, self.threads, self.resize, self.provider)
+
+
+def bands_of(metadata: Mapping[str, Any]) -> int:
+    """How many bands the images have of a file that says this about itself."""
+    return len(metadata["preprocess"].get("mean", (0, 0, 0)))
 
 
 def size_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -191,15 +202,15 @@ def size_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def fed(image: Tensor, metadata: Mapping[str, Any]) -> NDArray[Any]:
-    """What a file is fed for images (N, 3, H, W) uint8: themselves, or preprocessed where that is not inside."""
+    """What a file is fed for images (N, C, H, W) uint8: themselves, or preprocessed where that is not inside."""
     if metadata["preprocess"]["inside"]:
         return image.cpu().numpy()
     return preprocess(image, metadata["preprocess"])
 
 
 def preprocess(image: Tensor, constants: Mapping[str, Any]) -> NDArray[np.float32]:
-    """``(image[order] * scale - mean) / std`` in float32, of images (N, 3, H, W) uint8 RGB."""
-    mean, std = (np.asarray(constants[k], np.float32).reshape(1, 3, 1, 1) for k in ("mean", "std"))
+    """``(image[order] * scale - mean) / std`` in float32, of images (N, C, H, W) uint8 RGB."""
+    mean, std = (np.asarray(constants[k], np.float32).reshape(1, -1, 1, 1) for k in ("mean", "std"))
     ordered = image.cpu().numpy()[:, constants["order"]].astype(np.float32)
     result: NDArray[np.float32] = (ordered * np.float32(constants["scale"]) - mean) / std
     return result

@@ -188,7 +188,7 @@ def _agreement(logits: OnnxRuntime, labels: OnnxRuntime, model: onnx.ModelProto,
     """The share of pixels of random images whose class is as torch takes it from the coarse logits."""
     from segkd.deploy.parity import random_images
 
-    image = random_images(2, end.crop, seed=2)
+    image = random_images(2, end.crop, 2, logits.channels)
     native = torch.from_numpy(values_of(model, [end.native], {"image": logits.to_input(image)})[end.native])
     strength = taken(native, end, tail)
     chosen = strength.gather(1, labels.labels(image)[:, None].long())[:, 0]

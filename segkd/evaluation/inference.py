@@ -63,7 +63,7 @@ def with_scales(predict: Predict, scales: Sequence[float]) -> Predict:
         height, width = image.shape[-2:]
         logits = []
         for scale in scales:
-            size = (round(height * scale), round(width * scale))
+            size = (max(1, round(height * scale)), max(1, round(width * scale)))
             logits.append(_resize(predict(resize_image(image, size)), (height, width)))
         return _log_mean_probability(logits)
 

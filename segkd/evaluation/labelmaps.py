@@ -113,7 +113,7 @@ def _one_look(predict: Predict, image: Tensor, size: Size, views: Views, scale: 
 
 def _scaled(image: Tensor, scale: float) -> Tensor:
     """The image at another size; a large one channel by channel, as that is done in float32."""
-    size = (round(image.shape[-2] * scale), round(image.shape[-1] * scale))
+    size = (max(1, round(image.shape[-2] * scale)), max(1, round(image.shape[-1] * scale)))
     if max(image[0, 0].numel(), size[0] * size[1]) < LARGE:
         return resize_image(image, size)
     return torch.cat([resize_image(image[:, k : k + 1], size) for k in range(image.shape[1])], 1)

@@ -18,6 +18,8 @@ import psutil
 import torch
 from torch import nn
 
+from segkd.images import channels_of
+
 Run = Callable[[], object]
 MIB = 1024 * 1024
 NOISE = 1.3  # of the median over the minimum, from which on a time says little
@@ -99,7 +101,7 @@ def _summary(times: list[float], batch: int) -> Latency:
 
 
 def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of one forward pass of one image (1, 3, H, W), ``size`` = (H, W), in eval mode.
+    """Multiply-accumulates of one forward pass of one image (1, C, H, W), ``size`` = (H, W), in eval mode.
 
     Half of torch's FLOP count: convolutions, matrix products and attention; element-wise work, pooling and resizing
     are not counted. The network is left as it was, and ``preprocess`` is not part of the count.
@@ -111,7 +113,7 @@ def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
     network.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(torch.zeros(1, 3, *size, device=anything.device, dtype=anything.dtype))
+            network(torch.zeros(1, channels_of(network), *size, device=anything.device, dtype=anything.dtype))
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -134,7 +134,7 @@ def _seen(
     predictor = _opened(**opened)
 
     def found() -> Iterator[Prediction]:
-        with closing(read_ahead(sources, frames, upright, white)) as reads:
+        with closing(read_ahead(sources, frames, upright, white, predictor.runtime.channels)) as reads:
             for one in segment(predictor, reads, batch=batch, views=views, scores=scores):
                 if not isinstance(one, Bad):
                     yield one.seen

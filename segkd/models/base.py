@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
+from segkd.images import channels_of
 from segkd.models.info import NETWORKS as NETWORKS
 from segkd.models.info import FeatureInfo as FeatureInfo
 from segkd.models.info import Result as Result
 from segkd.models.statedict import named_as_in, read_state_dict
 from segkd.registry import Described
 
+RGB = 3  # bands of an image
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 #: how torch's BatchNorm complains in training of one value per channel
@@ -30,9 +32,9 @@ class Preprocess(nn.Module):
     network's own channel order and after ``scale``.
 
     Args:
-        mean, std: one value per channel.
+        mean, std: one value per channel: three, and one of each further band.
         scale: factor applied to the 0..255 image first.
-        channels: "RGB" or "BGR", the order that the network expects.
+        channels: "RGB" or "BGR", the order that the network expects; further bands come after them.
     """
 
     mean: Tensor
@@ -50,17 +52,18 @@ class Preprocess(nn.Module):
         super().__init__()
         if channels not in ("RGB", "BGR"):
             raise UserError(f"Preprocess channels must be 'RGB' or 'BGR', got {channels!r}")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise UserError("Preprocess needs three means and three positive standard deviations")
+        if len(mean) < RGB or len(mean) != len(std) or min(std) <= 0:
+            raise UserError("Preprocess needs three means and three positive standard deviations, or as many of more")
+        order = (0, 1, 2) if channels == "RGB" else (2, 1, 0)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
-        self.register_buffer("order", torch.tensor([0, 1, 2] if channels == "RGB" else [2, 1, 0]))
+        self.register_buffer("order", torch.tensor([*order, *range(RGB, len(mean))]))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB, uint8 or float in 0..255 -> (N, 3, H, W) float32."""
-        gain = (self.scale / self.std).view(1, 3, 1, 1)
-        shift = (self.mean / self.std).view(1, 3, 1, 1)
+        """(N, C, H, W) RGB, uint8 or float in 0..255 -> (N, C, H, W) float32."""
+        gain = (self.scale / self.std).view(1, -1, 1, 1)
+        shift = (self.mean / self.std).view(1, -1, 1, 1)
         return image.index_select(1, self.order).to(self.mean.dtype) * gain - shift
 
 
@@ -114,8 +117,13 @@ class Network(Described, nn.Module):
         """``roles``; where they are not known beforehand, found by running on ``x`` (N, 3, H, W), preprocessed."""
         return self.roles
 
+    @property
+    def channels(self) -> int:
+        """How many bands its images have."""
+        return channels_of(self)
+
     def predict(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 RGB -> logits (N, K, H, W)."""
+        """(N, C, H, W) uint8, the first three bands RGB -> logits (N, K, H, W)."""
         logits: Tensor = self(self.preprocess(image))
         return logits
 

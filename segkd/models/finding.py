@@ -45,7 +45,7 @@ class Watch:
     """Runs ``network`` on ``x`` (N, 3, H, W) and keeps what its layers gave, in the order in which they finished."""
 
     def __init__(self, network: nn.Module, num_classes: int, x: Tensor) -> None:
-        self.size, self.classes = tuple(x.shape[-2:]), num_classes
+        self.size, self.channels, self.classes = tuple(x.shape[-2:]), x.shape[1], num_classes
         self.maps: list[Map] = []
         self.calls: dict[str, int] = {}
         #: sizes of pooled grids, and the layers that made them
@@ -82,7 +82,10 @@ class Watch:
                 self.pooled.add(size)
             stride = None if size in self.pooled else self._stride(size)
             reads_one = len(args) == 1 and isinstance(args[0], Tensor)
-            whole = reads_one and tuple(args[0].shape[1:]) == (3, *self.size)  # from the image to scores: the network
+            whole = reads_one and tuple(args[0].shape[1:]) == (
+                self.channels,
+                *self.size,
+            )  # from image to scores: the network
             known = Map(output, stride, output if output.shape[1] == self.classes and not whole else None, reads_one)
             self.maps.append(known)
         known.makers.append(path)

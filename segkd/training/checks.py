@@ -11,6 +11,7 @@ from typing import Any
 
 from segkd import memory
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.base import RGB
 from segkd.datasets.loading import Loader
 from segkd.distiller import Distiller
 from segkd.errors import UserError
@@ -56,8 +57,15 @@ def _is_finished(run: Path, steps: int) -> bool:
 
 
 def check_classes(model: TrainingModel, dataset: SegmentationDataset) -> None:
-    """The network and the data set must agree on the number of classes."""
+    """The network and the data set must agree on the number of classes, and of bands."""
     network = model.student
+    channels = getattr(dataset, "channels", RGB)  # of one that is only like one of ours
+    if network.channels != channels:
+        more = "; give it bands=dict(mean=[...], std=[...]) of the bands beyond the third" if channels > RGB else ""
+        raise UserError(
+            f"the student {type(network).__name__} takes images of {network.channels} bands, but those of "
+            f"{type(dataset).__name__} have {channels}{more}"
+        )
     if network.num_classes != dataset.num_classes:
         raise UserError(
             f"the student {type(network).__name__} has num_classes={network.num_classes}, but "

@@ -60,7 +60,7 @@ def optional_keys() -> dict[str, set[str]]:
     """
     found = {one.name: {key.name for key in one.keys} for one in key_sections() if not one.type}
     networks = ("network", "student", "teacher", "teachers.*")
-    return found | {f"model.{name}": {"weights", "init"} for name in networks}
+    return found | {f"model.{name}": {"weights", "init", "bands"} for name in networks}
 
 
 def override(cfg: dict[str, Any], text: str) -> None:

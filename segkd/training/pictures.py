@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from segkd.datasets.image_files import visible
 from segkd.report.curves import draw_curves
 from segkd.report.pictures import Image, colourise, grid, write_png
 from segkd.training.log import LOG
@@ -59,7 +60,7 @@ class ValImages:
         """Keep a chosen batch's first image, small, with its label and predictions (N, H, W)."""
         if batch_idx in self.chosen:
             if batch_idx not in self.rows:
-                image = data_batch["image"][0].permute(1, 2, 0).cpu().numpy()
+                image = visible(data_batch["image"][0].permute(1, 2, 0).cpu().numpy())
                 self.rows[batch_idx] = [shrunk(image), self._coloured(training, data_batch["label"])]
             self.rows[batch_idx].append(self._coloured(training, outputs))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ from segkd.datasets.answers import (
 from segkd.datasets.base import Array
 from segkd.distiller import Distiller
 from segkd.errors import UserError
-from segkd.files import replacing
 from segkd.models import Network
 from segkd.roles import PREACT, is_role, resolve_role, roles_of
 from segkd.segmentor import PROBE_SIZE, probe_input
@@ -33,6 +31,7 @@ from segkd.training.build import answers_of, build_dataset, build_model, build_u
 from segkd.training.config import Config
 from segkd.training.configfile import textual
 from segkd.workbench import Progress, silent
+from segkd.workbench.resuming import changed, write_said
 from segkd.workbench.runs import default_device
 
 CLOSE = 1e-3  # of the largest logit: by so much may upsampled maps of the classifier differ from the logits
@@ -193,15 +192,12 @@ def _roles(network: Network, paths: Sequence[str], texts: Sequence[str]) -> dict
 
 def _begin(folder: Path, about: Mapping[str, Any], parts: Sequence[str]) -> None:
     """Write what is about to be kept; a folder in which something else was is refused."""
-    text = json.dumps(about, indent=1)
     path = folder / ABOUT
     if path.is_file():
-        earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
-        if changed := [key for key in now if earlier.get(key) != now[key]]:
-            raise UserError(f"{folder} holds answers with another {changed[0]}: take another folder, or delete it")
+        if (other := changed(path, about)) is not None:
+            raise UserError(f"{folder} holds answers with another {other[0]}: take another folder, or delete it")
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no answers: take another folder")
     for part in parts:
         (folder / part).mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_said(path, about)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.base import RGB
 from segkd.datasets.loading import eval_loader
 from segkd.deploy.peak import measure_peaks as measure_peaks
 from segkd.deploy.peak import operator_times
@@ -96,12 +97,16 @@ def image_size(dataset: SegmentationDataset) -> tuple[int, int]:
 def check_fit(
     models: Mapping[str, Runtime], dataset: SegmentationDataset, void_output: bool = False, views: Views | None = None
 ) -> None:
-    """Refuse, before the long work, a model of other classes than the data set's, or an ONNX file of another size."""
+    """Refuse, before the long work, a model of other classes or bands than the data's, or a file of another size."""
     data = type(dataset).__name__
     for name, runtime in models.items():
         if runtime.num_classes != dataset.num_classes + void_output:
             has = f"{dataset.num_classes}{' and void' if void_output else ''}"
             raise UserError(f"{name} predicts {runtime.num_classes} classes, but {data} has {has}")
+        if runtime.channels != getattr(dataset, "channels", RGB):
+            raise UserError(
+                f"{name} takes images of {runtime.channels} bands, but those of {data} have {dataset.channels}"
+            )
     check_sizes(models, image_size(dataset), data, views or Views())
 
 
@@ -133,9 +138,10 @@ def time_models(
 
     If any of them gives labels alone, all are timed to labels, else to what the file gives, logits.
     """
+    seed = torch.Generator().manual_seed(0)
     for runtime in models.values():
         check_inference(runtime.num_classes, size, batch, runtime.device)
-    image = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = torch.randint(0, 256, (batch, channels_of_all(models), *size), dtype=torch.uint8, generator=seed)
     to_labels = any(runtime.output == LABELS for runtime in models.values())
     runs = {name: partial(m.labels if to_labels else m.predict, image) for name, m in models.items()}
     progress("timing", 0, None)
@@ -147,6 +153,15 @@ def time_models(
         if twin is not None:
             rows[-1] |= cost(twin.network, size)
     return [row | _ratios(row, models, rows, batch) for row in rows]
+
+
+def channels_of_all(models: Mapping[str, Runtime]) -> int:
+    """The bands of the images that all of some models take; a UserError for models that differ."""
+    found = {runtime.channels: name for name, runtime in models.items()}
+    if len(found) > 1:
+        (one, first), (other, second), *_ = found.items()
+        raise UserError(f"{first} takes images of {one} bands, {second} of {other}: they cannot see the same image")
+    return next(iter(found), 3)
 
 
 def _ratios(row: Row, models: Mapping[str, Runtime], rows: Sequence[Row], batch: int) -> Row:
@@ -169,8 +184,8 @@ def _is_float_of(other: Runtime, int8: Runtime) -> bool:
 
 def operators_of(models: Mapping[str, Runtime], size: tuple[int, int], batch: int = 1) -> dict[str, dict[str, float]]:
     """The share of the time (percent) that each operator takes, of every ONNX file in ONNX Runtime."""
-    image = torch.zeros(batch, 3, *size, dtype=torch.uint8)
     files = {name: model for name, model in models.items() if isinstance(model, OnnxRuntime)}
+    image = torch.zeros(batch, channels_of_all(files), *size, dtype=torch.uint8)
     return {name: operator_times(model.path, {"image": model.to_input(image)}) for name, model in files.items()}
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from segkd.datasets.base import RGB
 from segkd.distiller import Distiller
 from segkd.errors import UserError, nearest
 from segkd.models import catalogue as known
@@ -144,6 +145,8 @@ def _model(
     """``model`` of a config: a Segmentor, or a Distiller."""
     count = making.num_classes(source.section)
     trained = making.network_config(cfg["network"] if module is None else module, count)
+    if isinstance(trained, Mapping) and making.num_channels(source.section) > RGB:
+        trained = {"bands": "@bands", **trained}
     model: dict[str, Any] = dict(type=Distiller, student=trained) if taught else dict(type=Segmentor, network=trained)
     if "supervision" in cfg:
         model["supervision"] = cfg["supervision"]

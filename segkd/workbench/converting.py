@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from segkd.datasets.base import IGNORE, Array
 from segkd.datasets.files import FilePairs, size_problem
-from segkd.datasets.image_files import image_size
+from segkd.datasets.image_headers import image_size
 from segkd.datasets.label_files import read_label
 from segkd.datasets.layouts import PAIRS
 from segkd.datasets.lists import write_pairs
 from segkd.errors import UserError
 from segkd.files import replacing
+from segkd.report.pictures import grey_png
 from segkd.training.configfile import textual
 from segkd.workbench import Progress, silent
 from segkd.workbench.datasets import open_whole
+from segkd.workbench.resuming import changed, write_classes, write_said
 
 LABELS, CLASSES, ABOUT = "labels", "classes.txt", "convert.json"
 
@@ -113,16 +113,13 @@ def _begin(folder: Path, said: Mapping[str, Any], force: bool) -> None:
         if (folder / PAIRS).exists():
             raise UserError(f"{folder} holds converted labels already: train on it, or write them anew by --force")
         if about.is_file():
-            earlier, now = json.loads(about.read_text(encoding="utf-8")), json.loads(json.dumps(said))
-            if changed := [key for key in now if earlier.get(key) != now[key]]:
-                raise UserError(f"{folder} was begun with another {changed[0]}: name another folder, or --force")
+            if (other := changed(about, said)) is not None:
+                raise UserError(f"{folder} was begun with another {other[0]}: name another folder, or --force")
         elif folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty and holds no conversion: name another folder, or --force")
     (folder / PAIRS).unlink(missing_ok=True)
-    with replacing(about) as temporary:
-        temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    with replacing(folder / CLASSES) as temporary:
-        temporary.write_text("\n".join(said["classes"]) + "\n", encoding="utf-8")
+    write_said(about, said)
+    write_classes(folder / CLASSES, said["classes"])
 
 
 def _checked(dataset: FilePairs, index: int) -> Array:
@@ -135,8 +132,6 @@ def _checked(dataset: FilePairs, index: int) -> Array:
 
 
 def _write(path: Path, label: Array) -> None:
-    done, data = cv2.imencode(".png", label)
-    if not done:
-        raise ValueError(f"cannot encode a label of {label.shape} as PNG")
+    data = grey_png(label)
     with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(data)

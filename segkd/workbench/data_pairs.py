@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.base import Array
+from segkd.datasets.image_files import visible
 from segkd.datasets.seeds import mix_seed
 from segkd.errors import UserError
 from segkd.training.build import build_transform
@@ -45,7 +46,7 @@ class Pairs(NamedTuple):
             pairs = [(image, label)]
             if self.augment is not None:
                 pairs.append(self.augment(image, label, mix_seed(self.seed, index)))
-            yield self.dataset.name_of(index), pairs
+            yield self.dataset.name_of(index), [(visible(shown), own) for shown, own in pairs]
             progress("drawing", done, len(self.indices))
 
 

@@ -1,16 +1,15 @@
 """A teacher's answers for a folder of images, as files: classes, how sure it is, and its soft answer.
 
-The label maps are those of ``--data folder``: ids 0..K-1, 255 where the teacher is less sure than it has to be.
+The label maps are those of one's own data: ids 0..K-1, 255 where the teacher is less sure than it has to be.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,14 +19,18 @@ from segkd import arguments
 from segkd.datasets.base import IGNORE
 from segkd.datasets.files import list_files
 from segkd.datasets.label_files import read_label
+from segkd.datasets.layouts import PAIRS
+from segkd.datasets.lists import write_pairs
 from segkd.datasets.unlabelled import ImageFolder
 from segkd.errors import UserError
 from segkd.files import replacing
 from segkd.models import Network
 from segkd.models import catalogue as known
 from segkd.models.published import CHECKPOINTS
+from segkd.report.pictures import grey_png
 from segkd.teachers import load_teacher
 from segkd.workbench import Progress, silent
+from segkd.workbench.resuming import changed, write_classes, write_said
 from segkd.workbench.runs import default_device
 from segkd.workbench.zoo import WEIGHTS, resolve_release
 
@@ -81,7 +84,7 @@ def label_images(
         teacher: in eval mode.
         images: folder of them.
         out: folder: ``labels/NAME.png`` (uint8 ids, 255 = void), ``confidence/NAME.png`` (uint8, 255 = certain),
-            ``classes.txt`` and ``label.json``.
+            ``classes.txt``, ``label.json`` and, when all is there, ``pairs.csv``, by which ``--data FOLDER`` trains.
         min_confidence: pixels whose largest probability is below it are void.
         top: also write ``soft/NAME.npz`` with the ``top`` likeliest classes of each cell: ``classes`` (top, h, w) uint8
             and ``probabilities`` (top, h, w) float16, likeliest first.
@@ -92,7 +95,7 @@ def label_images(
     Raises:
         UserError: no image, more than 255 classes, or a folder that another call has written.
     """
-    files, folder = ImageFolder(images), Path(out)
+    files, folder = ImageFolder(images, channels=teacher.channels), Path(out)
     least = arguments.number(min_confidence, "min_confidence", "labelling", least=0, below=1)
     top = arguments.integer(top, "top", "labelling", 0)
     stride = arguments.integer(stride, "stride", "labelling", 1)
@@ -117,6 +120,11 @@ def label_images(
         label, confidence = (read_label(paths[kind]) for kind in (LABELS, CONFIDENCE))
         total += torch.bincount(torch.from_numpy(label).flatten().long(), minlength=IGNORE + 1)
         sure += float(confidence.mean()) / 255
+    labels = (folder / LABELS / f"{file.stem}.png" for file in files.files)
+    pairs = zip(files.files, labels, strict=True)
+    write_pairs(
+        folder / PAIRS, ((os.path.relpath(file, folder), os.path.relpath(to, folder), None) for file, to in pairs)
+    )
     counted = total[:count].double()
     return Labelled(
         folder=folder,
@@ -136,21 +144,18 @@ def _begin(folder: Path, said: Mapping[str, Any]) -> None:
     """Write what is about to be done; a folder in which something else was done is refused."""
     path = folder / ABOUT
     if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        for key in said:
-            if earlier.get(key) != said[key]:
-                raise UserError(
-                    f"{folder} holds labels of another {key}: {earlier.get(key)!r}, now it is {said[key]!r}; take "
-                    "another folder"
-                )
+        if (other := changed(path, said)) is not None:
+            key, earlier = other
+            raise UserError(
+                f"{folder} holds labels of another {key}: {earlier!r}, now it is {said[key]!r}; take another folder"
+            )
     elif (folder / LABELS).is_dir() and list_files(folder / LABELS, (".png",)):
         raise UserError(f"{folder / LABELS} holds labels that are not of `segkd label`; name another folder")
     for kind in _kinds(said["top"]):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    with replacing(folder / CLASSES) as temporary:
-        temporary.write_text("\n".join(said["classes"]) + "\n", encoding="utf-8")
+    (folder / PAIRS).unlink(missing_ok=True)
+    write_said(path, said)
+    write_classes(folder / CLASSES, said["classes"])
 
 
 def _probabilities(network: Network, image: Tensor) -> Tensor:
@@ -174,8 +179,6 @@ def _write(paths: Mapping[str, Path], probabilities: Tensor, least: float, top: 
 
 
 def _write_grey(path: Path, values: Tensor) -> None:
-    done, data = cv2.imencode(".png", values.byte().cpu().numpy())
-    if not done:
-        raise ValueError(f"cannot encode a map of {tuple(values.shape)} as PNG")
+    data = grey_png(values.byte().cpu().numpy())
     with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(data)

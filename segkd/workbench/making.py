@@ -16,6 +16,7 @@ from torch import nn
 import segkd
 from segkd.binding import Bind
 from segkd.datasets import DATASETS, SegmentationDataset
+from segkd.datasets.base import RGB
 from segkd.datasets.huggingface import was_saved
 from segkd.datasets.transforms import TrainTransform
 from segkd.errors import UserError, nearest
@@ -299,6 +300,15 @@ def num_classes(section: Mapping[str, Any]) -> int:
     kind = section["dataset"].get("type")
     names = getattr(DATASETS.resolve(kind), "class_names", None) if kind else None
     return len(names) if isinstance(names, Sequence) else first_split(section).num_classes
+
+
+def num_channels(section: Mapping[str, Any]) -> int:
+    """The bands of the images of a data section."""
+    dataset, kind = section["dataset"], section["dataset"].get("type")
+    if "channels" in dataset:
+        return int(dataset["channels"])
+    inner = kind is None or any(key in inspect.signature(DATASETS.resolve(kind)).parameters for key in ("sets", "of"))
+    return int(getattr(first_split(section) if inner else DATASETS.resolve(kind), "channels", RGB))
 
 
 def for_training(cfg: Mapping[str, Any]) -> dict[str, Any]:

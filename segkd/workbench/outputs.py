@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkd.datasets.cityscapes import TRAINED_IDS, Cityscapes
+from segkd.datasets.image_files import visible
 from segkd.errors import UserError, nearest
 from segkd.files import writable_file, writable_folder
 from segkd.report.legends import beside
@@ -42,7 +43,7 @@ class Style(NamedTuple):
 
 
 def _overlay(seen: Prediction, style: Style) -> Image:
-    picture = overlay(seen.image, seen.label, seen.palette, style.alpha)
+    picture = overlay(visible(seen.image), seen.label, seen.palette, style.alpha)
     if not style.beside:
         return picture
     entries = list(zip(seen.class_names, seen.palette, strict=True))

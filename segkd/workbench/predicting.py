@@ -210,7 +210,7 @@ def carry_out(
             _count(found, total, written, frames)
             rows.add(_row(written, classes.names))
 
-        reads = read_ahead(plan.sources, frames, upright, white)
+        reads = read_ahead(plan.sources, frames, upright, white, predictor.runtime.channels)
         with Writer(plan.layout, plan.style, fps, done) as writer, closing(reads):
             seen = segment(predictor, reads, batch=batch, views=views, scores="soft" in kinds)
             _go(seen, writer, found, skip_bad, _Watch(plan.sources, frames, progress))

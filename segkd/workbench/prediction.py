@@ -41,7 +41,7 @@ class Prediction:
     """One image segmented.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, as it was read.
+        image: (H, W, C) uint8, the first three bands RGB, as it was read.
         label: (H, W) uint8, the class of each pixel; uint16 of more than 255 classes.
         class_names, palette: a name and a colour (R, G, B) for each class.
         source: the file's path, "camera:0", or what else it comes from.

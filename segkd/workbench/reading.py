@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import PIL.Image
 
+from segkd.datasets.base import RGB
 from segkd.errors import UserError
 from segkd.workbench.sources import STILL, Image, Source
 from segkd.workbench.videos import VideoReader, open_video
@@ -25,7 +26,7 @@ class Picture(NamedTuple):
     """One image to segment.
 
     source: what it comes from.
-    image: (H, W, 3) uint8 RGB.
+    image: (H, W, C) uint8, the first three bands RGB.
     frame: its number in a video, from 0; None for an image.
     video: that video.
     """
@@ -47,19 +48,23 @@ Read = Picture | Bad
 
 
 def read_ahead(
-    sources: Sequence[Source], frames: int | None = None, upright: bool = True, white: float | None = None
+    sources: Sequence[Source],
+    frames: int | None = None,
+    upright: bool = True,
+    white: float | None = None,
+    channels: int = RGB,
 ) -> Generator[Read, None, None]:
     """The images of all sources in order, read by threads before they are asked for; what can't be read, as a `Bad`.
 
     Args:
         sources: what to read.
         frames: of each video, at most so many.
-        upright, white: of images, see ``segkd.datasets.image_files.read_image``.
+        upright, white, channels: of images, see ``segkd.datasets.image_files.read_image``.
     """
     with ThreadPoolExecutor(READERS, "segkd-read") as pool, ThreadPoolExecutor(1, "segkd-video") as single:
         queue = _Queue()
         try:
-            yield from _all(sources, frames, queue, pool, single, upright, white)
+            yield from _all(sources, frames, queue, (pool, single), (upright, white, channels))
         finally:
             queue.drop()
 
@@ -124,20 +129,22 @@ def _all(
     sources: Sequence[Source],
     frames: int | None,
     queue: _Queue,
-    pool: ThreadPoolExecutor,
-    single: ThreadPoolExecutor,
-    upright: bool,
-    white: float | None,
+    pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+    way: tuple[bool, float | None, int],
 ) -> Iterator[Read]:
+    pool, single = pools
     for source in sources:
         if source.kind in STILL:
             size = _size(source)
             while not queue.has_room(size):
                 yield from _some(queue.first())
-            queue.add(source, None, pool.submit(source.image, upright, white), size)
+            queue.add(source, None, pool.submit(source.image, *way), size)
             continue
         while queue.waiting:
             yield from _some(queue.first())
+        if way[2] != RGB:
+            yield Bad(source, UserError(f"{source}: a video has 3 bands, and the model takes images of {way[2]}"))
+            continue
         yield from _video(source, frames, queue, single)
     while queue.waiting:
         yield from _some(queue.first())

@@ -131,4 +131,5 @@ def open_teacher(cfg: Mapping[str, Any], threads: int = 2) -> Runtime:
         teacher = read_about(folder)["teacher"]
         if teacher is None:
             raise UserError(f"{folder} does not say how its teacher is made: name the teacher itself")
-    return TorchRuntime(build_teacher(teacher).to(default_device()), threads=threads)
+    channels = build_student(cfg).channels if cfg["model"].get("teacher_bands") else None
+    return TorchRuntime(build_teacher(teacher).to(default_device()), threads, channels=channels)

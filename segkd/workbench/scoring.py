@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import one_hot
 
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.image_files import visible
 from segkd.datasets.loading import eval_loader
 from segkd.deploy.runtimes import LOGITS, Runtime
 from segkd.errors import UserError
@@ -156,7 +157,7 @@ def _seen(runtime: Runtime, dataset: SegmentationDataset, wanted: Wanted, index:
     image, label = dataset[index]
     batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
     seen = label_map(_predictor(runtime), batch, label.shape, wanted.views).label[0].cpu().numpy()
-    return image, label, np.where(seen >= dataset.num_classes, 255, seen).astype(np.uint8)
+    return visible(image), label, np.where(seen >= dataset.num_classes, 255, seen).astype(np.uint8)
 
 
 def image_rows(dataset: SegmentationDataset, matrix: ImageCounts) -> list[Row]:

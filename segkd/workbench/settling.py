@@ -5,6 +5,7 @@ in a part                  in the config of a run
 =========================  ============================================================================
 ``"@classes"``             the number of classes
 ``"@images"``              the number of training images, those without labels included
+``"@bands"``               mean and standard deviation of the bands beyond the third of some training images
 ``"@10/classes"``          10 by the number of classes, for a weight published for a mean over classes
 ``class_weight="@enet"``   weights by the share of each class in the pixels of the training labels (``RULES``)
 a length between 0 and 1   that share of the training's steps: of ``schedule``, ``warmup``, ``milestones``,
@@ -21,8 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from segkd import arguments
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.base import RGB
 from segkd.datasets.unlabelled import build_images
 from segkd.errors import UserError, nearest
 from segkd.training.config import Data
@@ -52,8 +56,10 @@ RULES = {
 SCHEDULE_LENGTHS = {"warmup": 0, "val_interval": 100, "milestones": 0, "interval": 1}
 STAGE_LENGTHS = {"steps": 1}
 BIND_LENGTHS = {"warmup": 0, "stop": 0}
-#: "@classes", "@images", and a number divided by one of them
-WORD = re.compile(r"@(?:(\d+)/)?(classes|images)")
+LOOKS = 100  # images at most, whose bands are measured
+LEAST_STD = 1 / 255  # of a band that is the same everywhere
+#: "@classes", "@images", a number divided by one of them, and "@bands"
+WORD = re.compile(r"@(?:(\d+)/)?(classes|images)|@(bands)")
 
 
 def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -
         unlabelled = cfg["data"].get("unlabelled")
         return len(split()) + (0 if unlabelled is None else len(build_images(unlabelled, cfg["data"]["dataset"])))
 
-    known = {"classes": lambda: num_classes(cfg["data"]), "images": count}
+    known = {"classes": lambda: num_classes(cfg["data"]), "images": count, "bands": lambda: measured_bands(split())}
     found = {**cfg, "model": _filled(cfg["model"], known, weights)}
     found["schedule"] = _settled(cfg["schedule"], SCHEDULE_LENGTHS, steps)
     for bind in found["model"].get("binds", {}).values():
@@ -88,6 +94,19 @@ def settle(cfg: Mapping[str, Any], frequencies: Sequence[float] | None = None) -
             if isinstance(bind.get(part), Mapping):
                 bind[part] = _settled(bind[part], lengths, steps)
     return found
+
+
+def measured_bands(dataset: SegmentationDataset) -> dict[str, list[float]]:
+    """``bands`` of a network (``segkd.models.bands``), of values 0..1, of `LOOKS` images at equal distances."""
+    sums, pixels = np.zeros((2, dataset.channels - RGB)), 0
+    looks = min(LOOKS, len(dataset))
+    for k in range(looks):
+        values = dataset[k * len(dataset) // looks].image[..., RGB:].reshape(-1, dataset.channels - RGB) / 255
+        sums += np.stack([values.sum(0), (values**2).sum(0)])
+        pixels += len(values)
+    mean, squares = sums / pixels
+    std = np.sqrt(np.maximum(squares - mean**2, LEAST_STD**2))
+    return {"mean": mean.round(4).tolist(), "std": std.round(4).tolist()}
 
 
 def class_weights(rule: str, frequencies: Sequence[float]) -> list[float]:
@@ -117,7 +136,7 @@ def _length(value: Any, least: int, steps: Callable[[], int]) -> Any:
     return min(steps(), max(least, round(value * steps())))
 
 
-def _filled(value: Any, known: Mapping[str, Callable[[], int]], weights: Callable[[str], list[float]]) -> Any:
+def _filled(value: Any, known: Mapping[str, Callable[[], Any]], weights: Callable[[str], list[float]]) -> Any:
     if isinstance(value, Mapping):
         named = {k: weights(v) for k, v in value.items() if k == "class_weight" and isinstance(v, str)}
         return {k: _filled(v, known, weights) for k, v in value.items()} | named
@@ -126,5 +145,7 @@ def _filled(value: Any, known: Mapping[str, Callable[[], int]], weights: Callabl
     word = WORD.fullmatch(value) if isinstance(value, str) else None
     if word is None:
         return value
+    if word[3] is not None:
+        return known[word[3]]()
     count = known[word[2]]()
     return count if word[1] is None else int(word[1]) / count

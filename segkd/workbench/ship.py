@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.base import RGB
 from segkd.datasets.subset import Subset
 from segkd.errors import UserError
 from segkd.evaluation.speed import compare_latency
@@ -129,6 +130,10 @@ def ship(
     tries = folder / "tries"
     tries.mkdir(parents=True, exist_ok=True)
     scored = build_dataset(cfg, split)
+    if scored.channels != RGB:
+        raise UserError(
+            f"images of {scored.channels} bands: ship's script is for RGB; take `segkd export` and `quantize`"
+        )
     scored = scored if images is None or images >= len(scored) else Subset(scored, count=images)
     training = build_dataset(cfg, "train")
     known = _Known(tries / TRIES, _key(weights, split, len(scored), calibration))
@@ -179,7 +184,9 @@ def _times(candidates: Sequence[Candidate], threads: int, repeats: int, progress
     for candidate in candidates:
         runtime = candidate.open(threads)
         sizes[candidate.name] = runtime.file_size
-        runs[candidate.name] = partial(runtime.labels, torch.zeros(1, 3, *candidate.size, dtype=torch.uint8))
+        runs[candidate.name] = partial(
+            runtime.labels, torch.zeros(1, runtime.channels, *candidate.size, dtype=torch.uint8)
+        )
     progress("timing", 0, None)
     found = compare_latency(runs, repeats=repeats)
     return {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segkd.datasets.base import RGB
 from segkd.datasets.files import IMAGE_SUFFIXES
 from segkd.datasets.image_files import decode_image, read_image
 from segkd.errors import UserError
@@ -39,7 +40,7 @@ class Source:
     Attributes:
         name: what its results are called: a relative path without suffix, with "/" between folders.
         kind: IMAGE or VIDEO (files), LIVE (a camera), PIPE (standard input) or ARRAY.
-        given: the file's path, the camera's number, or the image (H, W, 3) uint8 RGB.
+        given: the file's path, the camera's number, or the image (H, W, C) uint8.
     """
 
     name: str
@@ -55,21 +56,23 @@ class Source:
         """The file that it is, if it is one."""
         return Path(self.given) if self.kind in (IMAGE, VIDEO) else None
 
-    def image(self, upright: bool = True, white: float | None = None) -> Image:
-        """The image (H, W, 3) uint8 RGB, of one of the kinds STILL.
+    def image(self, upright: bool = True, white: float | None = None, channels: int = RGB) -> Image:
+        """The image (H, W, channels) uint8, of one of the kinds STILL.
 
         Args:
-            upright, white: see ``segkd.datasets.image_files.read_image``.
+            upright, white, channels: see ``segkd.datasets.image_files.read_image``.
 
         Raises:
             UserError: it cannot be read.
         """
         if self.kind == ARRAY:
             array: Image = self.given
+            if array.shape[2] != channels:
+                raise UserError(f"{self.name} has {array.shape[2]} bands, the model takes images of {channels}")
             return array
         if self.kind == PIPE:
-            return decode_image(_piped(), Path(str(self)), upright, white)
-        return read_image(Path(self.given), upright, white)
+            return decode_image(_piped(), Path(str(self)), upright, white, channels)
+        return read_image(Path(self.given), upright, white, channels)
 
 
 def _piped() -> bytes:
@@ -234,6 +237,6 @@ def _check_names(found: Sequence[Source]) -> None:
 
 
 def _checked(image: NDArray[Any]) -> Image:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] < RGB or image.dtype != np.uint8:
         raise UserError(f"an image is (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
     return image

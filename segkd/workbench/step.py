@@ -140,7 +140,9 @@ def _noise(data: Mapping[str, Any], model: TrainingModel) -> dict[str, Any]:
     size = data["augment"].get("crop_size")
     if size is None:
         raise UserError("the config has no data.augment.crop_size, which random images take their size from")
-    made = dict(type=RandomImages, num_classes=model.student.num_classes, size=tuple(size))
+    made = dict(
+        type=RandomImages, num_classes=model.student.num_classes, size=tuple(size), channels=model.student.channels
+    )
     return {**data, "dataset": made, "train": {}, "val": {}, "test": None}
 
 

@@ -87,7 +87,7 @@ def _times(source: Path, names: Sequence[str], threads: int, repeats: int) -> li
             make_labels(source, file, name)
             runtime = OnnxRuntime(file, threads)
             assert runtime.size is not None  # make_labels refuses files for any size
-            runs[name] = partial(runtime.labels, torch.zeros(1, 3, *runtime.size, dtype=torch.uint8))
+            runs[name] = partial(runtime.labels, torch.zeros(1, runtime.channels, *runtime.size, dtype=torch.uint8))
         return [latency.median_ms for latency in compare_latency(runs, repeats=repeats).values()]
 
 

@@ -66,16 +66,16 @@ def time_terms(
         to_channels_last(model)
     if ready is not None:
         ready(model)
-    batch = noise(config.data.batch_size, tuple(crop), model.student.num_classes)
+    batch = noise(config.data.batch_size, tuple(crop), model.student.num_classes, model.student.channels)
     runs = _runs(model.train(), batch, Precision(config.engine.precision, "cpu"))
     wall, cpu = _in_turns(runs, repeats, progress)
     return [_row(name, bind, wall, cpu) for name, bind in model.terms().items()]
 
 
-def noise(samples: int, crop: tuple[int, int], num_classes: int) -> Batch:
+def noise(samples: int, crop: tuple[int, int], num_classes: int, channels: int = 3) -> Batch:
     """A batch of noise, the same each time; the labels' blocks are of 16 x 16."""
     source = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (samples, 3, *crop), generator=source, dtype=torch.uint8)
+    image = torch.randint(0, 256, (samples, channels, *crop), generator=source, dtype=torch.uint8)
     coarse = torch.randint(0, num_classes, (samples, *(-(-side // 16) for side in crop)), generator=source)
     label = coarse.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, : crop[0], : crop[1]].contiguous()
     return Batch(image, label, torch.arange(samples))

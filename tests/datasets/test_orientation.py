@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from segkd.datasets import create
-from segkd.datasets.image_files import orientation, read_image
+from segkd.datasets.image_files import read_image
+from segkd.datasets.image_headers import orientation
 from segkd.datasets.unlabelled import ImageFolder
 from segkd.datasets.verify import verify
 from segkd.errors import UserError

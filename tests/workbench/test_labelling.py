@@ -128,3 +128,18 @@ def test_teachers_by_name(tmp_path: Path) -> None:
     assert open_named_teacher(f"contextnet@{tmp_path / 'w.pth'}").num_classes == 3
     with pytest.raises(UserError, match="no teacher 'absent/x': neither a file"):
         open_named_teacher("absent/x")
+
+
+def test_its_folder_alone_is_data_to_train_on(teacher: Network, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labelled"
+    label_images(teacher, photos, out)
+    data = segkd.datasets.create("folder", root=out)
+    assert len(data) == len(SIZES)
+    assert data[0].label.shape == SIZES[0]
+    assert list(data.class_names) == [f"class {k}" for k in range(5)]
+
+
+def test_a_damaged_record_of_what_it_is_of_is_refused(teacher: Network, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "label.json").write_text("[1", encoding="utf-8")
+    with pytest.raises(UserError, match=r"label.json cannot be read: it is damaged; take another folder"):
+        label_images(teacher, photos, tmp_path)

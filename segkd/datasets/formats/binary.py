@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ class BinaryReader(LabelReader):
 
     def __init__(self, legend: Legend, masks: Masks) -> None:
         self.legend, self.masks = legend, masks
+
+    def files(self, pair: Pair) -> Sequence[Path]:
+        return tuple(self.masks[pair.key].values())
 
     def read(self, pair: Pair) -> Array:
         label = None

@@ -9,7 +9,8 @@ import numpy as np
 
 from segkd.datasets.base import IGNORE, Array
 from segkd.datasets.files import UNKNOWN, LabelReader, Pair, UnknownLabelError, unknown_values
-from segkd.datasets.image_files import describe_damage, read_bytes
+from segkd.datasets.image_files import read_bytes
+from segkd.datasets.image_headers import describe_damage
 from segkd.datasets.label_files import JPEG, open_picture, png_kind
 from segkd.datasets.legend import Legend
 from segkd.datasets.png_rows import PngRows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segkd.datasets.files import Pair
 from segkd.datasets.formats.shapes import Drawing, Polygons, Shape, ShapeReader, read_text
-from segkd.datasets.image_files import image_size
+from segkd.datasets.image_headers import image_size
 from segkd.datasets.legend import Legend
 from segkd.errors import UserError
 
