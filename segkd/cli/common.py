@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,14 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", metavar="NAME", help="in place of CONFIG: a network, for the data set of --data")
     _add_data(parser)
     _add_set(parser)
+
+
+def config_words(args: argparse.Namespace) -> str:
+    """What ``add_config_arguments`` were given, to be typed again."""
+    given = [] if args.config is None else [str(args.config)]
+    for flag in ("student", "data", "root"):
+        given += [] if (value := getattr(args, flag)) is None else [f"--{flag}", str(value)]
+    return shlex.join([*given, *(word for text in args.overrides for word in ("--set", text))])
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from segkd.cli.common import (
     add_config_arguments,
     add_json_argument,
     add_threads_argument,
+    config_words,
     following,
     load,
     positive,
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         content |= {"split": args.split, "rows": _compare(args, cfg, compared | {"ONNX int8": report.path})}
     else:
         files = f"{args.onnx} {report.path}"
-        say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {args.config} {files}")
+        say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {config_words(args)} {files}")
     save_json(args.json, content | environment(cfg.get("seed")))
 
 

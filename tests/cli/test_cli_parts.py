@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from cli_kit import STUDENT, TINY, Refused, Run
 
+from segkd.cli.common import add_config_arguments, config_words
 from segkd.datasets import create
 from segkd.training.configfile import load_config
 
@@ -26,6 +29,15 @@ def folders(tmp_path: Path) -> list[object]:
     (tmp_path / "classes.txt").write_text("sky\n\nroad\ncar\n")
     files = {"--images": "photos", "--labels": "masks", "--classes": "classes.txt"}
     return ["--data", "folder", *(part for flag, name in files.items() for part in (flag, tmp_path / name))]
+
+
+def test_the_flags_of_a_config_are_said_as_they_can_be_typed_again() -> None:
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    for words in ("run", "--student espnet --data camvid --root 'my data' --set model.network.q=8"):
+        given = parser.parse_args(shlex.split(words))
+        assert config_words(given) == words
+        assert parser.parse_args(shlex.split(config_words(given))) == given
 
 
 def test_a_run_is_composed_by_name(segkd: Run, tree: Path, trained: Path, tmp_path: Path) -> None:
