@@ -270,6 +270,17 @@ def share(text: str) -> float:
     return value
 
 
+def white(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no value of a pixel: write e.g. 4095, 65535 or 1.0")
+    return value
+
+
 def say_comparison(rows: Sequence[Mapping[str, Any]], title: str) -> None:
     """Print the rows of `segkd.workbench.comparison.evaluate_models` as a table, and the IoU of every class.
 

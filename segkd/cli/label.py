@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from segkd.cli.common import add_json_argument, following, positive, save_json, say, say_columns, share
+from segkd.cli.common import add_json_argument, following, positive, save_json, say, say_columns, share, white
 from segkd.files import writable_folder
 
 
@@ -30,6 +30,10 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--stride", type=positive, default=4, metavar="N", help="of --top: side of a cell in pixels (default 4)"
     )
+    parser.add_argument("--as-stored", action="store_true", help="read images without turning them as their tags say")
+    parser.add_argument(
+        "--white", type=white, metavar="V", help="the value that is white in images of more than 8 bits"
+    )
     add_json_argument(parser, "what was found")
     parser.set_defaults(run=run)
 
@@ -42,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
     with following() as progress:
         found = label_images(
             teacher, args.images, Path(args.out), min_confidence=args.min_confidence, top=args.top,
-            stride=args.stride, about={"teacher": args.teacher}, progress=progress,
+            stride=args.stride, upright=not args.as_stored, white=args.white, about={"teacher": args.teacher},
+            progress=progress,
         )  # fmt: skip
     rows = [["class", "pixels (%)"]]
     rows += [[name, f"{part:.1f}"] for name, part in zip(found.class_names, found.shares, strict=True)]

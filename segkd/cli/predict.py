@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from segkd.cli.common import add_threads_argument, console, positive, say, share
+from segkd.cli.common import add_threads_argument, console, positive, say, share, white
 from segkd.cli.eval import add_view_arguments
 from segkd.cli.streams import complain
 from segkd.files import writable_file
@@ -95,17 +95,6 @@ def rate(text: str) -> float:
         value = 0.0
     if not 0 < value <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} are no frames per second: a number above 0, up to 1000")
-    return value
-
-
-def white(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no value of a pixel: write e.g. 4095, 65535 or 1.0")
     return value
 
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -68,7 +67,7 @@ class OwnStep:
         self.step.set_random_seed(seed % SEEDS)
         try:
             found = self.step(image=image, mask=_void_is_zero(label))
-        except (cv2.error, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # the library's own kinds, OpenCV's, and Python's
             raise UserError(f"data.augment.extra: {self.name} cannot be applied: {first_line(error)}") from error
         return found["image"], self._back(found["mask"], label)
 
@@ -83,7 +82,7 @@ class OwnStep:
             torch.manual_seed(seed)
             try:
                 made, mask = self.step(*pair)
-            except (RuntimeError, TypeError, ValueError) as error:
+            except Exception as error:  # whatever a step raises of what it is given
                 raise UserError(f"data.augment.extra: {self.name} cannot be applied: {first_line(error)}") from error
         return made.permute(1, 2, 0).numpy(), self._back(mask.numpy(), label)
 

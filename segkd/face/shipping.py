@@ -273,17 +273,20 @@ def label(
     min_confidence: float = 0.0,
     top: int = 0,
     stride: int = 4,
+    upright: bool = True,
+    white: float | None = None,
     progress: bool = True,
 ) -> Labelled:
-    """Write a teacher's answers for a folder of images, as label maps that ``data="folder"`` trains on.
+    """Write a teacher's answers for a folder of images, as label maps; ``data=OUT`` trains on them.
 
     Args:
         teacher: a Run, a network, or what ``segkd.distill`` takes by name.
         images: folder of the images.
-        out: folder: ``labels/``, ``confidence/``, ``classes.txt``; see ``segkd.workbench.labelling.label_images``.
+        out: folder of what ``segkd.workbench.labelling.label_images`` writes, ``pairs.csv`` among it.
         min_confidence: pixels of which the teacher is less sure are void.
         top: also write the ``top`` likeliest classes with their probabilities.
         stride: side of their cells, in pixels.
+        upright, white: turn images as their tags say; the value that is white in those of more than 8 bits.
         progress: show how it goes.
     """
     from segkd.report.progress import following
@@ -294,5 +297,5 @@ def label(
     with following(shown=progress) as follow:
         return label_images(
             open_named_teacher(source), images, out, min_confidence=min_confidence, top=top, stride=stride,
-            about=about, progress=follow,
+            upright=upright, white=white, about=about, progress=follow,
         )  # fmt: skip

@@ -64,12 +64,13 @@ def convert_labels(
         progress: told of the labels.
 
     Raises:
-        UserError: a label that cannot be read, or is not of its image's size; data that is not made of files.
+        UserError: a label that cannot be read, or is not of its image's size; data not made of files, or lying there.
     """
     folder = Path(out)
     opened = dict(open_whole(section))
     sets = {split: _of_files(dataset, split) for split, dataset in opened.items()}
     names = list(next(iter(sets.values())).class_names)
+    _spare_the_data(sets, section["dataset"].get("root"), folder)
     _begin(folder, {"dataset": textual(dict(section["dataset"])), "classes": names}, force)
     pixels, total = np.zeros(IGNORE + 1, np.int64), sum(map(len, sets.values()))
     rows = []
@@ -104,6 +105,15 @@ def _targets(sets: Mapping[str | None, FilePairs], folder: Path) -> Iterator[tup
         for index in range(len(dataset)):
             name = f"{dataset.name_of(index)}.png"
             yield split, index, folder / LABELS / (f"{split}/{name}" if split else name)
+
+
+def _spare_the_data(sets: Mapping[str | None, FilePairs], root: Any, folder: Path) -> None:
+    """Refuse a folder in which the data's own files, or its list of classes, would be written over."""
+    places = {target.resolve() for _, _, target in _targets(sets, folder)}
+    own = (path for dataset in sets.values() for k in range(len(dataset)) for path in dataset.files_of(k))
+    same = root is not None and Path(root).expanduser().resolve() == folder.resolve()
+    if same or any(path.resolve() in places for path in own):
+        raise UserError(f"{folder} holds the data itself, which would be written over: name another folder")
 
 
 def _begin(folder: Path, said: Mapping[str, Any], force: bool) -> None:

@@ -75,6 +75,8 @@ def label_images(
     min_confidence: float = 0.0,
     top: int = 0,
     stride: int = 4,
+    upright: bool = True,
+    white: float | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Labelled:
@@ -89,13 +91,14 @@ def label_images(
         top: also write ``soft/NAME.npz`` with the ``top`` likeliest classes of each cell: ``classes`` (top, h, w) uint8
             and ``probabilities`` (top, h, w) float16, likeliest first.
         stride: side of such a cell in pixels, over which the probabilities are averaged.
+        upright, white: how images are read, see ``segkd.datasets.image_files.read_image``.
         about: what else ``label.json`` shall say (the teacher's source).
         progress: told of the images.
 
     Raises:
         UserError: no image, more than 255 classes, or a folder that another call has written.
     """
-    files, folder = ImageFolder(images, channels=teacher.channels), Path(out)
+    files, folder = ImageFolder(images, upright, white, teacher.channels), Path(out)
     least = arguments.number(min_confidence, "min_confidence", "labelling", least=0, below=1)
     top = arguments.integer(top, "top", "labelling", 0)
     stride = arguments.integer(stride, "stride", "labelling", 1)
@@ -105,7 +108,9 @@ def label_images(
     if top > count:
         raise UserError(f"top={top}: the teacher has {count} classes")
     names = list(teacher.class_names or [f"class {k}" for k in range(count)])
-    said = {**(about or {}), "images": str(images), "min_confidence": least, "top": top, "stride": stride}
+    way = {"white": white} if white is not None else {}
+    way |= {} if upright else {"upright": False}
+    said = {**(about or {}), **way, "images": str(images), "min_confidence": least, "top": top, "stride": stride}
     _begin(folder, {**said, "classes": names})
     device = default_device()
     network = teacher.to(device).eval()

@@ -134,3 +134,11 @@ def test_bad_steps_are_said_at_once(extra: Any, message: str) -> None:
 def test_steps_that_do_not_fit(step: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         OwnStep(step)(*pair(), 0)
+
+
+def test_a_step_that_raises_an_error_of_its_library_is_one_line() -> None:
+    albumentations()
+    step = OwnStep(dict(type="albumentations.RandomCrop", height=500, width=500, p=1.0))
+    with pytest.raises(UserError, match=r"^data.augment.extra: RandomCrop cannot be applied: ") as caught:
+        step(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), 0)
+    assert "\n" not in str(caught.value)

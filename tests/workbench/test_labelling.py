@@ -143,3 +143,17 @@ def test_a_damaged_record_of_what_it_is_of_is_refused(teacher: Network, photos: 
     (tmp_path / "label.json").write_text("[1", encoding="utf-8")
     with pytest.raises(UserError, match=r"label.json cannot be read: it is damaged; take another folder"):
         label_images(teacher, photos, tmp_path)
+
+
+def test_images_of_more_bits_are_labelled_by_the_value_that_is_white(
+    teacher: Network, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "deep").mkdir()
+    for file in photos.iterdir():
+        assert cv2.imwrite(str(tmp_path / "deep" / file.name), cv2.imread(str(file)).astype(np.uint16) * 16)
+    with pytest.raises(UserError, match="say which value is white"):
+        label_images(teacher, tmp_path / "deep", tmp_path / "no")
+    label_images(teacher, tmp_path / "deep", tmp_path / "a", white=255 * 16)
+    label_images(teacher, photos, tmp_path / "b")
+    for file in (tmp_path / "b" / "labels").iterdir():
+        assert file.read_bytes() == (tmp_path / "a" / "labels" / file.name).read_bytes()

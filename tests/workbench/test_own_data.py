@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import segkd
+from segkd.errors import UserError
 
 sys.path.append(str(Path(__file__).parents[1] / "datasets"))
 
@@ -29,3 +31,15 @@ def test_converting_and_dividing_from_python(tmp_path: Path) -> None:
         dict(type="folder", root=str(tmp_path / "own")), out=tmp_path / "lists", force=True, progress=False
     )
     assert (tmp_path / "lists/val.txt").read_text().split() == named.images["val"]
+
+
+@pytest.mark.parametrize("out", ["", "labels/.."])
+def test_converting_never_writes_over_the_data(tmp_path: Path, out: str) -> None:
+    own = own_trees.write(tmp_path / "own", "palette", 3)
+    before = {path: path.read_bytes() for path in (tmp_path / "own").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"holds the data itself, which would be written over"):
+        segkd.data.convert(dict(type="folder", **own), tmp_path / "own" / out, force=True, progress=False)
+    segkd.data.convert(dict(type="folder", **own), tmp_path / "ids", progress=False)
+    with pytest.raises(UserError, match=r"holds the data itself"):
+        segkd.data.convert(tmp_path / "ids", tmp_path / "ids", force=True, progress=False)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "own").rglob("*") if path.is_file()}
