@@ -33,9 +33,10 @@ ROOMS: dict[str, set[str]] = {
     "taps": set(),
     "inspection": {"taps"},
     "roles": {"taps"},
-    "models": {"images"},
+    "fakequant": set(),
+    "models": {"images", "fakequant", "fakequant.*"},
     "datasets": {"views", "images"},
-    "deploy": {"images"},
+    "deploy": {"images", "fakequant", "fakequant.*"},
     "evaluation": {"images"},
     "report": {"evaluation.*"},
     "supervision": {"taps"},
@@ -44,7 +45,8 @@ ROOMS: dict[str, set[str]] = {
     "segmentor": {"taps", "supervision", "models", "models.base"},
     "distiller": {"taps", "supervision", "models", "models.base", "segmentor", "binding", "meeting", "views"},
     "training": {"memory", "taps", "meeting", "weight_schedule", "supervision", "segmentor", "distiller", "binding"}
-    | {"datasets.*", "evaluation.*", "models.*", "report.*"},  # not the command line, nor what ships (deploy)
+    | {"datasets.*", "evaluation.*", "models.*", "report.*", "fakequant"}
+    | {"deploy.places", "deploy.routes"},  # an int8 file's rounding; else not what ships, nor the command line
     "workbench": {
         "training.*",
         "deploy.*",
@@ -74,7 +76,7 @@ ROOMS: dict[str, set[str]] = {
 }
 MMENGINE = {"training"}
 ISOLATED = ["losses", "connectors", "taps", "supervision", "inspection", "roles", "models", "datasets", "evaluation"]
-ISOLATED += ["deploy", "report", "binding", "segmentor", "distiller", "teachers"]
+ISOLATED += ["fakequant", "deploy", "report", "binding", "segmentor", "distiller", "teachers"]
 MAX_LINES = 350
 MAY_PRINT = {"cli", "report"}  # and make tables and bars for a terminal (rich)
 

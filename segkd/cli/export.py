@@ -99,6 +99,8 @@ def _logits(args: argparse.Namespace, cfg: Any, out: Path | None, shown: str | N
     say(f"{report.file_bytes / 2**20:.2f} MiB, opset {report.opset}, for images of {size}, {batch}")
     if report.fused:
         say(f"{report.fused} layers with branches were merged into one convolution each")
+    if report.trained:
+        say(f"its student was trained for int8: `segkd quantize --route {report.trained}` rounds as it learned")
     for parity, (count, height, width) in zip(report.parity, report.compared, strict=True):
         say(
             f"  batch {count} of {height}x{width}: logits differ from torch's by {parity.relative_difference:.1e} of "

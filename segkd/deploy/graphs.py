@@ -43,13 +43,21 @@ def values_of(model: onnx.ModelProto, names: Iterable[str], fed: Mapping[str, Va
     return dict(zip(wanted, found, strict=True))
 
 
-def open_watched(model: onnx.ModelProto, names: Iterable[str], threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session on the CPU of which the values of that name can be had, beside the graph's own outputs."""
+def open_watched(
+    model: onnx.ModelProto, names: Iterable[str], threads: int = 1, exact: bool = False
+) -> onnxruntime.InferenceSession:
+    """A session on the CPU of which the values of that name can be had, beside the graph's own outputs.
+
+    ``exact``: as the graph stands there, without what ONNX Runtime makes of it.
+    """
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     own = {item.name for item in watched.graph.output}
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
-    return onnxruntime.InferenceSession(watched.SerializeToString(), session_options(threads), providers=[CPU])
+    options = session_options(threads)
+    if exact:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=[CPU])
 
 
 def _black(given: Any) -> Value:

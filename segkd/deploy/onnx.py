@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 import segkd
 from segkd.deploy.fusing import fuse
+from segkd.deploy.graphs import note
 from segkd.deploy.parity import ExportError, Parity, check_parity, first_difference, random_images
 from segkd.deploy.pooling import MatrixPooling
-from segkd.deploy.runtimes import METADATA_KEY, OnnxRuntime
+from segkd.deploy.runtimes import METADATA_KEY, OnnxRuntime, fed
+from segkd.deploy.trained import KEY, trained_in
 from segkd.errors import UserError
+from segkd.fakequant import detach
 from segkd.files import replacing
 from segkd.images import channels_of
 
@@ -43,6 +46,7 @@ class ExportReport:
         compared: (N, H, W) of each.
         fused: how many branches and BatchNorms were merged into one convolution each before.
         ops: the graph's nodes by operator.
+        trained: the route for whose int8 file the network was trained, if it was (`segkd.deploy.trained`).
     """
 
     path: str
@@ -55,6 +59,7 @@ class ExportReport:
     batch: int | None = None
     compared: tuple[tuple[int, int, int], ...] = ()
     fused: int = 0
+    trained: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -115,7 +120,9 @@ def export_onnx(
     """
     if opset not in OPSETS:
         raise UserError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, which torch's exporter writes, got {opset}")
-    plain = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    network = copy.deepcopy(network)
+    places = detach(network)
+    plain = network.cpu().float().to(memory_format=torch.contiguous_format).eval()
     merged, fused = fuse(plain) if merge else (plain, 0)
     metadata = _metadata(plain, None if any_size else size, include_preprocess, class_names, extra)
     program = _trace(_Graph(merged, include_preprocess), size, opset, batch, any_size)
@@ -123,10 +130,14 @@ def export_onnx(
     _clean(model, metadata, batch)
     onnx.checker.check_model(model, full_check=True)
     images = list(_check_images(size, (batch,) if batch else check_batches, any_size, channels_of(plain)))
+    trained = None
+    if places is not None:
+        trained = trained_in(plain, places.cpu(), model, images[0], fed(images[0], metadata))
+        note(model, {KEY: trained.as_dict()})
 
     def explain(image: Tensor) -> str:
-        fed = image if include_preprocess else plain.preprocess(image)  # type: ignore[operator]
-        return first_difference(program.exported_program, model, fed)
+        given = image if include_preprocess else plain.preprocess(image)  # type: ignore[operator]
+        return first_difference(program.exported_program, model, given)
 
     with replacing(path) as temporary:
         onnx.save_model(model, str(temporary))
@@ -143,6 +154,7 @@ def export_onnx(
         batch=batch,
         compared=tuple((len(image), int(image.shape[2]), int(image.shape[3])) for image in images),
         fused=fused,
+        trained=None if trained is None else trained.route,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from segkd.deploy.report import Images, QuantizeError, QuantizeReport, compare, 
 from segkd.deploy.rounding import Rounder, improve_rounding
 from segkd.deploy.runtimes import TENSORRT, OnnxRuntime, session_options
 from segkd.deploy.tail import PREFIX as TAIL_PREFIX
+from segkd.deploy.trained import check_trained, overrides
 from segkd.errors import UserError, nearest
+from segkd.fakequant import Range
 from segkd.files import replacing
 
 CONV_OPS = ("Conv", "MatMul", "Gemm")
@@ -54,6 +56,7 @@ def quantize_onnx(
     symmetric: bool = False,
     keep_float: Sequence[str] = (),
     improve: Sequence[str] = (),
+    ranges: Mapping[str, Range] | None = None,
     max_images: int = 32,
     threads: int = 2,
 ) -> QuantizeReport:
@@ -74,6 +77,8 @@ def quantize_onnx(
         keep_float: names of nodes that stay float.
         improve: of ``IMPROVEMENTS``, any: "equalize" (`segkd.deploy.equalize`) before, "bias" and "adaround"
             (`segkd.deploy.rounding`) after.
+        ranges: how each value is rounded, by its name, where that was trained (`segkd.deploy.trained`); ``method`` and
+            ``percentile`` then mean nothing.
 
     Raises:
         UserError: no calibration image, one of another size, an unknown method, or a source that is missing.
@@ -87,7 +92,9 @@ def quantize_onnx(
     runtime = OnnxRuntime(source, threads)
     images = take_images(calibration, max_images, runtime, source)
     types = _op_types(op_types)
+    method = method if ranges is None else "minmax"  # the quickest: what it finds is not used
     named = f"percentile {percentile}" if method == "percentile" else method
+    named = named if ranges is None else "trained"
     options = {
         "per_channel": per_channel,
         "reduce_range": reduce_range,
@@ -95,7 +102,7 @@ def quantize_onnx(
         "extra_options": _options(method, percentile) | (SYMMETRIC if symmetric else {}),
     }
     with replacing(target) as temporary:
-        _quantize(runtime, temporary, images, types, METHODS[method], options, keep_float, improve)
+        _quantize(runtime, temporary, images, types, METHODS[method], options, keep_float, improve, ranges)
         about: dict[str, Any] = {"improve": list(improve)} if improve else {}
         about |= {"method": named, "images": len(images), "calibration": digest(images)}
         note_in(temporary, {"quantization": {"route": TENSORRT if symmetric else "onnxruntime", **about}})
@@ -168,17 +175,21 @@ def _quantize(
     options: dict[str, Any],
     keep_float: Sequence[str],
     improve: Sequence[str],
+    ranges: Mapping[str, Range] | None,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="segkd-") as folder:
         prepared = Path(folder) / "prepared.onnx"
         try:
             with quiet():
-                quant_pre_process(str(runtime.path), str(prepared), skip_symbolic_shape=True)
+                prepare_onnx(runtime.path, prepared)
                 model = onnx.load(str(prepared))
                 _check_names(model, keep_float)
                 if "equalize" in improve:
                     equalize(model)
                     onnx.save_model(model, str(prepared))
+                if ranges is not None:
+                    options["extra_options"]["TensorQuantOverrides"] = overrides(ranges, model)
+                    images = images[:1]
                 quantize_static(
                     str(prepared),
                     str(target),
@@ -190,6 +201,8 @@ def _quantize(
                     calibrate_method=method,
                     **options,
                 )
+            if ranges is not None:
+                check_trained(onnx.load(str(target)), ranges, runtime.path)
             rounder = Rounder(weights="adaround" in improve, bias="bias" in improve)
             if rounder.weights or rounder.bias:
                 rounded = onnx.load(str(target))
@@ -199,6 +212,12 @@ def _quantize(
             raise
         except Exception as error:  # the quantiser raises whatever its stages raise
             raise QuantizeError(f"cannot quantise {runtime.path}: {type(error).__name__}: {error}") from error
+
+
+def prepare_onnx(source: str | Path, target: str | Path) -> None:
+    """Write a float32 file as ONNX Runtime simplifies it before it is quantised; values keep their names."""
+    with quiet():
+        quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
 
 
 def _check_names(model: onnx.ModelProto, names: Sequence[str]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkd.deploy.quantize import quantize_onnx
 from segkd.deploy.quantize_openvino import quantize_openvino
 from segkd.deploy.report import Images, QuantizeReport
+from segkd.deploy.runtimes import TENSORRT
 from segkd.deploy.tensorrt import quantize_tensorrt
+from segkd.deploy.trained import Trained
 from segkd.errors import UserError, nearest
+from segkd.fakequant import Range
 
 WEIGHT_BITS = (7, 8)
 
@@ -48,6 +51,28 @@ class Choices:
         return given
 
 
+def trained_choices(source: str | Path, route: str, choices: Choices) -> tuple[Choices, Mapping[str, Range] | None]:
+    """The choices for a file as its network was trained, and its ranges; as they are, and None, if it was not.
+
+    Raises:
+        UserError: trained for another route, or choices that would make another file than it was trained as.
+    """
+    trained = Trained.read(source)
+    if trained is None:
+        return choices, None
+    if route != trained.route:
+        hint = "; OpenVINO runs that file as FILE@openvino" if route == "openvino" else ""
+        raise UserError(f"the student of {source} was trained for --route {trained.route}, not {route}{hint}")
+    for name, allowed in (("op_types", trained.ops), ("weight_bits", trained.weight_bits)):
+        if getattr(choices, name) not in (None, allowed):
+            raise UserError(f"the student of {source} was trained with {name} {allowed}: leave out {name}")
+    for name in ("method", "percentile", "keep_float", "improve"):
+        if getattr(choices, name):
+            raise UserError(f"the student of {source} was trained with its ranges: leave out {name}")
+    bits = None if route == TENSORRT else trained.weight_bits
+    return replace(choices, op_types=trained.ops, weight_bits=bits), trained.ranges
+
+
 Quantize = Callable[[str | Path, str | Path, Iterable[Images], Choices, int, int], QuantizeReport]
 
 
@@ -62,21 +87,24 @@ class Route(NamedTuple):
 def _onnxruntime(
     source: str | Path, target: str | Path, images: Iterable[Images], choices: Choices, count: int, threads: int
 ) -> QuantizeReport:
+    choices, ranges = trained_choices(source, "onnxruntime", choices)
     given = {"op_types": "all"} | choices.of("op_types", "method", "percentile", "weight_bits", "keep_float", "improve")
-    bits = given.pop("weight_bits", 7)
-    return quantize_onnx(source, target, images, reduce_range=bits == 7, max_images=count, threads=threads, **given)
+    given |= {"reduce_range": given.pop("weight_bits", 7) == 7, "ranges": ranges}
+    return quantize_onnx(source, target, images, max_images=count, threads=threads, **given)
 
 
 def _tensorrt(
     source: str | Path, target: str | Path, images: Iterable[Images], choices: Choices, count: int, threads: int
 ) -> QuantizeReport:
-    given = choices.of("op_types", "method", "percentile", "keep_float", "improve")
+    choices, ranges = trained_choices(source, TENSORRT, choices)
+    given = choices.of("op_types", "method", "percentile", "keep_float", "improve") | {"ranges": ranges}
     return quantize_tensorrt(source, target, images, max_images=count, threads=threads, **given)
 
 
 def _openvino(
     source: str | Path, target: str | Path, images: Iterable[Images], choices: Choices, count: int, threads: int
 ) -> QuantizeReport:
+    choices, _ = trained_choices(source, "openvino", choices)
     given = choices.of("preset", "weight_bits", "keep_float")
     return quantize_openvino(source, target, images, max_images=count, threads=threads, **given)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkd.errors import UserError, nearest
+from segkd.fakequant import FAKE_QUANT, FakeQuant, attach, detach, split_tensors
+from segkd.fakequant.calls import INPUT
 from segkd.images import channels_of
 from segkd.models.info import NETWORKS as NETWORKS
 from segkd.models.info import FeatureInfo as FeatureInfo
@@ -105,13 +108,21 @@ class Network(Described, nn.Module):
 
         Only the forward pass knows: that depends on sizes, layers and on which BatchNorms are in eval.
         """
+        places = self._modules.get(FAKE_QUANT)
         try:
+            if places is not None:  # what it computes is rounded as an int8 file's values are
+                with places.around(self):  # type: ignore[operator]
+                    return cast(Tensor, super().__call__(places(INPUT, x)))
             out: Tensor = super().__call__(x)
         except ValueError as error:
             if ONE_VALUE not in str(error):
                 raise
             raise one_value_error(self, x) from error
         return out
+
+    def train(self, mode: bool = True) -> Self:
+        """``nn.Module.train``; a network that rounds stays in eval mode: its statistics are those of the int8 file."""
+        return super().train(mode and FAKE_QUANT not in self._modules)
 
     def find_roles(self, x: Tensor) -> Roles:
         """``roles``; where they are not known beforehand, found by running on ``x`` (N, 3, H, W), preprocessed."""
@@ -200,8 +211,12 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def apply_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy ``tensors`` into ``network``; every key and shape must match (checked before anything is changed)."""
-    own = network.state_dict()
+    """Copy ``tensors`` into ``network``; every key and shape must match (checked before anything is changed).
+
+    Those of a network that rounds as an int8 file does (``segkd.fakequant``) make ``network`` round, too.
+    """
+    tensors, rounding = split_tensors(tensors)
+    own, _ = split_tensors(network.state_dict())
     name = type(network).__name__
     if any(is_authors_name(network, key) for key in tensors):
         raise UserError(
@@ -228,4 +243,7 @@ def apply_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str
             f"{source} holds weights of another network than {name}: {shown}{hint}; "
             f"{len(missing)} missing and {len(extra)} unknown of {len(own)} tensors"
         )
+    detach(network)
     network.load_state_dict(dict(tensors), strict=True)
+    if rounding:
+        attach(network, FakeQuant.of(rounding))

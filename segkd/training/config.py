@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any
 
-from segkd.errors import UserError, nearest
+from segkd.errors import UserError
 from segkd.evaluation.looking import Views
+from segkd.training.quantize_keys import Quantize as Quantize
+from segkd.training.section import Section as Section
+from segkd.training.section import key as key
 from segkd.training.values import (
     CROP,
-    Check,
     boolean,
     decay,
     dictionary,
@@ -30,55 +32,6 @@ from segkd.training.values import (
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 MANY = max(64, 4 * (os.cpu_count() or 1))  # of threads or processes of a machine
-
-
-def key(doc: str, default: Any = MISSING, *, unit: str = "", check: Check | None = None) -> Any:
-    """A key of the config: what it is, its default (none: it must be given), its unit, and how it is checked."""
-    return field(default=default, metadata={"doc": doc, "unit": unit, "check": check})
-
-
-class Section:
-    """What all sections can do: be read from a mapping, and written as one."""
-
-    name: ClassVar[str] = ""
-
-    @classmethod
-    def read(cls, given: Any) -> Any:
-        """The section of a mapping; a UserError for a key that is unknown, missing, or of a wrong value."""
-        content = cls.known(given)
-        known = {one.name: one for one in fields(cls)}  # type: ignore[arg-type]
-        found = {name: cls._checked(known[name], value) for name, value in content.items()}
-        for name, one in known.items():
-            if one.default is MISSING and found.get(name) is None:
-                raise UserError(f"the config has no {cls._full(name)}: {one.metadata['doc']}")
-        return cls(**found)
-
-    @classmethod
-    def known(cls, given: Any) -> Any:
-        """The mapping itself; a UserError if it is none, or holds a key that means nothing."""
-        content = dictionary(given, cls.name or "the config")
-        known = {one.name for one in fields(cls)}  # type: ignore[arg-type]
-        for name in sorted(set(map(str, content)) - known):
-            raise UserError(f"the config sets {cls._full(name)}, which means nothing; {nearest(name, known)}")
-        return content
-
-    def to_dict(self) -> dict[str, Any]:
-        """The keys that differ from their defaults, as a mapping that ``read`` takes."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
-        differing = {one.name for one in fields(self) if found[one.name] is not one.default}  # type: ignore[arg-type]
-        return {k: v.to_dict() if isinstance(v, Section) else v for k, v in found.items() if k in differing}
-
-    @classmethod
-    def _full(cls, name: str) -> str:
-        return f"{cls.name}.{name}" if cls.name else name
-
-    @classmethod
-    def _checked(cls, one: Field[Any], value: Any) -> Any:
-        """The value of a key in its own type; None means what the default means."""
-        if value is None and one.default is not MISSING:
-            return one.default
-        check = one.metadata["check"]
-        return check(value, cls._full(one.name)) if check else value
 
 
 @dataclass(frozen=True)
@@ -241,6 +194,7 @@ SECTIONS: dict[str, type[Section]] = {
     "schedule": Schedule,
     "engine": Engine,
     "evaluation": Evaluation,
+    "quantize": Quantize,
 }
 
 
@@ -256,6 +210,7 @@ class Config(Section):
     schedule: Schedule = key("the length of the training, and its learning rates")
     engine: Engine = key("the machine's way of working, and what is logged and kept", Engine())
     evaluation: Evaluation = key("how images are looked at when they are scored", Evaluation())
+    quantize: Quantize | None = key("quantization-aware training: the rounding of an int8 file while it learns", None)
     metrics: Sequence[str | Mapping[str, Any]] | None = key(
         "list of names (`miou`, `boundary_iou`, ...) and of dict(type=...) with reset, update, compute; by default "
         "mIoU, mAcc and aAcc",
@@ -282,6 +237,8 @@ class Config(Section):
             found.evaluation.views()
         except UserError as error:
             raise UserError(f"config: evaluation: {error}") from error
+        if found.quantize is not None:
+            found.quantize.check(found.engine)
         if (found.schedule.steps is None) == (found.schedule.epochs is None):
             raise UserError("the config has no schedule.steps: give it, or schedule.epochs, and not both")
         return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segkd.report.keys import REQUIRED, Key, KeySection
-from segkd.training.config import SECTIONS, Config, Data, Engine, Evaluation, Optim, Schedule, Section, key
+from segkd.training.config import SECTIONS, Config, Data, Engine, Evaluation, Optim, Quantize, Schedule, Section, key
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -149,6 +149,7 @@ def key_sections() -> tuple[KeySection, ...]:
         _typed(Schedule),
         _typed(Engine),
         _typed(Evaluation),
+        _typed(Quantize),
     )
 
 

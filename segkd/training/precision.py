@@ -43,9 +43,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def settle_precision(cfg: Config, device: torch.device) -> Config:
-    """The config with "auto" replaced by what the device is fast in."""
+    """The config with "auto" replaced by what the device is fast in; fp32 for a student that rounds."""
     fast, engine = "bf16" if has_bf16(device) else "fp32", cfg.engine
     own = fast if engine.precision == "auto" else engine.precision
+    own = own if cfg.quantize is None else "fp32"
     teachers = fast if engine.teacher_precision == "auto" else engine.teacher_precision
     return replace(cfg, engine=replace(engine, precision=own, teacher_precision=teachers))
 

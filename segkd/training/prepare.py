@@ -16,6 +16,7 @@ from segkd.errors import UserError
 from segkd.segmentor import TrainingModel
 from segkd.training import processes
 from segkd.training.average import Average
+from segkd.training.aware import make_aware
 from segkd.training.bad_files import SkippedFiles
 from segkd.training.build import (
     build_dataset,
@@ -93,6 +94,7 @@ class Prepared(MMEngineNames):
         validation = build_dataset(cfg, "val")
         self.cfg = cfg = cfg.with_steps(len(self.data))
         self.state: State | None = check_folder(folder, cfg, resume, self.model)
+        self.notes = make_aware(self.model, cfg, readable(cfg, self.data), self.state)
         self.iter, self.max_iters = self.state["step"] if self.state else 0, cfg.schedule.steps or 0
         for split, dataset in (("train", self.data), ("val", validation)):
             check_classes(self.model, dataset)
@@ -120,7 +122,7 @@ class Prepared(MMEngineNames):
         self.class_scores: dict[str, Sequence[float] | None] = {}
         self.average: Average | None = None
         left_out = [] if resume else self.model.student.left_out or []
-        self.notes = [f"not in what the student begins with: {line}" for line in left_out]
+        self.notes += [f"not in what the student begins with: {line}" for line in left_out]
         self.stop_training, self.state_due = False, False
         self.skipped = SkippedFiles(self.write, self.state.get("skipped", {}) if self.state else {})
         self.finite, self.means = FiniteLoss(), Means()

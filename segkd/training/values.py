@@ -71,6 +71,13 @@ def view(value: Any, name: str) -> Any:
     return tuple(integer(32)(side, name) for side in value)
 
 
+def folder(value: Any, name: str) -> str:
+    """A check for a folder."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise UserError(f"config: {name} must be a folder, got {value!r}")
+    return str(value)
+
+
 def folders(value: Any, name: str) -> Any:
     """A check for a list of folders."""
     if not isinstance(value, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in value):

@@ -15,6 +15,7 @@ from segkd.datasets import SegmentationDataset
 from segkd.deploy.formats import open_file
 from segkd.deploy.runtimes import Runtime
 from segkd.deploy.tail import make_labels, tails_of
+from segkd.deploy.trained import Trained
 from segkd.errors import UserError, nearest
 from segkd.workbench.deployment import export_run, quantize_file
 
@@ -100,6 +101,7 @@ def make_candidates(
     stem = f"{size[0]}x{size[1]}"
     shared: Any = {"images": images, "threads": threads}
     logits = _made(folder / f"{stem}.onnx", partial(export_run, cfg, weights, size))
+    ways = _as_trained(logits, ways)
     sources = {"": logits}
     for kind in dict.fromkeys(WAYS[way][0] for way in ways):
         if kind not in ("", NNCF):
@@ -117,6 +119,14 @@ def make_candidates(
                 yield Candidate(size, way, tail, _made(folder / f"{stem}_nncf_{tail}.xml", make))
             else:
                 yield Candidate(size, way, tail, labels[kind])
+
+
+def _as_trained(logits: Path, ways: Sequence[str]) -> list[str]:
+    """The ways that fit a student that was trained with an int8 file's rounding; all of them for any other."""
+    trained = Trained.read(logits)
+    if trained is None:
+        return list(ways)
+    return [way for way in ways if WAYS[way][0] in ("", trained.ops if trained.route == "onnxruntime" else "")]
 
 
 def _quantize(source: Path, training: SegmentationDataset, target: Path, **options: Any) -> None:

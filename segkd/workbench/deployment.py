@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
-from torch import Tensor
 
 from segkd.datasets import SegmentationDataset
+from segkd.datasets.calibration import calibration_images as calibration_images
 from segkd.deploy.onnx import ExportReport, export_onnx
 from segkd.deploy.report import QuantizeReport as QuantizeReport
 from segkd.deploy.routes import Choices, find_route
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.files import existing_onnx, writable_file, writable_onnx
-from segkd.images import resize_image
 from segkd.memory import check_inference
 from segkd.training.build import build_dataset, class_names
 from segkd.workbench.runs import load_student
@@ -99,11 +97,3 @@ def open_float32(source: str | Path, num_classes: int) -> OnnxRuntime:
     if model.num_classes != num_classes:
         raise UserError(f"{path} predicts {model.num_classes} classes, but the config's data set has {num_classes}")
     return model
-
-
-def calibration_images(dataset: SegmentationDataset, size: tuple[int, int] | None, count: int) -> Iterator[Tensor]:
-    """``count`` images (1, 3, H, W) uint8 at equal distances over the whole set, resized to ``size`` if given."""
-    count = min(count, len(dataset))
-    for k in range(count):
-        image = torch.from_numpy(dataset[k * len(dataset) // count].image).permute(2, 0, 1)[None]
-        yield resize_image(image, size or image.shape[-2:]).contiguous()
