@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     from segkd.training.environment import environment
     from segkd.workbench.runs import students_of
     from segkd.workbench.ship import Budget, ship
-    from segkd.workbench.snippets import card, python_snippet
+    from segkd.workbench.snippets import card, cpp_snippet, python_snippet
 
     cfg = load(args)
     weights = args.weights or next((file for file in students_of(args.config) if file.suffix == ".pth"), None)
@@ -99,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
     texts = {
         "run.py": python_snippet(found.row, found.path.name, names),
         "README.md": card(found.row, found.path.name, names, about),
+        **cpp_snippet(found.row, found.path.name, names, args.threads),
     }
     for name, text in texts.items():
         with replacing(folder / name) as temporary:

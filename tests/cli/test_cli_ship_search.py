@@ -52,7 +52,7 @@ def test_search(segkd: Run, refused: Refused, trained: Path, tmp_path: Path) -> 
     assert content["chosen"]["miou"] == max(row["miou"] for row in content["rows"])
     assert content["chosen"]["name"] in content["front"]
     assert {path.name for path in out.iterdir()} == {
-        *("README.md", "front.png", "run.py", "ship.json", "student.onnx", "tries"),
+        *("CMakeLists.txt", "README.md", "front.png", "run.cpp", "run.py", "ship.json", "student.onnx", "tries"),
     }
     scores = json.loads((out / "tries" / "tries.json").read_text())["scores"]
     scores[content["rows"][0]["name"]] = 100.0  # what is scored is not scored again

@@ -1,0 +1,20 @@
+# cmake -B build -DONNXRUNTIME_ROOT=DIR && cmake --build build && build/run IMAGE
+# DIR: an unpacked archive of ONNX Runtime's releases; nothing where its package is installed (libonnxruntime-dev).
+cmake_minimum_required(VERSION 3.18)
+project(run CXX)
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+find_path(ONNXRUNTIME_INCLUDE onnxruntime_cxx_api.h HINTS ${ONNXRUNTIME_ROOT}/include
+          PATH_SUFFIXES onnxruntime onnxruntime/core/session REQUIRED)
+find_library(ONNXRUNTIME_LIBRARY onnxruntime HINTS ${ONNXRUNTIME_ROOT}/lib REQUIRED)
+find_package(OpenCV QUIET COMPONENTS core imgcodecs)
+add_executable(run run.cpp)
+target_include_directories(run PRIVATE ${ONNXRUNTIME_INCLUDE})
+target_link_libraries(run PRIVATE ${ONNXRUNTIME_LIBRARY})
+if(OpenCV_FOUND)
+  target_compile_definitions(run PRIVATE WITH_OPENCV)
+  target_link_libraries(run PRIVATE opencv_core opencv_imgcodecs)
+endif()
