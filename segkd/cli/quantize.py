@@ -184,8 +184,9 @@ def _tell(report: QuantizeReport) -> None:
 def _compare(args: argparse.Namespace, cfg: Mapping[str, Any], files: Mapping[str, str]) -> list[dict[str, Any]]:
     """mIoU and speed of torch, ONNX float32 and int8 side by side."""
     from segkd.training.build import build_dataset
-    from segkd.workbench.comparison import common_size, evaluate_models
+    from segkd.workbench.comparison import evaluate_models
     from segkd.workbench.runs import open_model
+    from segkd.workbench.timing import common_size
 
     dataset = build_dataset(cfg, args.split)
     models = {name: open_model(cfg, file, args.threads, args.resize) for name, file in files.items()}

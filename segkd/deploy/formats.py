@@ -58,13 +58,19 @@ def open_file(source: str | Path, threads: int = 2, resize: bool = False) -> Run
     Raises:
         UserError: no such file, an unknown suffix or way, a runtime that is not installed.
     """
+    path, how = check_how(source)
+    return OPENERS[path.suffix][how](existing_file(path, KINDS[path.suffix]), threads, resize)
+
+
+def check_how(source: str | Path) -> tuple[Path, str]:
+    """``FILE@HOW`` as file and way, both of which are known; else a UserError."""
     path, how = split_how(source)
     openers = OPENERS.get(path.suffix)
     if openers is None:
         raise UserError(f"{path} is not a file that predicts alone ({', '.join(OPENERS)}); weights need their config")
     if how not in openers:
         raise UserError(f"{path} is not run as {how!r}; {nearest(how, [name for name in openers if name])}")
-    return openers[how](existing_file(path, KINDS[path.suffix]), threads, resize)
+    return path, how
 
 
 def load_runtime(source: str | Path | nn.Module, threads: int = 2, resize: bool = False) -> Runtime:

@@ -124,7 +124,8 @@ def export_onnx(
     places = detach(network)
     plain = network.cpu().float().to(memory_format=torch.contiguous_format).eval()
     merged, fused = fuse(plain) if merge else (plain, 0)
-    metadata = _metadata(plain, None if any_size else size, include_preprocess, class_names, extra)
+    about = {**(extra or {}), **({} if batch is None else {"batch": batch})}
+    metadata = _metadata(plain, None if any_size else size, include_preprocess, class_names, about)
     program = _trace(_Graph(merged, include_preprocess), size, opset, batch, any_size)
     model = program.model_proto
     _clean(model, metadata, batch)

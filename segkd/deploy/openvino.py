@@ -82,6 +82,9 @@ class OpenVinoRuntime(Runtime):
     def again(self) -> OpenVinoRuntime:
         return OpenVinoRuntime(self.path, self.threads, self.resize, self.precision)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a compiled model cannot be pickled
+        return type(self), (self.path, self.threads, self.resize, self.precision)
+
 
 def _options(threads: int, precision: str) -> dict[str, Any]:
     return {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}

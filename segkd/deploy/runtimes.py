@@ -72,6 +72,9 @@ class Runtime(ABC):
     def _answer(self, image: Tensor) -> Tensor:
         if image.ndim != 4 or image.shape[1] != self.channels or image.dtype != torch.uint8:
             raise UserError(f"images must be (N, {self.channels}, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
+        only = self.metadata.get("batch")
+        if only is not None and len(image) != only:
+            raise UserError(f"the file takes {only} images a call, not {len(image)}; export one without --batch")
         given = (int(image.shape[-2]), int(image.shape[-1]))
         if self.size is None or given == self.size:
             return self._run(image)
@@ -134,6 +137,9 @@ class TorchRuntime(Runtime):
     def again(self) -> TorchRuntime:
         return TorchRuntime(copy.deepcopy(self.network), self.threads, self.ways, self.channels)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # what torch.compile makes is not for other processes
+        return type(self), (self.network, self.threads, self.ways, self.channels), {"metadata": self.metadata}
+
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
@@ -188,6 +194,9 @@ class OnnxRuntime(Runtime):
 
     def again(self) -> OnnxRuntime:
         return OnnxRuntime(self.path, self.threads, self.resize, self.provider)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a session cannot be pickled
+        return type(self), (self.path, self.threads, self.resize, self.provider)
 
 
 def bands_of(metadata: Mapping[str, Any]) -> int:

@@ -9,8 +9,9 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch import nn
 from segkd.images import channels_of
 
 Run = Callable[[], object]
+Clock = Callable[[], float]  # runs something, and gives the milliseconds that it took
 MIB = 1024 * 1024
 NOISE = 1.3  # of the median over the minimum, from which on a time says little
 
@@ -67,21 +69,28 @@ def compare_latency(runs: Mapping[str, Run], warmup: int = 5, repeats: int = 30,
     After ``warmup`` calls of each they take turns, in reversed order on every other repeat, so that a drift of the
     machine (other load, clock, heat) hits all of them alike. CUDA is synchronised.
     """
+    found = take_turns({name: partial(milliseconds, run) for name, run in runs.items()}, warmup, repeats)
+    return {name: summary(times, batch) for name, times in found.items()}
+
+
+def take_turns(clocks: Mapping[str, Clock], warmup: int, repeats: int) -> dict[str, list[float]]:
+    """The milliseconds that each of several clocks gives, asked in turns as in ``compare_latency``."""
     if repeats < 2:
         raise ValueError(f"latency needs at least 2 repeats for a spread, got {repeats}")
-    order = list(runs)
+    order = list(clocks)
     for name in order:
         for _ in range(warmup):
-            runs[name]()
-    wait = torch.cuda.synchronize if torch.cuda.memory_reserved() > 0 else _no_wait  # CUDA works behind our back
+            clocks[name]()
     times: dict[str, list[float]] = {name: [] for name in order}
     for repeat in range(repeats):
         for name in order if repeat % 2 == 0 else reversed(order):
-            times[name].append(_milliseconds(runs[name], wait))
-    return {name: _summary(times[name], batch) for name in order}
+            times[name].append(clocks[name]())
+    return times
 
 
-def _milliseconds(run: Run, wait: Callable[[], None]) -> float:
+def milliseconds(run: Run) -> float:
+    """Wall time of one call; CUDA is synchronised."""
+    wait = torch.cuda.synchronize if torch.cuda.memory_reserved() > 0 else _no_wait  # CUDA works behind our back
     wait()
     start = time.perf_counter()
     run()
@@ -93,7 +102,8 @@ def _no_wait() -> None:
     """The CPU is done when the call returns."""
 
 
-def _summary(times: list[float], batch: int) -> Latency:
+def summary(times: Sequence[float], batch: int = 1) -> Latency:
+    """What milliseconds of calls, each with ``batch`` images, come to."""
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
     p90 = statistics.quantiles(times, n=10, method="inclusive")[8]
     p99 = statistics.quantiles(times, n=100, method="inclusive")[98]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from segkd.datasets import DATASETS, SegmentationDataset
-from segkd.deploy.formats import OPENERS, open_file, split_how
+from segkd.deploy.formats import OPENERS, check_how, open_file, split_how
 from segkd.deploy.onnx import ExportReport, export_onnx
 from segkd.deploy.runtimes import LABELS, OnnxRuntime, Runtime, TorchRuntime
 from segkd.errors import UserError
@@ -57,6 +58,19 @@ def _config(folder: Path, network: Any) -> dict[str, Any]:
 def runtimes(models: Any, threads: int, resize: bool = False) -> dict[str, Runtime]:
     """Each of one model, a list, or {name: model}, by a name of its own."""
     return {name: runtime(model, threads, resize) for name, model in _named(models)}
+
+
+def sources(models: Any, threads: int) -> dict[str, Runtime | Callable[[], Runtime]]:
+    """Each as what another process can open, by the names of ``runtimes``: a file's opener, or what is here already."""
+    return {name: _source(model, threads) for name, model in _named(models)}
+
+
+def _source(model: Any, threads: int) -> Runtime | Callable[[], Runtime]:
+    path = None if isinstance(model, Runtime) else getattr(model, "path", model)
+    if isinstance(path, str | Path) and split_how(path)[0].suffix in OPENERS:
+        existing_file(check_how(path)[0])
+        return partial(open_file, path, threads)
+    return runtime(model, threads)
 
 
 def _named(models: Any) -> Iterator[tuple[str, Any]]:

@@ -91,10 +91,12 @@ class Comparison(Mapping[str, dict[str, Any]]):
         rows: a dict for each model: ``name`` and what was measured (``miou`` in percent, ``latency_ms``, ...).
         differences: of every two models, where intervals were asked for: ``name``, ``base``, ``gain`` in points of
             mIoU, ``low``, ``high``, ``verdict``.
+        scaling: of ``segkd.bench`` with several batches or numbers of threads, a row for each of them.
     """
 
     rows: list[dict[str, Any]]
     differences: list[dict[str, Any]] = field(default_factory=list)
+    scaling: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def miou(self) -> dict[str, float]:
@@ -112,6 +114,10 @@ class Comparison(Mapping[str, dict[str, Any]]):
 
     def __repr__(self) -> str:
         from segkd.report.scoring import difference_lines
-        from segkd.report.tables import as_text, comparison_table
+        from segkd.report.tables import as_text, comparison_table, scaling_table
 
-        return "\n".join([as_text(comparison_table(self.rows)), *difference_lines(self.differences)])
+        rows = [row for row in self.rows if "crashed" not in row]
+        tables = [as_text(comparison_table(rows))] if rows else []
+        tables += [as_text(scaling_table(self.scaling))] if self.scaling else []
+        crashed = [f"{row['name']}: {row['crashed']}" for row in self.rows if "crashed" in row]
+        return "\n".join([*tables, *crashed, *difference_lines(self.differences)])

@@ -100,25 +100,37 @@ def evaluate(
 
 @spelled
 def bench(
-    models: Any, *, size: Size | None = None, batch: int = 1, repeats: int = 50, threads: int = 2, progress: bool = True
+    models: Any,
+    *,
+    size: Size | None = None,
+    batch: int | Sequence[int] = 1,
+    repeats: int = 50,
+    threads: int | Sequence[int] = 2,
+    progress: bool = True,
 ) -> Comparison:
-    """Latency, frames per second, parameters, MACs and memory of models, timed in turns.
+    """Latency, frames per second, parameters, MACs and memory of models, timed in turns, each in its own process.
 
     Args:
         models: as in ``evaluate``.
         size: (H, W) of the images; by default the ONNX files', else the first Run's training crops.
-        batch: images per call.
+        batch: images per call; of several numbers the first, and ``scaling`` of the result has all.
         repeats: timed calls of each.
-        threads: CPU threads.
+        threads: CPU threads; several as for ``batch``.
+
+    Returns:
+        A row for each model; that of one whose process ended has ``crashed``, what happened, in place of times.
     """
     from segkd.face import opening
     from segkd.report.progress import following
-    from segkd.workbench.comparison import common_size, time_models
+    from segkd.workbench.bench import bench_apart
 
-    named = opening.runtimes(models, threads)
-    found = common_size(named, size) or opening.crop_of(models)
+    batches, counts = ((one,) if isinstance(one, int) else tuple(one) for one in (batch, threads))
     with following(shown=progress) as follow:
-        return Comparison(time_models(named, found, batch, max(repeats, 2), follow))
+        found = bench_apart(
+            lambda count: opening.sources(models, count), size, lambda: opening.crop_of(models), batches=batches,
+            threads=counts, repeats=repeats, progress=follow,
+        )  # fmt: skip
+    return Comparison(found.rows, scaling=found.scaling)
 
 
 @spelled

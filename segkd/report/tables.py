@@ -72,6 +72,15 @@ SHIP_COLUMNS = (
     Column("file_bytes", "size\n(MiB)", lambda n: f"{n / 2**20:.2f}"),
     Column("front", "front", str),
 )
+SCALING_COLUMNS = (
+    Column("name", "network", str),
+    Column("threads", "threads", str),
+    Column("batch", "batch", str),
+    Column("latency_ms", "ms a\ncall", "{:.1f}".format),
+    Column("image_ms", "ms an\nimage", "{:.1f}".format),
+    Column("fps", "FPS", "{:.1f}".format),
+    Column("scaling", "x FPS of\nthe first", "{:.2f}".format),
+)
 NAME, NUMBER, GAP = 12, 5, 2  # columns of a terminal: a name before it takes more lines, "100.0", between two columns
 
 
@@ -114,6 +123,11 @@ def peak_lines(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) ->
 def blocks_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
     """A table of the rows of `segkd.workbench.blocks.time_blocks`, for the terminal."""
     return RowsTable(BLOCK_COLUMNS, rows)
+
+
+def scaling_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:
+    """A table of the rows of `segkd.workbench.timing.time_scaling`, for the terminal."""
+    return RowsTable(SCALING_COLUMNS, rows)
 
 
 def ship_table(rows: Sequence[Mapping[str, Any]]) -> RowsTable:

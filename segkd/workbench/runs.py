@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,26 @@ def load_student(cfg: Mapping[str, Any], weights: str | Path) -> Network:
     return network
 
 
+def model_source(
+    cfg: Mapping[str, Any], file: str | Path, threads: int = 2, resize: bool = False
+) -> Runtime | Callable[[], Runtime]:
+    """A file that predicts (.onnx, .xml) as what opens it, or a student weights file (.pth) in the config's student.
+
+    Arguments as in ``open_model``; what can be wrong with the file's name is found here.
+    """
+    from segkd.deploy.formats import OPENERS, check_how, open_file, split_how
+    from segkd.deploy.runtimes import TorchRuntime
+
+    path, how = split_how(file)
+    existing_file(path)
+    if path.suffix in OPENERS:
+        check_how(file)
+        return partial(open_file, file, threads, resize)
+    if path.suffix not in (".pth", ".pt"):
+        raise UserError(f"{path} is neither weights (.pth) nor a file that predicts ({', '.join(OPENERS)})")
+    return TorchRuntime(load_student(cfg, path).to(default_device()), threads, how.split("+") if how else ())
+
+
 def open_model(cfg: Mapping[str, Any], file: str | Path, threads: int = 2, resize: bool = False) -> Runtime:
     """A file that predicts (.onnx, .xml) as it is, or a student weights file (.pth) in the config's student.
 
@@ -96,27 +117,27 @@ def open_model(cfg: Mapping[str, Any], file: str | Path, threads: int = 2, resiz
         threads: CPU threads.
         resize: let an ONNX file take images of other sizes, resized.
     """
-    from segkd.deploy.formats import OPENERS, open_file, split_how
+    source = model_source(cfg, file, threads, resize)
+    return source() if callable(source) else source
+
+
+def model_sources(
+    cfg: Mapping[str, Any], files: Sequence[str | Path], threads: int = 2, resize: bool = False
+) -> dict[str, Runtime | Callable[[], Runtime]]:
+    """What opens each file, by the names of ``open_models``; for `segkd.workbench.isolation`."""
     from segkd.deploy.runtimes import TorchRuntime
 
-    path, how = split_how(file)
-    existing_file(path)
-    if path.suffix in OPENERS:
-        return open_file(file, threads, resize)
-    if path.suffix not in (".pth", ".pt"):
-        raise UserError(f"{path} is neither weights (.pth) nor a file that predicts ({', '.join(OPENERS)})")
-    return TorchRuntime(load_student(cfg, path).to(default_device()), threads, how.split("+") if how else ())
+    if not files:
+        return {UNTRAINED: TorchRuntime(build_student(cfg).to(default_device()), threads=threads)}
+    return {name: model_source(cfg, file, threads, resize) for name, file in named(files).items()}
 
 
 def open_models(
     cfg: Mapping[str, Any], files: Sequence[str | Path], threads: int = 2, resize: bool = False
 ) -> dict[str, Runtime]:
     """Each file by the shortest name that tells it from the others; without any, the config's student as it begins."""
-    from segkd.deploy.runtimes import TorchRuntime
-
-    if not files:
-        return {UNTRAINED: TorchRuntime(build_student(cfg).to(default_device()), threads=threads)}
-    return {name: open_model(cfg, file, threads, resize) for name, file in named(files).items()}
+    sources = model_sources(cfg, files, threads, resize)
+    return {name: source() if callable(source) else source for name, source in sources.items()}
 
 
 def open_teacher(cfg: Mapping[str, Any], threads: int = 2) -> Runtime:

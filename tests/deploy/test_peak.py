@@ -14,7 +14,7 @@ from segkd.deploy.quantize import quantize_onnx
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.evaluation.speed import Latency
 from segkd.report.tables import noise_lines, peak_lines
-from segkd.workbench.comparison import time_models
+from segkd.workbench.timing import time_models
 
 
 def test_peaks_are_of_the_convolution_that_they_say() -> None:
