@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from segkd.fakequant.calls import Calls, function_of, items_of
 
-#: arguments of torch.nn.functional.batch_norm
+#: first arguments of torch.nn.functional's conv2d, conv_transpose2d and linear, and all of batch_norm's
+LAYER = ("input", "weight", "bias")
 NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 WHOLE = -1
 #: what a network calls this part
@@ -131,13 +132,14 @@ class Rounding(Calls):
         if name in places.weights and function_of(name) == "batch_norm":
             args, kwargs = self._norm(name, args, kwargs)
         elif name in places.weights:
-            weight, scale = places.weight(name, args[1])
-            bias = args[2] if len(args) > 2 else kwargs.get("bias")
-            self.layers[name] = _Layer(scale * places.weights[name].input_scale, bias)
-            args = (args[0], weight, *args[2:])
+            given = {**dict(zip(LAYER, args, strict=False)), **kwargs}
+            given["weight"], scale = places.weight(name, given["weight"])
+            self.layers[name] = _Layer(scale * places.weights[name].input_scale, given.get("bias"))
+            args, kwargs = args[len(LAYER) :], given
+            args = (given.pop("input"), given.pop("weight"), given.pop("bias", None), *args)
         given = func(*args, **kwargs)
         if isinstance(given, tuple | list):
-            rounded = {item: self.rounded(item, tensor) for item, tensor in items_of(name, given)}
+            rounded = {item: self.rounded(item, x) for item, x in items_of(name, given) if item in places.values}
             return type(given)(rounded.get(f"{name}:{i}", value) for i, value in enumerate(given)) if rounded else given
         if name in places.results and places.results[name] in self.layers:
             given = given + self.layers[places.results[name]].correction(name, args, kwargs)
