@@ -104,7 +104,6 @@ def _tensorrt(
 def _openvino(
     source: str | Path, target: str | Path, images: Iterable[Images], choices: Choices, count: int, threads: int
 ) -> QuantizeReport:
-    choices, _ = trained_choices(source, "openvino", choices)
     given = choices.of("preset", "weight_bits", "keep_float")
     return quantize_openvino(source, target, images, max_images=count, threads=threads, **given)
 

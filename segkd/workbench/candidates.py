@@ -101,7 +101,7 @@ def make_candidates(
     stem = f"{size[0]}x{size[1]}"
     shared: Any = {"images": images, "threads": threads}
     logits = _made(folder / f"{stem}.onnx", partial(export_run, cfg, weights, size))
-    ways = _as_trained(logits, ways)
+    ways = as_trained(logits, ways)
     sources = {"": logits}
     for kind in dict.fromkeys(WAYS[way][0] for way in ways):
         if kind not in ("", NNCF):
@@ -121,7 +121,7 @@ def make_candidates(
                 yield Candidate(size, way, tail, labels[kind])
 
 
-def _as_trained(logits: Path, ways: Sequence[str]) -> list[str]:
+def as_trained(logits: Path, ways: Sequence[str]) -> list[str]:
     """The ways that fit a student that was trained with an int8 file's rounding; all of them for any other."""
     trained = Trained.read(logits)
     if trained is None:

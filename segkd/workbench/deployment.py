@@ -14,7 +14,7 @@ from segkd.datasets import SegmentationDataset
 from segkd.datasets.calibration import calibration_images as calibration_images
 from segkd.deploy.onnx import ExportReport, export_onnx
 from segkd.deploy.report import QuantizeReport as QuantizeReport
-from segkd.deploy.routes import Choices, find_route
+from segkd.deploy.routes import Choices, find_route, trained_choices
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.files import existing_onnx, writable_file, writable_onnx
@@ -85,7 +85,8 @@ def quantize_file(
     if out.resolve() == model.path.resolve():
         raise UserError(f"cannot write {out}: it is the float32 file itself; choose another name")
     calibration = calibration_images(dataset, model.size, images)
-    return way.quantize(model.path, out, calibration, Choices(**choices), images, threads)
+    chosen, _ = trained_choices(model.path, route, Choices(**choices))
+    return way.quantize(model.path, out, calibration, chosen, images, threads)
 
 
 def open_float32(source: str | Path, num_classes: int) -> OnnxRuntime:

@@ -22,6 +22,7 @@ from segkd.models import Network
 from segkd.training.build import build_dataset
 from segkd.training.config import Config
 from segkd.training.loop import train
+from segkd.workbench.candidates import WAYS, as_trained
 from segkd.workbench.deployment import export_run, quantize_file
 from segkd.workbench.runs import load_student
 
@@ -180,6 +181,7 @@ def test_a_file_is_quantised_only_as_it_was_trained(
         with pytest.raises(UserError, match=re.escape(said)):
             quantize_file(floats, data, tmp_path / ("x.xml" if "openvino" in str(choices) else "x.onnx"), **choices)
     assert not list(tmp_path.glob("x.*"))
+    assert set(WAYS) - set(as_trained(Path(floats), tuple(WAYS))) == {"onnxruntime int8 conv", "openvino int8"}
     make_labels(floats, tmp_path / "labels.onnx", "full")  # what is rounded keeps its name under another tail
     report = quantize_file(tmp_path / "labels.onnx", data)
     image, _ = batch(Tints(8, "test"), range(8))
