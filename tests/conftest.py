@@ -1,4 +1,4 @@
-"""Shared fixtures: two threads at most, and the optional data beside the checkout."""
+"""Shared fixtures: no more threads than cores, and the optional data beside the checkout."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from layouts import write_ade20k, write_camvid, write_cityscapes
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+#: two at most; of several workers each its share, as threads that wait for one another on one core take long
+THREADS = max(1, min(2, CORES // WORKERS))
+if WORKERS > 1:
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)  # of the processes that tests start, too
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _few_threads() -> None:
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -48,8 +48,8 @@ QUICK = (
     "fsp/camvid",
     "feature_first/camvid",
     "skd/cityscapes",
-    "mgd_cwd/cityscapes",
     "cirkd_full/cityscapes",
+    "mgd_cwd/cityscapes",
 )
 
 

@@ -109,6 +109,7 @@ with contextlib.suppress(KeyboardInterrupt):
     assert not fresh(command, "train", *parts, "--out", "work/none") & (HEAVY | {"triton"})
 
 
+@pytest.mark.slow
 def test_the_check_itself_sees_an_import() -> None:
     assert "timm" in fresh("from segkd.models import create; create('light_fpn', num_classes=2)")
 

@@ -19,8 +19,6 @@ import psutil
 import torch
 from torch import nn
 
-from segkd.images import channels_of
-
 Run = Callable[[], object]
 Clock = Callable[[], float]  # runs something, and gives the milliseconds that it took
 MIB = 1024 * 1024
@@ -119,11 +117,13 @@ def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # with triton, which takes as long as a fifth of torch
 
     anything = next((t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()), torch.zeros(()))
+    mean = getattr(getattr(network, "preprocess", None), "mean", None)
+    channels = len(mean) if isinstance(mean, torch.Tensor) and mean.dim() == 1 else 3
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(torch.zeros(1, channels_of(network), *size, device=anything.device, dtype=anything.dtype))
+            network(torch.zeros(1, channels, *size, device=anything.device, dtype=anything.dtype))
     finally:
         for module, mode in modes.items():
             module.training = mode

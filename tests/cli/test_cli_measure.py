@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 from cli_kit import SYNTHETIC, Refused, Run
+from sampling import sampled
 
 from segkd.datasets.camvid import CamVid
 from segkd.files import named
@@ -105,7 +106,7 @@ def test_eval_of_a_run_folder_alone_scores_its_best_student(
     assert "name weights or .onnx" in refused("eval", "--student", "fast_scnn", "--data", "camvid", "--root", tree)
 
 
-@pytest.mark.parametrize("command", ["eval", "bench"])
+@pytest.mark.parametrize("command", sampled(["bench", "eval"], 2))
 def test_a_terminal_of_40_columns_shows_names_and_numbers(
     trained: Path, exported: Path, tmp_path: Path, command: str
 ) -> None:

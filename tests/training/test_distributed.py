@@ -127,7 +127,8 @@ def assert_alike(a: Path, b: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("plain", "resting") else kind for kind in BINDS]
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow) if kind in ("plain", "resting", "terms") else kind for kind in BINDS],
 )
 def test_two_processes_train_as_one(kind: str, tmp_path: Path) -> None:
     one_process(kind, tmp_path / "one")

@@ -121,8 +121,9 @@ def test_auto_is_what_the_device_is_fast_in(
 ) -> None:
     """What was chosen is in metrics.json."""
     monkeypatch.setattr("segkd.training.precision.has_bf16", lambda device: there)
-    metrics = train(config(engine=dict(precision="auto")), tmp_path / "auto")
-    train(config(engine=dict(precision=found)), tmp_path / "named")
+    short = dict(steps=2, val_interval=2, warmup=0)
+    metrics = train(config(engine=dict(precision="auto"), schedule=short), tmp_path / "auto")
+    train(config(engine=dict(precision=found), schedule=short), tmp_path / "named")
     assert metrics["precision"] == found
     assert losses(tmp_path / "auto") == losses(tmp_path / "named")
 
