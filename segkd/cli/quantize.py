@@ -14,6 +14,7 @@ from segkd.cli.common import (
     config_words,
     following,
     load,
+    parse_size,
     positive,
     save_json,
     say,
@@ -35,7 +36,9 @@ def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("quantize", help="make the int8 file from the ONNX file and training images")
     add_config_arguments(parser)
-    parser.add_argument("onnx", metavar="ONNX", help="float32 file from `segkd export`")
+    parser.add_argument(
+        "onnx", metavar="ONNX", help="float32 file from `segkd export`; of --route executorch student weights (.pth)"
+    )
     parser.add_argument(
         "--out", type=writable_file, metavar="FILE", help="int8 file (default: beside it, ..._int8.onnx)"
     )
@@ -46,8 +49,10 @@ def add(subparsers: Any) -> None:
         "--route",
         default="onnxruntime",
         metavar="NAME",
-        help="for what: onnxruntime (default), openvino (.xml, by NNCF), tensorrt (ONNX with zero points of 0)",
+        help="for what: onnxruntime (default), openvino (.xml, by NNCF), tensorrt (ONNX with zero points of 0), "
+        "executorch (.pte, for phones)",
     )
+    parser.add_argument("--size", type=parse_size, metavar="HxW", help="of --route executorch: the images' size")
     parser.add_argument("--ops", choices=("conv", "all"), help="what to quantise (default all; tensorrt: conv)")
     parser.add_argument("--method", help="percentile (default), minmax, moving_average, entropy")
     parser.add_argument("--preset", choices=("mixed", "performance"), help="of --route openvino (default mixed)")
@@ -93,7 +98,12 @@ def run(args: argparse.Namespace) -> None:
 
     if args.weights and not args.split:
         raise UserError("--weights is for the comparison: add --split val (or train, test)")
+    if (args.route == "executorch") != (args.size is not None):
+        raise UserError("--size HxW belongs to --route executorch, and must be there; an ONNX file has its own")
     cfg = load(args)
+    if args.route == "executorch":
+        _for_phones(args, cfg)
+        return
     compared = _compared(args, cfg) if args.split else {}
     report, found = _quantize(args, cfg)
     _tell(report)
@@ -103,6 +113,26 @@ def run(args: argparse.Namespace) -> None:
     else:
         files = f"{args.onnx} {report.path}"
         say(f"score it: segkd quantize ... --weights FILE --split val, or segkd eval {config_words(args)} {files}")
+    save_json(args.json, content | environment(cfg.get("seed")))
+
+
+def _for_phones(args: argparse.Namespace, cfg: Mapping[str, Any]) -> None:
+    """Make the file of ExecuTorch, and compare it with torch if asked to."""
+    from segkd.training.environment import environment
+    from segkd.workbench.deployment import quantize_weights
+
+    flags = ("ops", "method", "preset", "weight_bits", "improve", "keep_float", "sensitivity", "weights")
+    if given := next((flag for flag in flags if getattr(args, flag)), None):
+        raise UserError(f"--{given.replace('_', '-')} is not for --route executorch, which makes its file of weights")
+    with following() as progress:
+        progress(f"quantising {args.onnx}", 0, None)
+        shared = dict(images=args.images, threads=args.threads)
+        report = quantize_weights(cfg, args.onnx, args.size, args.out, **shared)
+    _tell(report)
+    content = report.as_dict()
+    if args.split:
+        files = {"torch": args.onnx, "ExecuTorch int8": report.path}
+        content |= {"split": args.split, "rows": _compare(args, cfg, files)}
     save_json(args.json, content | environment(cfg.get("seed")))
 
 

@@ -3,6 +3,7 @@
 student.pth             torch             @bf16, @channels_last, @compile, several with + between
 student.onnx            ONNX Runtime      @cuda, @tensorrt (its providers), @openvino, @openvino-bf16
 student.xml             OpenVINO          @bf16
+student.pte             ExecuTorch
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
+from segkd.deploy.executorch import ExecutorchRuntime
 from segkd.deploy.openvino import OpenVinoRuntime
 from segkd.deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
 from segkd.errors import UserError, nearest
@@ -32,10 +34,11 @@ OPENERS: Mapping[str, Mapping[str, Opener]] = {
         "": OpenVinoRuntime,
         "bf16": lambda path, threads, resize: OpenVinoRuntime(path, threads, resize, "bf16"),
     },
+    ".pte": {"": ExecutorchRuntime},
 }
 
 
-KINDS = {".onnx": "ONNX file", ".xml": "OpenVINO file"}
+KINDS = {".onnx": "ONNX file", ".xml": "OpenVINO file", ".pte": "ExecuTorch file"}
 
 
 def split_how(source: str | Path) -> tuple[Path, str]:
@@ -48,7 +51,7 @@ def split_how(source: str | Path) -> tuple[Path, str]:
 
 
 def open_file(source: str | Path, threads: int = 2, resize: bool = False) -> Runtime:
-    """A file that predicts: .onnx or .xml, ``@HOW`` behind it where it is to run otherwise than usual.
+    """A file that predicts: .onnx, .xml or .pte, ``@HOW`` behind it where it is to run otherwise than usual.
 
     Args:
         source: the file.

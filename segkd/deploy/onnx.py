@@ -65,7 +65,7 @@ class ExportReport:
         return asdict(self)
 
 
-class _Graph(nn.Module):
+class Graph(nn.Module):
     """What is exported: image -> (preprocess ->) logits."""
 
     def __init__(self, network: nn.Module, include_preprocess: bool) -> None:
@@ -125,8 +125,8 @@ def export_onnx(
     plain = network.cpu().float().to(memory_format=torch.contiguous_format).eval()
     merged, fused = fuse(plain) if merge else (plain, 0)
     about = {**(extra or {}), **({} if batch is None else {"batch": batch})}
-    metadata = _metadata(plain, None if any_size else size, include_preprocess, class_names, about)
-    program = _trace(_Graph(merged, include_preprocess), size, opset, batch, any_size)
+    metadata = metadata_of(plain, None if any_size else size, include_preprocess, class_names, about)
+    program = _trace(Graph(merged, include_preprocess), size, opset, batch, any_size)
     model = program.model_proto
     _clean(model, metadata, batch)
     onnx.checker.check_model(model, full_check=True)
@@ -169,7 +169,7 @@ def _check_images(size: tuple[int, int], batches: Sequence[int], any_size: bool,
             yield random_images(batches[0], other, 100 + number, channels)
 
 
-def _metadata(
+def metadata_of(
     network: nn.Module,
     size: tuple[int, int] | None,
     inside: bool,
@@ -193,7 +193,7 @@ def _metadata(
     return {**(extra or {}), **own}
 
 
-def _trace(graph: _Graph, size: tuple[int, int], opset: int, batch: int | None, any_size: bool) -> Any:
+def _trace(graph: Graph, size: tuple[int, int], opset: int, batch: int | None, any_size: bool) -> Any:
     """torch's ONNX program of a graph."""
     network = type(graph.network).__name__
     dtype = torch.uint8 if graph.include_preprocess else torch.float32

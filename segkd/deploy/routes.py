@@ -17,6 +17,7 @@ from segkd.errors import UserError, nearest
 from segkd.fakequant import Range
 
 WEIGHT_BITS = (7, 8)
+EXECUTORCH = "executorch"  # made of a network, not of an ONNX file: `segkd.deploy.quantize_executorch`
 
 
 @dataclass(frozen=True)
@@ -118,5 +119,5 @@ ROUTES: Mapping[str, Route] = {
 def find_route(name: str) -> Route:
     """The route of a name; an unknown one is a UserError."""
     if name not in ROUTES:
-        raise UserError(f"unknown route {name!r}; {nearest(name, ROUTES)}")
+        raise UserError(f"unknown route {name!r}; {nearest(name, [*ROUTES, EXECUTORCH])}")
     return ROUTES[name]

@@ -21,7 +21,7 @@ from segkd.files import existing_file, existing_onnx, writable_onnx
 from segkd.models import NETWORKS, Network, load_weights
 from segkd.training.build import build_dataset, class_names
 from segkd.training.configfile import CONFIG, load_config
-from segkd.workbench.deployment import export_run
+from segkd.workbench.deployment import QuantizeReport, export_run, quantize_network, quantize_weights
 from segkd.workbench.making import SPLITS, data_section, network_config
 from segkd.workbench.runs import crop_size, default_device, load_student
 from segkd.workbench.tails import write_labels
@@ -131,9 +131,7 @@ def dataset_of(models: Any, data: Any, root: str | Path | None, split: str) -> t
         return data, 0
     run = _run_of(data if isinstance(data, Run) else models)
     if (data is None or isinstance(data, Run)) and run is not None:
-        cfg = run.config
-        if root is not None:
-            cfg = {**cfg, "data": {**cfg["data"], "dataset": {**cfg["data"]["dataset"], "root": str(root)}}}
+        cfg = _at_root(run.config, root)
         return build_dataset(cfg, split), cfg["data"].get("workers", 0)
     section = data_section(data, root, size=(32, 32))
     own = section.get(split)
@@ -190,6 +188,42 @@ def export_labels(
         report = export_any(model, size, Path(folder) / "logits.onnx", **options)
         write_labels(report.path, out, tail, **scored)
     return replace(report, path=str(out), file_bytes=out.stat().st_size)
+
+
+def config_and_weights(model: Any, root: str | Path | None = None) -> tuple[dict[str, Any], Path]:
+    """The config, and the file of the student's best weights, of a run, its folder, or of weights in it."""
+    run = _run_of(model)
+    if run is None:
+        raise UserError(f"what is shipped is a run, its folder, or weights in it, got {model!r}")
+    path = Path(model) if isinstance(model, str | Path) else run.folder
+    weights = run.weights() if path.is_dir() else path
+    return _at_root(run.config, root), existing_file(weights, "weights file")
+
+
+def _at_root(cfg: dict[str, Any], root: str | Path | None) -> dict[str, Any]:
+    """The config with another root folder of its data set, if one is given."""
+    if root is None:
+        return cfg
+    return {**cfg, "data": {**cfg["data"], "dataset": {**cfg["data"]["dataset"], "root": str(root)}}}
+
+
+def quantize_for_phones(
+    model: Any, dataset: SegmentationDataset, size: tuple[int, int] | None, out: str | Path | None, images: int,
+    threads: int,
+) -> QuantizeReport:  # fmt: skip
+    """See ``segkd.quantize``, of the route "executorch"."""
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        model = load_file(Path(model))
+    size = size or crop_of(model)
+    shared: Any = dict(images=images, threads=threads)
+    if isinstance(model, Network):
+        if out is None:
+            raise UserError("say which file to write the network to: out=FILE.pte")
+        return quantize_network(model, dataset, out, size, class_names=dataset.class_names, **shared)
+    run, weights = _run_of(model), model.weights() if isinstance(model, Run) else model
+    if run is None or not isinstance(weights, str | Path):
+        raise UserError(f"executorch makes its file of a run, weights in a run folder, or a network, not of {model!r}")
+    return quantize_weights(run.config, weights, size, out, **shared)
 
 
 def onnx_file(model: Any) -> Path:

@@ -201,17 +201,19 @@ def quantize(
     weight_bits: int | None = None,
     keep_float: Sequence[str] = (),
     improve: Sequence[str] = (),
+    size: Size | None = None,
     threads: int = 2,
     progress: bool = True,
 ) -> QuantizeReport:
     """Make an int8 file, calibrated on images spread over the training split.
 
     Args:
-        model: a float32 ONNX file, or what ``export`` gave; or a Run, which is exported first.
+        model: a float32 ONNX file, or what ``export`` gave; or a Run, which is exported first. For "executorch" a Run,
+            weights in a run folder, or a network.
         data, root: data set, as in ``train``; by default that of the Run.
         out: the file; by default beside the float32 file, ..._int8.onnx.
         images: calibration images.
-        route: for what: "onnxruntime", "openvino" (.xml, by NNCF) or "tensorrt".
+        route: for what: "onnxruntime", "openvino" (.xml, by NNCF), "tensorrt" or, for phones, "executorch" (.pte).
         ops: "all" (default; not of "tensorrt") or "conv": what to quantise.
         method: "percentile" (default), "minmax", "moving_average" or "entropy"; not of "openvino".
         preset: of "openvino": "mixed" (default) or "performance".
@@ -219,6 +221,7 @@ def quantize(
             others saturate.
         keep_float: names of nodes of the graph that stay float.
         improve: for accuracy, of "equalize", "bias", "adaround" any; not of "openvino".
+        size: of "executorch": (H, W) of the images; by default the run's training crops.
         threads: CPU threads.
 
     Returns:
@@ -231,6 +234,8 @@ def quantize(
     dataset, _ = opening.dataset_of(model, data, root, "train")
     with following(shown=progress) as follow:
         follow("quantising", 0, None)
+        if route == "executorch":
+            return opening.quantize_for_phones(model, dataset, size, out, images, threads)
         source = opening.onnx_file(model)
         return quantize_file(
             source, dataset, out, images=images, route=route, threads=threads, op_types=ops, method=method,

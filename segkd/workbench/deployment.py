@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,16 @@ import onnx
 
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.calibration import calibration_images as calibration_images
+from segkd.deploy.executorch import SUFFIX
 from segkd.deploy.onnx import ExportReport, export_onnx
+from segkd.deploy.quantize_executorch import quantize_executorch
 from segkd.deploy.report import QuantizeReport as QuantizeReport
-from segkd.deploy.routes import Choices, find_route, trained_choices
+from segkd.deploy.routes import EXECUTORCH, Choices, find_route, trained_choices
 from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.files import existing_onnx, writable_file, writable_onnx
 from segkd.memory import check_inference
+from segkd.models import Network
 from segkd.training.build import build_dataset, class_names
 from segkd.workbench.runs import load_student
 
@@ -75,6 +78,8 @@ def quantize_file(
         route: for what: "onnxruntime", "openvino" or "tensorrt".
         choices: see `segkd.deploy.routes.Choices`.
     """
+    if route == EXECUTORCH:
+        raise UserError("executorch makes its file of a network, not of an ONNX file: name the student's weights")
     way = find_route(route)
     model = open_float32(source, dataset.num_classes)
     out = Path(out or model.path.with_name(model.path.stem + way.ending))
@@ -87,6 +92,59 @@ def quantize_file(
     calibration = calibration_images(dataset, model.size, images)
     chosen, _ = trained_choices(model.path, route, Choices(**choices))
     return way.quantize(model.path, out, calibration, chosen, images, threads)
+
+
+def quantize_network(
+    network: Network,
+    dataset: SegmentationDataset,
+    out: str | Path,
+    size: tuple[int, int],
+    *,
+    images: int = 16,
+    threads: int = 2,
+    class_names: Sequence[str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> QuantizeReport:
+    """Make an int8 file for phones (.pte, ExecuTorch) of a network, for images of ``size`` (H, W).
+
+    Args:
+        images: so many of the data set, at equal distances, for calibration.
+        class_names, extra: what the file says of itself.
+    """
+    if network.num_classes != dataset.num_classes:
+        raise UserError(f"the network has {network.num_classes} classes, but the data set has {dataset.num_classes}")
+    if Path(out).suffix != SUFFIX:
+        raise UserError(f"the file for executorch is a {SUFFIX} file, not {Path(out).name}")
+    check_inference(network.num_classes, size)
+    calibration = calibration_images(dataset, size, images)
+    return quantize_executorch(
+        network, writable_file(out), size, calibration, class_names=class_names, extra=extra, max_images=images,
+        threads=threads,
+    )  # fmt: skip
+
+
+def quantize_weights(
+    cfg: Mapping[str, Any],
+    weights: str | Path,
+    size: tuple[int, int],
+    out: str | Path | None = None,
+    *,
+    images: int = 16,
+    threads: int = 2,
+) -> QuantizeReport:
+    """Make an int8 file for phones of the config's student; see ``quantize_network``.
+
+    Args:
+        out: the file (default: beside the weights, named by the size).
+    """
+    if Path(weights).suffix not in (".pth", ".pt"):
+        raise UserError(f"for executorch name the student's weights (.pth), of which it is made, not {weights}")
+    network, (names, palette) = load_student(cfg, weights), class_names(cfg)
+    out = out or Path(weights).with_name(f"{Path(weights).stem}_{size[0]}x{size[1]}_int8{SUFFIX}")
+    about = {"palette": palette, "config": config_hash(cfg)}
+    return quantize_network(
+        network, build_dataset(cfg, "train"), out, size, images=images, threads=threads, class_names=names, extra=about
+    )
 
 
 def open_float32(source: str | Path, num_classes: int) -> OnnxRuntime:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = ("tests/deploy/test_routes.py", "tests/cli/test_cli_ship.py")
+#: what tests need, and where they are
+FILES = [
+    ("openvino", "tests/deploy/test_routes.py"),
+    ("openvino", "tests/cli/test_cli_ship.py"),
+    pytest.param("executorch", "tests/deploy/test_executorch.py", marks=pytest.mark.slow),
+]
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_openvino_in_a_process_of_its_own(file: str) -> None:
-    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+@pytest.mark.parametrize(("extra", "file"), FILES)
+def test_in_a_process_of_its_own(extra: str, file: str) -> None:
+    if find_spec(extra) is None:
+        pytest.skip(f"the extra {extra} is not installed")
     words = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-m", "alone", file]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
