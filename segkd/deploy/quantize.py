@@ -27,7 +27,7 @@ from segkd.deploy.rounding import Rounder, improve_rounding
 from segkd.deploy.runtimes import TENSORRT, OnnxRuntime, session_options
 from segkd.deploy.tail import PREFIX as TAIL_PREFIX
 from segkd.deploy.trained import check_trained, overrides
-from segkd.errors import UserError, nearest
+from segkd.errors import UserError, first_line, nearest
 from segkd.fakequant import Range
 from segkd.files import replacing
 
@@ -208,10 +208,12 @@ def _quantize(
                 rounded = onnx.load(str(target))
                 improve_rounding(model, rounded, [runtime.to_input(image) for image in images], rounder)
                 onnx.save_model(rounded, str(target))
-        except UserError:
+        except (UserError, OSError):  # a full disk is told by whoever writes
             raise
         except Exception as error:  # the quantiser raises whatever its stages raise
-            raise QuantizeError(f"cannot quantise {runtime.path}: {type(error).__name__}: {error}") from error
+            raise QuantizeError(
+                f"cannot quantise {runtime.path}: {type(error).__name__}: {first_line(error)}"
+            ) from error
 
 
 def prepare_onnx(source: str | Path, target: str | Path) -> None:
