@@ -179,7 +179,11 @@ class _Layer:
         optimizer = torch.optim.Adam([alpha], lr=0.04)
         for step in range(rounder.steps):
             up = (torch.sigmoid(alpha) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
-            total = loss((low + up).clamp(self.least, self.most) * scale).mean() / base
+            weight = (low + up).clamp(self.least, self.most) * scale
+            slope = 2 * (
+                weight.detach() @ moments.square - wanted
+            )  # of the loss: one product, where autograd takes two
+            total = (weight * slope).sum(-1).mean() / base
             share = step / rounder.steps
             if share > WARM:
                 beta = BETAS[1] + (BETAS[0] - BETAS[1]) * (1 - (share - WARM) / (1 - WARM))

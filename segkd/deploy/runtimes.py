@@ -225,13 +225,19 @@ def preprocess(image: Tensor, constants: Mapping[str, Any]) -> NDArray[np.float3
     return result
 
 
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Options of a session: ``threads`` CPU threads that sleep while they wait, as spinning ones slow all else down."""
+def session_options(threads: int, rounded: bool = False) -> onnxruntime.SessionOptions:
+    """Options of a session: ``threads`` CPU threads that sleep while they wait, as spinning ones slow all else down.
+
+    ``rounded``: compute in float between the roundings that an int8 file asks for, exactly. By itself ONNX Runtime
+    makes unsigned integers of signed ones on x64, where their sums saturate on CPUs without VNNI.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if rounded:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
 
 
@@ -245,19 +251,13 @@ def _asked(session: onnxruntime.InferenceSession) -> str | None:
 def open_session(
     path: str | Path, threads: int = 2, provider: str = CPU, rounded: bool = False
 ) -> onnxruntime.InferenceSession:
-    """A session for the file at ``path``, on the CPU or by another provider.
-
-    ``rounded``: compute in float between the roundings that an int8 file asks for, exactly. By itself ONNX Runtime
-    makes unsigned integers of signed ones on x64, where their sums saturate on CPUs without VNNI.
-    """
+    """A session for the file at ``path``, on the CPU or by another provider; ``rounded`` as of ``session_options``."""
     if not Path(path).is_file():
         raise UserError(f"ONNX file not found: {path}")
     if provider not in onnxruntime.get_available_providers():
         name = provider.removesuffix("ExecutionProvider")
         raise UserError(f"ONNX Runtime has no {name} here: pip install onnxruntime-gpu, on a machine with such a GPU")
-    options = session_options(threads)
-    if rounded:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options = session_options(threads, rounded)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one

@@ -95,8 +95,7 @@ def alone(floats: onnx.ModelProto, rounded: onnx.ModelProto, name: str) -> onnx.
 
 
 def _logits(model: onnx.ModelProto, fed: Sequence[Value], threads: int) -> list[Value]:
-    options = session_options(threads)
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # exactly what the roundings say, on any CPU
+    options = session_options(threads, rounded=True)  # exactly what the roundings say, on any CPU
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     return [session.run(None, {"image": value})[0] for value in fed]
 
