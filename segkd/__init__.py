@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from segkd.distiller import Distiller
     from segkd.face import data
     from segkd.face.advising import advise, check
+    from segkd.face.choosing import ship
     from segkd.face.comparing import compare
     from segkd.face.predicting import predict
     from segkd.face.shipping import bench, cache, evaluate, export, label, load, quantize
@@ -25,6 +26,7 @@ _HOMES = {
     "predict": "segkd.face.predicting",
     **dict.fromkeys(("check", "advise"), "segkd.face.advising"),
     "compare": "segkd.face.comparing",
+    "ship": "segkd.face.choosing",
     "data": "segkd.face.data",  # a module itself
     "Distiller": "segkd.distiller",
     "Segmentor": "segkd.segmentor",
@@ -48,6 +50,7 @@ __all__ = [
     "load",
     "predict",
     "quantize",
+    "ship",
     "tap",
     "train",
 ]

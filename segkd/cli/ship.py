@@ -14,7 +14,6 @@ from segkd.cli.common import (
     load,
     parse_size,
     positive,
-    save_json,
     say,
     words,
 )
@@ -57,15 +56,13 @@ def sizes(text: str) -> tuple[tuple[int, int], ...]:
 
 def run(args: argparse.Namespace) -> None:
     """Search, and write what was found."""
-    from segkd.files import replacing
-    from segkd.report.front import draw_front
-    from segkd.report.pictures import write_png
+    from segkd.report.shipment import write_shipment
     from segkd.report.tables import ship_table
     from segkd.training.build import build_dataset, class_names
     from segkd.training.environment import environment
     from segkd.workbench.runs import students_of
     from segkd.workbench.ship import Budget, ship
-    from segkd.workbench.snippets import card, cpp_snippet, python_snippet
+    from segkd.workbench.snippets import texts_beside
 
     cfg = load(args)
     weights = args.weights or next((file for file in students_of(args.config) if file.suffix == ".pth"), None)
@@ -95,16 +92,8 @@ def run(args: argparse.Namespace) -> None:
         say(f"left out for time: {name}", style="yellow")
     if noisy := sum(bool(row["noisy"]) for row in found.rows):
         say(f"{noisy} of {len(found.rows)} times are noisy: something else is running here", style="yellow")
-    write_png(folder / "front.png", draw_front(found.rows, found.front, str(found.row["name"])))
-    texts = {
-        "run.py": python_snippet(found.row, found.path.name, names),
-        "README.md": card(found.row, found.path.name, names, about),
-        **cpp_snippet(found.row, found.path.name, names, args.threads),
-    }
-    for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     row = found.row
     say(f"{row['name']}: mIoU {row['miou']:.2f} in {row['latency_ms']:.1f} ms -> {found.path}", style="bold")
-    content = {"chosen": row, "front": sorted(front), "rows": found.rows, "left_out": found.left_out, **about}
-    save_json(folder / "ship.json", content)
+    texts = texts_beside(row, found.path.name, names, about)
+    write_shipment(folder, found.rows, found.front, row, found.left_out, texts, about)
+    say(f"wrote {folder / 'ship.json'}")

@@ -17,6 +17,7 @@ import torch
 from segkd.datasets import SegmentationDataset
 from segkd.datasets.base import RGB
 from segkd.datasets.subset import Subset
+from segkd.deploy.graphs import note_in
 from segkd.errors import UserError
 from segkd.evaluation.speed import compare_latency
 from segkd.files import replacing
@@ -166,6 +167,8 @@ def ship(
     for ending in {source.suffix, *([".bin"] if source.suffix == ".xml" else [])}:
         with replacing(path.with_suffix(ending)) as temporary:
             shutil.copyfile(source.with_suffix(ending), temporary)
+            if ending == ".onnx":
+                note_in(temporary, {"scores": {"split": split, "images": len(scored), "miou": chosen["miou"]}})
     return Shipped(path, chosen, rows, pareto_front(rows), left_out)
 
 

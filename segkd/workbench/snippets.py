@@ -81,6 +81,15 @@ def cpp_snippet(row: Mapping[str, Any], file: str, classes: Sequence[str], threa
     return {"run.cpp": text, "CMakeLists.txt": _template(f"{runtime}.cmake")}
 
 
+def texts_beside(row: Mapping[str, Any], file: str, classes: Sequence[str], about: Mapping[str, Any]) -> dict[str, str]:
+    """All that lies beside a shipped file, by the files' names; ``about`` as for ``card``."""
+    return {
+        "run.py": python_snippet(row, file, classes),
+        "README.md": card(row, file, classes, about),
+        **cpp_snippet(row, file, classes, about["threads"]),
+    }
+
+
 def _template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from cli_kit import Refused, Run
 
+import segkd as package
+from segkd.deploy.runtimes import OnnxRuntime
 from segkd.errors import UserError
 from segkd.workbench.ship import Budget, pareto_front
 
@@ -62,7 +64,25 @@ def test_search(segkd: Run, refused: Refused, trained: Path, tmp_path: Path) -> 
     assert again.code == 0, again.err
     assert json.loads((out / "ship.json").read_text())["chosen"]["miou"] == 100
     assert "holds tries of other weights" in refused(*words[:-2], "--images", 1, "--out", out, "--max-ms", 9)
+    told = OnnxRuntime(out / "student.onnx").metadata["scores"]
+    assert told == {"split": "val", "images": 2, "miou": 100}
     _runs(out, tmp_path)
+    _same_from_python(trained, out)
+
+
+def _same_from_python(run: Path, out: Path) -> None:
+    """``segkd.ship`` goes on in the same folder, and writes the same files."""
+    before = {path.name for path in out.iterdir()}
+    ways = ["onnxruntime", "onnxruntime int8"]
+    words = dict(sizes=[(64, 96)], ways=ways, images=2, calibration=2, out=out, progress=False)
+    found = package.ship(run, min_miou=99, **words)
+    assert found.row["miou"] == 100
+    assert found.path == out / "student.onnx"
+    assert {path.name for path in out.iterdir()} == before
+    with pytest.raises(UserError, match="one of both"):
+        package.ship(run, **words)
+    with pytest.raises(UserError, match="what is shipped is a run"):
+        package.ship(3, max_ms=3, **words)
 
 
 def _runs(out: Path, folder: Path) -> None:
