@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -84,10 +84,11 @@ def _placed(
     values: dict[str, Range] = {}
     named: dict[str, str] = {}
     for name, value in found.values.items():
-        free = [call for call in calls.find(samples[name]) if call not in values or values[call] == value]
-        if not free:
+        givers = _alike(calls.find(samples[name]), values)
+        if not givers or values.get(givers[0], value) != value:
             raise UserError(_nowhere(network, floats, name))
-        values[free[0]], named[name] = value, free[0]
+        values |= dict.fromkeys(givers, value)
+        named[name] = givers[0]
     weights: dict[str, Grid] = {}
     for node, scale in found.weights.items():
         result = next(iter(calls.find(samples[outputs[node]])), "")
@@ -97,11 +98,20 @@ def _placed(
         known = function_of(result) in (*WEIGHTED, "batch_norm")
         weights[call] = Grid(AXES[function_of(call)], limit, scale if known else 0.0, result)
     for node, scale in found.norms.items():
-        norm = next((call for call in calls.find(samples[outputs[node]]) if function_of(call) == "batch_norm"), None)
-        if norm is None:
+        norms = [call for call in calls.find(samples[outputs[node]]) if function_of(call) == "batch_norm"]
+        if not norms:
             raise UserError(_nowhere(network, floats, outputs[node]))
-        weights[norm] = Grid(WHOLE, limit, scale, norm)
+        weights |= {norm: Grid(WHOLE, limit, scale, norm) for norm in norms}
     return named, values, weights
+
+
+def _alike(givers: Sequence[str], taken: Mapping[str, Range]) -> list[str]:
+    """Of calls that gave the same, those of one function: the first of which one is free, else the first.
+
+    Another function behind (dropout) changes nothing; branches that began alike are one in the file.
+    """
+    free = [call for call in givers if call not in taken] or givers
+    return [call for call in givers if function_of(call) == function_of(free[0])]
 
 
 def _nowhere(network: nn.Module, floats: onnx.ModelProto, name: str) -> str:

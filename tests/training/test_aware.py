@@ -164,11 +164,9 @@ def test_what_cannot_be_is_refused_in_a_line(weights: Path, runs: dict[str, Path
     assert Config.of(cfg | {"engine": dict(precision="auto")}).quantize is not None
 
 
-def test_a_file_is_quantised_only_as_it_was_trained(
-    weights: Path, runs: dict[str, Path], files: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_file_is_quantised_only_as_it_was_trained(weights: Path, files: dict[str, Path], tmp_path: Path) -> None:
     cfg = config(weights, dict(route="onnxruntime", images=8))
-    floats = export_run(cfg, runs["onnxruntime"] / "student_last.pth", SIZE, tmp_path / "float.onnx").path
+    floats = files["onnxruntime"].with_name("onnxruntime.onnx")
     data = build_dataset(cfg, "train")
     for choices, said in (
         (dict(route="tensorrt"), "trained for --route onnxruntime"),
@@ -181,7 +179,7 @@ def test_a_file_is_quantised_only_as_it_was_trained(
         with pytest.raises(UserError, match=re.escape(said)):
             quantize_file(floats, data, tmp_path / ("x.xml" if "openvino" in str(choices) else "x.onnx"), **choices)
     assert not list(tmp_path.glob("x.*"))
-    assert set(WAYS) - set(as_trained(Path(floats), tuple(WAYS))) == {"onnxruntime int8 conv", "openvino int8"}
+    assert set(WAYS) - set(as_trained(floats, tuple(WAYS))) == {"onnxruntime int8 conv", "openvino int8"}
     make_labels(floats, tmp_path / "labels.onnx", "full")  # what is rounded keeps its name under another tail
     report = quantize_file(tmp_path / "labels.onnx", data)
     image, _ = batch(Tints(8, "test"), range(8))
