@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,16 @@ def check_channels(given: Any, owner: str) -> int:
     return channels
 
 
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """A context in which OpenCV says nothing: whether it worked is asked of it."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
 def _check_bands(path: Path, kind: PixelKind, channels: int) -> None:
     if channels != RGB:
         if kind.bands != channels:
@@ -80,13 +92,14 @@ def _check_bands(path: Path, kind: PixelKind, channels: int) -> None:
 def _decoded(data: bytes, path: Path, kind: PixelKind, channels: int) -> tuple[Any, bool]:
     """Pixels (H, W, C) as stored, RGB and what else there is; and whether they are upright already."""
     if data.startswith(TIFF):  # OpenCV and Pillow turn these, whatever flags say
-        if kind.bands > 4 or (kind.planar and kind.deep and kind.bands > 1):
+        if kind.bands > 4 or (kind.deep and (kind.bands == 2 or (kind.planar and kind.bands > 1))) or kind.is_half:
             return _by_tifffile(data, path, kind), False
         if kind.bands in (2, 4) and not kind.deep:  # OpenCV multiplies colours by alpha
             return _by_pillow(data, path), True
     whole = kind.deep or channels != RGB
     flags = (cv2.IMREAD_UNCHANGED if whole else COLOUR) | cv2.IMREAD_IGNORE_ORIENTATION
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    with quiet_opencv():
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if found is None and data.startswith(TIFF) and not kind.deep:  # as uncompressed tiles
         return _by_pillow(data, path), True
     if found is None:
@@ -108,11 +121,11 @@ def _by_pillow(data: bytes, path: Path) -> Any:
 
 
 def _by_tifffile(data: bytes, path: Path, kind: PixelKind) -> Any:
-    """A TIFF of many bands, or with each band by itself, which OpenCV does not read or mixes up."""
+    """A TIFF of many bands, of grey with alpha, or with each band by itself, which OpenCV does not read or mixes up."""
     try:
         import tifffile  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
-        what = "each band by itself" if kind.bands <= 4 else f"{kind.bands} bands"
+        what = f"{kind.bands} bands" if kind.bands > 4 else "such pixels"
         raise UserError(f'{path}: a TIFF with {what} needs tifffile: pip install "segkd[bands]"') from error
     logger = logging.getLogger("tifffile")
     level = logger.level
@@ -124,7 +137,8 @@ def _by_tifffile(data: bytes, path: Path, kind: PixelKind) -> Any:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
     finally:
         logger.setLevel(level)
-    return np.moveaxis(found, 0, -1) if kind.planar else found
+    found = found[..., None] if found.ndim == 2 else found
+    return np.moveaxis(found, 0, -1) if kind.planar and kind.bands > 1 else found
 
 
 def _as_bytes(path: Path, stored: Any, white: float | None) -> Any:

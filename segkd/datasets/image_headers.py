@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from segkd.errors import UserError
 
 ORIENTATION = 0x0112  # of EXIF
-WIDTH, HEIGHT, BITS, BANDS, PLANES, EXTRA, FORM = 256, 257, 258, 277, 284, 338, 339  # tags of a TIFF
+WIDTH, HEIGHT, BITS, COLOURS, BANDS, PLANES, EXTRA, FORM = 256, 257, 258, 262, 277, 284, 338, 339  # tags of a TIFF
 JPEG_HEAD = 1 << 17  # bytes within which EXIF stands
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # what such a file begins with; the last two of more than 4 GB
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)  # as Pillow tells it
@@ -27,6 +27,7 @@ class PixelKind(NamedTuple):
     bands: how many values, alpha included, which one may be.
     bits, floats: of each.
     planar: each band lies by itself.
+    inverted: 0 is white.
     """
 
     bands: int = 3
@@ -34,11 +35,17 @@ class PixelKind(NamedTuple):
     floats: bool = False
     alpha: bool = False
     planar: bool = False
+    inverted: bool = False
 
     @property
     def deep(self) -> bool:
         """Values beyond 0..255."""
         return self.floats or self.bits > 8
+
+    @property
+    def is_half(self) -> bool:
+        """Floats of 16 bits."""
+        return self.floats and self.bits == 16
 
 
 def pixel_kind(path: Path, data: bytes) -> PixelKind:
@@ -50,9 +57,10 @@ def pixel_kind(path: Path, data: bytes) -> PixelKind:
         return PixelKind()
     tags = _tiff_tags(path, data)
     try:
-        bits, form, extra = tags.get(BITS, (8,)), tags.get(FORM, (1,)), tags.get(EXTRA, ())
+        bits, form, extra = tags.get(BITS, (1,)), tags.get(FORM, (1,)), tags.get(EXTRA, ())
         alpha = any(value in (1, 2) for value in extra)
-        return PixelKind(int(tags.get(BANDS, 1)), max(bits), 3 in form, alpha, tags.get(PLANES, 1) == 2)
+        planar, inverted = tags.get(PLANES, 1) == 2, tags.get(COLOURS) == 0
+        return PixelKind(int(tags.get(BANDS, 1)), max(bits), 3 in form, alpha, planar, inverted)
     except DAMAGE as error:
         raise UserError(describe_damage(path, "image")) from error
 

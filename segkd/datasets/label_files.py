@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkd.datasets.image_files import read_bytes
-from segkd.datasets.image_headers import TIFF, describe_damage
+from segkd.datasets.image_files import quiet_opencv, read_bytes
+from segkd.datasets.image_headers import TIFF, PixelKind, describe_damage, pixel_kind
 from segkd.errors import UserError
 
 Ids = NDArray[np.uint8] | NDArray[np.uint16]
@@ -38,12 +38,18 @@ def decode_label(data: bytes, path: Path) -> Ids:
     """The label map of a file's content; ``path`` is what messages call it. See ``read_label``."""
     if data.startswith(JPEG):
         raise UserError(f"{path}: a label in JPEG cannot be read: {WHY_NOT_JPEG}")
+    kind = pixel_kind(path, data) if data.startswith(TIFF) else PixelKind()
+    if kind.inverted and kind.bits > 1:
+        raise UserError(
+            f"{path}: a label in a TIFF whose 0 is white (MinIsWhite) cannot be read: {RIGHT_LABEL}, as PNG"
+        )
     depth, palette = png_kind(data)
     label: Any
     if palette or depth < 8:
         label = _by_pillow(path, data, 1 if palette else depth)
     else:
-        label = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        with quiet_opencv():
+            label = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if label is None and data.startswith(TIFF):  # as uncompressed tiles
         label = np.asarray(open_picture(path, data))
     if label is None:
@@ -52,7 +58,7 @@ def decode_label(data: bytes, path: Path) -> Ids:
         label = _grey(path, label)
     if label.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: label has type {label.dtype}; {RIGHT_LABEL} of 8 or 16 bits")
-    return np.asarray(label)
+    return np.asarray(label > 0, np.uint8) if kind.bits == 1 else np.asarray(label)
 
 
 def png_kind(data: bytes) -> tuple[int, bool]:

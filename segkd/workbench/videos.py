@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segkd.datasets.image_files import quiet_opencv
 from segkd.errors import UserError
 from segkd.files import replacing
 
@@ -86,7 +87,7 @@ def open_video(source: Source) -> VideoReader:
     """
     if source.kind != LIVE and not os.access(source.given, os.R_OK):
         raise UserError(f"{source} cannot be read: you have no permission, or it is not there")
-    with _silence():
+    with quiet_opencv():
         capture = cv2.VideoCapture(source.given)
     if not capture.isOpened():
         raise UserError(f"{source} cannot be opened: {_cure(source)}")
@@ -143,7 +144,7 @@ def writing_video(path: Path, size: tuple[int, int], rate: float) -> Iterator[Vi
 
 def count_frames(path: Path) -> int:
     """How many frames the header of a video file tells of; 0 of what is none."""
-    with _silence():
+    with quiet_opencv():
         capture = cv2.VideoCapture(str(path))
     try:
         return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
@@ -155,7 +156,7 @@ def _opened(path: Path, shown: Path, size: tuple[int, int], rate: float) -> tupl
     """The first codec of the file's suffix that works here."""
     codecs = CODECS[path.suffix.lower()]
     for codec in codecs:
-        with _silence():
+        with quiet_opencv():
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
         if writer.isOpened():
             return codec, writer
@@ -163,13 +164,3 @@ def _opened(path: Path, shown: Path, size: tuple[int, int], rate: float) -> tupl
         f"cannot write {shown}: OpenCV here has no encoder ({' or '.join(codecs)}) for {size[0]}x{size[1]} pixels at "
         f"{rate:g} frames per second; name it ....avi, or write frames: --write ids"
     )
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """A context in which OpenCV says nothing: whether it worked is asked of it."""
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(before)

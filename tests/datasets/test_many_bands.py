@@ -166,3 +166,27 @@ def test_a_folder_of_five_bands_cached_verified_and_joined(tmp_path: Path) -> No
         create("concat", sets=[data, dict(type="folder", **{**given, "channels": 3})])
     with pytest.raises(UserError, match="channels must be an integer from 3"):
         create("folder", **{**given, "channels": 2})
+
+
+def test_grey_with_alpha_and_half_floats(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    grey = noise(2, np.uint16, 4000)
+    tifffile.imwrite(tmp_path / "la.tif", grey, photometric="minisblack", extrasamples=["unassalpha"])
+    want = np.repeat((grey[..., :1] * (255 / 4000)).round(), 3, 2)
+    np.testing.assert_array_equal(read_image(tmp_path / "la.tif", white=4000), want)
+    half = (noise(1)[..., 0] / 255).astype(np.float16)
+    tifffile.imwrite(tmp_path / "half.tif", half)
+    found = read_image(tmp_path / "half.tif", white=1.0)
+    np.testing.assert_array_equal(found[..., 0], (half.astype(np.float64) * 255).round())
+    with pytest.raises(UserError, match=r"half\.tif"):
+        read_label(tmp_path / "half.tif")
+    assert capfd.readouterr().err == ""
+
+
+def test_masks_of_one_bit_are_ids_and_inverted_ids_are_refused(tmp_path: Path) -> None:
+    mask = noise(1)[..., 0] > 99
+    for name, how in (("plain.tif", None), ("fax.tif", "group4")):
+        Image.fromarray(mask).save(tmp_path / name, compression=how)
+        np.testing.assert_array_equal(read_label(tmp_path / name), mask)
+    tifffile.imwrite(tmp_path / "white.tif", noise(1)[..., 0] % 5, photometric="miniswhite")
+    with pytest.raises(UserError, match=r"white.tif: a label in a TIFF whose 0 is white"):
+        read_label(tmp_path / "white.tif")
