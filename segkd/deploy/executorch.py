@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segkd.deploy.runtimes import LOGITS, METADATA_KEY, Runtime, size_of
+from segkd.deploy.runtimes import LOGITS, METADATA_KEY, Runtime, bands_of, size_of
 from segkd.errors import UserError, first_line
 from segkd.files import existing_file
 
@@ -48,7 +48,7 @@ class ExecutorchRuntime(Runtime):
             self.metadata = _metadata(self.program, self.path)
             self.method = self.program.load_method("forward")
         self.name = "executorch"
-        self.num_classes = int(self.metadata["num_classes"])
+        self.num_classes, self.channels = int(self.metadata["num_classes"]), bands_of(self.metadata)
         self.size = size_of(self.metadata)
         self.output = self.metadata.get("output", LOGITS)
         self.file_size = self.path.stat().st_size

@@ -201,7 +201,7 @@ class OnnxRuntime(Runtime):
 
 def bands_of(metadata: Mapping[str, Any]) -> int:
     """How many bands the images have of a file that says this about itself."""
-    return len(metadata["preprocess"].get("mean", (0, 0, 0)))
+    return len(metadata.get("preprocess", {}).get("mean", (0, 0, 0)))
 
 
 def size_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
