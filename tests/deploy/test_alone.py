@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FILES = [
     ("openvino", "tests/deploy/test_routes.py"),
     ("openvino", "tests/cli/test_cli_ship.py"),
+    pytest.param("openvino", "tests/deploy/test_every_network.py", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     pytest.param("executorch", "tests/deploy/test_executorch.py", marks=pytest.mark.slow),
 ]
 
