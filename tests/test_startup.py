@@ -76,6 +76,7 @@ FUNCTIONS = [
     "export",
     "quantize",
     "bench",
+    "ship",
     "cache",
     "predict",
     "label",
