@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-RUN = "work/fast_scnn_kd_cwd_camvid"
+RUN = "work/fast_scnn_dist_camvid"
 LINES = re.sub(r"\\\n\s*", "", README).splitlines()
 #: what the README gives a name to: ``    RUN=work/...``, ``    TAUGHT="--student ..."``
 NAMED = re.findall(r'^    ([A-Z]+)="?([^"#\n]*?)"?(?: +#.*)?$', README, re.MULTILINE)

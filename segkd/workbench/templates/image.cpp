@@ -84,7 +84,8 @@ void WriteLabels(const std::string& path, const Image& labels) {
 #endif
 
 // Rows of an image resized, and turned into columns: twice of it is the image resized. Bilinear, averaged over all that
-// lies under a pixel where the image shrinks, in integers: what Pillow's BILINEAR gives.
+// lies under a pixel where the image shrinks, in integers: Pillow's BILINEAR, but for a level here and there, as it itself
+// differs among processors.
 Image ResizeTurned(const Image& image, int width) {
   constexpr int kBits = 22;
   const double scale = double(image.width) / width, support = std::max(scale, 1.0);
