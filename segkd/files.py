@@ -114,6 +114,8 @@ def existing_file(path: str | Path, what: str = "file") -> Path:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file in it")
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there")
     if not path.is_file():
         beside = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix] if path.parent.is_dir() else []
         similar = get_close_matches(path.name, beside, n=1, cutoff=0.5)

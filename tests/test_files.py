@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from segkd.files import UNFINISHED, naming, remove_unfinished, replacing
+from segkd.errors import UserError
+from segkd.files import UNFINISHED, existing_file, naming, remove_unfinished, replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITER = (
@@ -89,3 +90,10 @@ def test_an_error_that_names_a_file_keeps_its_name(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught, naming(tmp_path / "a"):
         no_space()
     assert caught.value.filename == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize("target", ["gone", "link"])
+def test_a_link_to_nothing_or_to_itself_is_named(tmp_path: Path, target: str) -> None:
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(UserError, match=f"link is a link to {target}, which is not there"):
+        existing_file(tmp_path / "link")
