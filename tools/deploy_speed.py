@@ -6,7 +6,8 @@ One image, two threads, uint8 RGB in, class ids out; weights as they were initia
 the float32 file of ONNX Runtime with logits of the image's size, whose strongest class is taken on the host. The others
 take it in the graph: at a half or a quarter of the image's size, or that of the network's own logits. The files of one
 network take turns in one process; each network has its own. The JSON has all tails, the table the best of half, quarter
-and native; compare ratios, not milliseconds, between machines.
+and native (of LinkNet, whose own logits are of the image's size, the one in the graph); compare ratios, not
+milliseconds, between machines.
 """
 
 from __future__ import annotations
@@ -72,20 +73,20 @@ def files_of(name: str, size: tuple[int, int], folder: Path) -> Iterator[tuple[s
         sources[way] = folder / f"{way.replace(' ', '_')}.onnx"
         find_route("onnxruntime").quantize(logits, sources[way], scenes, Choices(op_types=chosen), IMAGES, 2)
         yield f"{way}, full", str(sources[way])
-    for tail in tails_of(onnx.load(str(logits))):
-        if tail == "full":
-            continue
+    tails = tails_of(onnx.load(str(logits)))
+    for tail in tails if tails == ("full",) else [tail for tail in tails if tail != "full"]:
+        where = "full in graph" if tail == "full" else tail
         for way, source in sources.items():
             path = folder / f"{source.stem}_{tail}.onnx"
             make_labels(source, path, tail)
-            yield f"{way}, {tail}", str(path)
+            yield f"{way}, {where}", str(path)
         labels = folder / f"float_{tail}.onnx"
-        yield f"openvino, {tail}", f"{labels}@openvino"
+        yield f"openvino, {where}", f"{labels}@openvino"
         if has_bf16():
-            yield f"openvino bf16, {tail}", f"{labels}@openvino-bf16"
+            yield f"openvino bf16, {where}", f"{labels}@openvino-bf16"
         int8 = folder / f"openvino_{tail}.xml"
         find_route("openvino").quantize(labels, int8, scenes, Choices(), IMAGES, 2)
-        yield f"openvino int8, {tail}", str(int8)
+        yield f"openvino int8, {where}", str(int8)
 
 
 def time_network(name: str, size: tuple[int, int], repeats: int) -> dict[str, Any]:
@@ -129,13 +130,13 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--size", type=parse_size, default=(512, 1024))
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--json", default=str(TABLE))
+    parser.add_argument("--json", default=str(TABLE), help="rows of other networks in this file stay")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         print(json.dumps(time_network(args.child, args.size, args.repeats)))
         return
-    rows: dict[str, Any] = {}
+    rows: dict[str, Any] = json.loads(Path(args.json).read_text())["networks"] if Path(args.json).is_file() else {}
     head = {"size": list(args.size), "threads": 2, "repeats": args.repeats, "date": date.today().isoformat()}
     for name in args.networks.split(","):
         load = psutil.getloadavg()[0]

@@ -216,7 +216,7 @@ def _pace(cfgs: Mapping[str, Mapping[str, Any]], out: Path, progress: Progress) 
             known[name] = times.bare_ms * times.ratio_with_data / 1000
             with replacing(out / PACE) as temporary:
                 temporary.write_text(json.dumps(known, indent=1))
-    return known
+    return {name: known[name] for name in cfgs}
 
 
 def _known_pace(out: Path) -> dict[str, float]:
