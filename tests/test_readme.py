@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -149,3 +150,19 @@ def test_the_map_names_the_folders_and_rooms_that_there_are() -> None:
     assert {str(folder) for folder in found} <= named
     for name in named:
         assert (ROOT / name).exists() or (ROOT / "segkd" / name).exists(), name
+
+
+def test_the_table_of_routes_is_what_was_timed() -> None:
+    found = json.loads((ROOT / "models" / "deploy_speed.json").read_text(encoding="utf-8"))["networks"]
+    ways = [f"onnxruntime{kind}" for kind in ("", " int8", " int8 conv")]
+    ways += [f"openvino{kind}" for kind in ("", " bf16", " int8")]
+    for name, times in found.items():
+        host = times["onnxruntime, full"]["median_ms"]
+        least = {way: min(row["median_ms"] for what, row in times.items() if _in_graph(what, way)) for way in ways}
+        cells = [f"`{name}`", f"{host:.0f}", *(f"{host / ms:.1f}" for ms in least.values())]
+        assert f"| {' | '.join(cells)} |" in LINES
+
+
+def _in_graph(what: str, way: str) -> bool:
+    made, _, tail = what.rpartition(", ")
+    return made == way and tail != "full"
