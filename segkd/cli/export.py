@@ -37,12 +37,17 @@ def add(subparsers: Any) -> None:
         "the split, times it here, and takes the fastest within 0.1 mIoU of full.",
     )
     add_config_arguments(parser)
-    parser.add_argument("--weights", required=True, metavar="FILE", help="student weights (.pth)")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="student weights (.pth; default: a run folder's best student, a release's)"
+    )
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--size", type=parse_size, metavar="HxW", help="image size; one file per size")
     size.add_argument("--any-size", action="store_true", help="images of any size, where the network allows it exactly")
     parser.add_argument(
-        "--out", type=writable_onnx, metavar="FILE", help="ONNX file (default: beside the weights, named by the size)"
+        "--out",
+        type=writable_onnx,
+        metavar="FILE",
+        help="ONNX file (default: beside the weights, a release's here; named by the size)",
     )
     parser.add_argument("--output", choices=("logits", "labels"), default="logits", help="what it gives (logits)")
     parser.add_argument("--tail", choices=TAILS, default="auto", help="of labels: where they are taken (auto)")
@@ -59,21 +64,35 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export behind the parity gate; then, for labels, choose the tail and write it."""
+    from segkd.workbench.runs import weights_of
+
     cfg = load(args)
-    if args.output == "logits":
-        if args.tail != "auto" or args.images:
-            raise UserError("--tail and --images are for --output labels")
-        save_json(args.json, _logits(args, cfg, args.out).as_dict())
-        return
-    if args.any_size:
+    if args.output == "logits" and (args.tail != "auto" or args.images):
+        raise UserError("--tail and --images are for --output labels")
+    if args.output == "labels" and args.any_size:
         raise UserError("labels are made by a file for one size: give --size HxW")
+    out = args.out or _default_out(args)
+    args.weights = args.weights or weights_of(args.config)
+    if args.output == "logits":
+        save_json(args.json, _logits(args, cfg, out).as_dict())
+        return
     weights, (height, width) = Path(args.weights), args.size
-    out = args.out or writable_onnx(weights.with_name(f"{weights.stem}_{height}x{width}_labels.onnx"))
+    out = out or writable_onnx(weights.with_name(f"{weights.stem}_{height}x{width}_labels.onnx"))
     with tempfile.TemporaryDirectory(prefix="segkd-") as folder:
         report = _logits(args, cfg, Path(folder) / "logits.onnx", str(out))
         tail, rows = _labels(args, cfg, Path(report.path), out)
     say(f"labels, tail {tail}", style="bold")
     save_json(args.json, {**report.as_dict(), "path": str(out), "output": "labels", "tail": tail, "tails": rows})
+
+
+def _default_out(args: argparse.Namespace) -> Path | None:
+    """A file in the working directory for a release's own weights; for others None: beside them."""
+    from segkd.workbench.zoo import releases
+
+    if args.weights or args.config not in releases():
+        return None
+    size = "any" if args.any_size else "{}x{}".format(*args.size)
+    return writable_onnx(f"{args.config}_{size}{'_labels' if args.output == 'labels' else ''}.onnx")
 
 
 def _logits(args: argparse.Namespace, cfg: Any, out: Path | None, shown: str | None = None) -> Any:

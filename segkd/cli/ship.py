@@ -17,7 +17,6 @@ from segkd.cli.common import (
     say,
     words,
 )
-from segkd.errors import UserError
 from segkd.files import writable_folder
 
 
@@ -60,14 +59,12 @@ def run(args: argparse.Namespace) -> None:
     from segkd.report.tables import ship_table
     from segkd.training.build import build_dataset, class_names
     from segkd.training.environment import environment
-    from segkd.workbench.runs import students_of
+    from segkd.workbench.runs import weights_of
     from segkd.workbench.ship import Budget, ship
     from segkd.workbench.snippets import texts_beside
 
     cfg = load(args)
-    weights = args.weights or next((file for file in students_of(args.config) if file.suffix == ".pth"), None)
-    if weights is None:
-        raise UserError("name the student's weights: --weights FILE")
+    weights = args.weights or weights_of(args.config)
     folder = Path(args.out)
     with following() as progress:
         found = ship(

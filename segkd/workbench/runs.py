@@ -77,6 +77,14 @@ def students_of(source: str | Path | None) -> list[Path]:
     raise UserError(f"no FILE named, and {source or '--student'} is no run folder with a {BEST}: name weights or .onnx")
 
 
+def weights_of(source: str | Path | None) -> Path:
+    """The weights file among ``students_of`` a run folder or a released network."""
+    found = next((file for file in students_of(source) if file.suffix == ".pth"), None) if source is not None else None
+    if found is None:
+        raise UserError("name the student's weights: --weights FILE")
+    return found
+
+
 def load_student(cfg: Mapping[str, Any], weights: str | Path) -> Network:
     """The config's student with the weights of a file, on the CPU."""
     path = existing_file(weights, "weights file")

@@ -186,6 +186,19 @@ def test_export_writes_beside_the_weights_and_tells_the_parity(segkd: Run, train
     assert [p["batch"] for p in read(tmp_path / "export.json")["parity"]] == [1, 3]
 
 
+def test_export_finds_a_runs_best_student_and_a_releases(
+    segkd: Run, refused: Refused, trained: Path, tmp_path: Path
+) -> None:
+    result = segkd("export", trained, "--size", "32x64", "--out", tmp_path / "best.onnx")
+    assert result.code == 0, result.err
+    assert (tmp_path / "best.onnx").is_file()
+    result = segkd("export", "light_fpn_synthetic", "--size", "32x64")
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[0] == "light_fpn_synthetic_32x64.onnx"  # here, not in the release's folder
+    assert Path("light_fpn_synthetic_32x64.onnx").is_file()
+    assert "--weights" in refused("export", *SYNTHETIC, "--size", "32x64")
+
+
 def test_quantize_compares_all_three_if_asked(segkd: Run, trained: Path, exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "q" / "int8.onnx"
     weights = trained / "student_last.pth"
