@@ -166,3 +166,15 @@ def test_the_table_of_routes_is_what_was_timed() -> None:
 def _in_graph(what: str, way: str) -> bool:
     made, _, tail = what.rpartition(", ")
     return made == way and tail != "full"
+
+
+def test_the_table_of_recipes_at_equal_time_is_what_was_measured() -> None:
+    folder = ROOT / "configs" / "recipes"
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = json.loads((folder / "results" / "equal_time.json").read_text(encoding="utf-8"))["rows"]
+    assert {path.stem for path in folder.glob("*.py")} < {row["name"] for row in rows}
+    for row in rows:
+        cells = f" | {row['steps']} | {row['miou']:.2f} | "
+        if row["name"] != "alone":
+            cells += f"{row['gain']:+.2f} ({row['gain_low']:+.2f} to {row['gain_high']:+.2f})"
+        assert sum(cells in line for line in lines) >= 1, row["name"]
