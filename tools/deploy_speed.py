@@ -130,14 +130,16 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--size", type=parse_size, default=(512, 1024))
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--json", default=str(TABLE), help="rows of other networks in this file stay")
+    parser.add_argument("--json", default=str(TABLE), help="rows of other networks in it stay, if measured alike")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         print(json.dumps(time_network(args.child, args.size, args.repeats)))
         return
-    rows: dict[str, Any] = json.loads(Path(args.json).read_text())["networks"] if Path(args.json).is_file() else {}
     head = {"size": list(args.size), "threads": 2, "repeats": args.repeats, "date": date.today().isoformat()}
+    known = json.loads(Path(args.json).read_text()) if Path(args.json).is_file() else {}
+    alike = known.get("size") == head["size"] and known["hardware"]["cpu"] == hardware()["cpu"]
+    rows: dict[str, Any] = known["networks"] if alike else {}
     for name in args.networks.split(","):
         load = psutil.getloadavg()[0]
         rows[name] = in_a_process(name, args)
