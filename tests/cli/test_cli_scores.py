@@ -94,7 +94,20 @@ def test_files_that_give_labels_are_scored_once_and_as_wholes(
     segkd: Run, refused: Refused, trained: Path, exported: Path, tmp_path: Path
 ) -> None:
     weights, labels, file = trained / "student_last.pth", tmp_path / "labels.onnx", tmp_path / "eval.json"
-    made = segkd("export", trained, "--weights", weights, "--size", "64x96", "--output", "labels", "--out", labels)
+    made = segkd(
+        "export",
+        trained,
+        "--weights",
+        weights,
+        "--size",
+        "64x96",
+        "--output",
+        "labels",
+        "--tail",
+        "full",
+        "--out",
+        labels,
+    )
     assert made.code == 0, made.err
     result = segkd("eval", trained, exported, labels, *QUICK, "--interval", "--json", file)
     assert result.code == 0, result.err
