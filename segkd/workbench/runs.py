@@ -68,21 +68,27 @@ def default_device() -> torch.device:
 
 def students_of(source: str | Path | None) -> list[Path]:
     """The weights of a run folder's best student; of a released network, by name or folder, weights and int8 file."""
-    if source is not None:
-        config = Path(resolve_release(source, CONFIG))
-        folder = config.parent if config.name == CONFIG else config
-        for names in ((BEST,), (WEIGHTS, INT8)):
-            if found := [folder / name for name in names if (folder / name).is_file()]:
-                return found
+    if found := _students_in(source):
+        return found
     raise UserError(f"no FILE named, and {source or '--student'} is no run folder with a {BEST}: name weights or .onnx")
 
 
 def weights_of(source: str | Path | None) -> Path:
     """The weights file among ``students_of`` a run folder or a released network."""
-    found = next((file for file in students_of(source) if file.suffix == ".pth"), None) if source is not None else None
-    if found is None:
-        raise UserError("name the student's weights: --weights FILE")
-    return found
+    for file in _students_in(source):
+        if file.suffix == ".pth":
+            return file
+    where = f"{source} has no {BEST}: " if source is not None else ""
+    raise UserError(f"{where}name the student's weights: --weights FILE")
+
+
+def _students_in(source: str | Path | None) -> list[Path]:
+    if source is None:
+        return []
+    config = Path(resolve_release(source, CONFIG))
+    folder = config.parent if config.name == CONFIG else config
+    in_run, released = ([folder / name for name in names] for names in ((BEST,), (WEIGHTS, INT8)))
+    return [file for file in in_run if file.is_file()] or [file for file in released if file.is_file()]
 
 
 def load_student(cfg: Mapping[str, Any], weights: str | Path) -> Network:
