@@ -23,7 +23,7 @@ LABEL_BYTES = 8  # of a pixel: int64
 MUCH = 8 * 1024  # bytes a pixel: more than networks keep for their backward pass (U-Net: 3.8 KiB)
 PROBES = (64, 128)  # heights and widths of the two images by which a network is measured
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc's mallopt
-LARGE_BLOCK = 4 * 2**20  # bytes
+LARGE_BLOCK = 2**20  # bytes
 ALLOCATORS = ("MALLOC_", "GLIBC_TUNABLES")  # by whose variables a user has tuned malloc
 
 

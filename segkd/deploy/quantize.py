@@ -21,6 +21,7 @@ from torch import Tensor
 from segkd.deploy.equalize import equalize
 from segkd.deploy.graphs import FLOAT_COMPUTE, note_in
 from segkd.deploy.onnx import quiet
+from segkd.deploy.pairs import drop_needless_pairs_in
 from segkd.deploy.pooling import BUFFER_PREFIX
 from segkd.deploy.report import Images, QuantizeError, QuantizeReport, compare, digest, take_images
 from segkd.deploy.rounding import Rounder, improve_rounding
@@ -31,7 +32,8 @@ from segkd.errors import UserError, first_line, nearest
 from segkd.fakequant import Range
 from segkd.files import replacing
 
-CONV_OPS = ("Conv", "MatMul", "Gemm")
+#: what multiplies, and the activations that a convolution's range covers: they leave the graph where they follow one
+CONV_OPS = ("Conv", "MatMul", "Gemm", "Relu", "Clip")
 METHODS = {
     "percentile": CalibrationMethod.Percentile,
     "minmax": CalibrationMethod.MinMax,
@@ -201,6 +203,8 @@ def _quantize(
                     calibrate_method=method,
                     **options,
                 )
+            if options["extra_options"].get("ActivationSymmetric"):
+                drop_needless_pairs_in(target, op_types)
             if ranges is not None:
                 check_trained(onnx.load(str(target)), ranges, runtime.path)
             rounder = Rounder(weights="adaround" in improve, bias="bias" in improve)
