@@ -18,7 +18,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the checkout, in place of this folder
-from segkd.cli.common import parse_size  # noqa: E402
+from segkd.cli.common import parse_size, words  # noqa: E402
 from segkd.report.tables import write_json  # noqa: E402
 from segkd.training.build import build_dataset, class_names  # noqa: E402
 from segkd.training.configfile import dump_config, load_config  # noqa: E402
@@ -41,7 +41,7 @@ def release(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as beside:
         whole = Path(beside) / "student.onnx"
         export_run(cfg, folder / WEIGHTS, args.size, whole)
-        quantize_run(cfg, whole, folder / INT8, images=args.images)
+        quantize_run(cfg, whole, folder / INT8, images=args.images, improve=args.improve)
     files = {name: folder / name for name in (WEIGHTS, INT8)}
     (folder / SUMS).write_text("".join(f"{digest(path)}  {name}\n" for name, path in files.items()))
     models = open_models(cfg, list(files.values()))
@@ -108,6 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", default=LAST, help=f"file in it ({LAST})")
     parser.add_argument("--size", type=parse_size, help="HxW of the int8 file, and to time at")
     parser.add_argument("--images", type=int, default=32, help="to calibrate with (32)")
+    parser.add_argument("--improve", type=words, default=("bias",), help="as in `segkd quantize` (bias)")
     parser.add_argument("--network", help="its name in `segkd models`")
     parser.add_argument("--data", help="data set and size of its images, in a few words")
     parser.add_argument("--licence", help="of the data, in a few words")
