@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,7 @@ from segkd.deploy.graphs import makers
 from segkd.deploy.onnx import export_onnx
 from segkd.deploy.parity import random_images
 from segkd.deploy.quantize import quantize_onnx
+from segkd.deploy.report import QuantizeReport
 from segkd.deploy.tensorrt import quantize_tensorrt
 from segkd.models.base import Network, Preprocess
 
@@ -49,7 +51,7 @@ def images() -> list[Tensor]:
 
 @pytest.mark.parametrize("route", [quantize_onnx, quantize_tensorrt])
 def test_what_an_activation_cuts_off_takes_no_levels(
-    route: type[quantize_onnx], source: Path, images: list[Tensor], tmp_path: Path
+    route: Callable[..., QuantizeReport], source: Path, images: list[Tensor], tmp_path: Path
 ) -> None:
     """Rounded before it, the other channels would have a few steps (12 dB in both routes)."""
     report = route(source, tmp_path / "int8.onnx", images, op_types="conv")
