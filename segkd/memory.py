@@ -45,7 +45,7 @@ def return_freed_memory() -> bool:
 
     The opposite of ``keep_freed_memory``, for images that hardly fit. By default it keeps blocks of up to 32 MiB, and
     holes between them: windows of 150 classes took 1.70 GB where they take 1.48 GB so. Blocks from 4 MiB on are not
-    enough: six scales of an image of 20 megapixels took 2.3 GB then, and 1.9 GB so.
+    enough: six scales of an image of 20 megapixels took 2.3 GB then.
     """
     if any(name.startswith(ALLOCATORS) for name in os.environ):
         return False
