@@ -6,10 +6,11 @@ import importlib
 import json
 import os
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,19 +33,22 @@ def import_extra(name: str) -> Any:
 class ExecutorchRuntime(Runtime):
     """A .pte file that segkd wrote, in ExecuTorch on the CPU: here as on a phone, but for the processor.
 
-    The file takes one image; several are run one after the other. ExecuTorch has one pool of threads for a process,
-    whose size is that of the file opened last.
+    The file takes one image; several are run one after the other.
 
     Raises:
-        UserError: no such file, one that ExecuTorch cannot read or segkd did not write, ExecuTorch missing.
+        UserError: no such file, one that ExecuTorch cannot read or segkd did not write, ExecuTorch missing, another
+            number of threads than that of files that are open (ExecuTorch has one pool of them for a process).
     """
+
+    opened: ClassVar[weakref.WeakSet[ExecutorchRuntime]] = weakref.WeakSet()
 
     def __init__(self, path: str | Path, threads: int = 2, resize: bool = False) -> None:
         super().__init__(resize)
         self.path, self.threads = Path(path), threads
         existing_file(self.path, "ExecuTorch file")
         with quiet_errors():
-            self.program = _program(self.path, threads)
+            self._size_pool()
+            self.program = _program(self.path)
             self.metadata = _metadata(self.program, self.path)
             self.method = self.program.load_method("forward")
         self.name = "executorch"
@@ -53,6 +57,18 @@ class ExecutorchRuntime(Runtime):
         self.output = self.metadata.get("output", LOGITS)
         self.file_size = self.path.stat().st_size
         self.device = torch.device("cpu")
+        self.opened.add(self)
+
+    def _size_pool(self) -> None:
+        """Give ExecuTorch's pool the number of threads; the files that are open hold on to the pool as it is."""
+        others = {runtime.threads for runtime in self.opened}
+        if not others:
+            import_extra("executorch.extension.pybindings.portable_lib")._unsafe_reset_threadpool(self.threads)
+        elif others != {self.threads}:
+            raise UserError(
+                f"{self.path} cannot have {self.threads} threads: ExecuTorch files that are open in this process "
+                f"have {others.pop()}; take as many, or another process"
+            )
 
     def _run(self, image: Tensor) -> Tensor:
         given = [one[None].contiguous() for one in image.cpu()]
@@ -65,9 +81,8 @@ class ExecutorchRuntime(Runtime):
         return type(self), (self.path, self.threads, self.resize)
 
 
-def _program(path: Path, threads: int) -> Any:
+def _program(path: Path) -> Any:
     runtime = import_extra("executorch.runtime").Runtime.get()
-    import_extra("executorch.extension.pybindings.portable_lib")._unsafe_reset_threadpool(threads)
     try:
         return runtime.load_program(str(path))
     except Exception as error:  # its binding's own

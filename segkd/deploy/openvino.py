@@ -18,6 +18,7 @@ from segkd.errors import UserError
 from segkd.files import existing_file
 
 PRECISIONS = ("f32", "bf16")
+KEPT_SHAPES = 4  # compiled graphs of one file
 
 
 def import_extra(name: str) -> Any:
@@ -36,7 +37,7 @@ def has_bf16() -> bool:
 class OpenVinoRuntime(Runtime):
     """A file that segkd wrote, in OpenVINO on the CPU.
 
-    The graph is compiled for one number of images at a time, as that is faster than for any number.
+    The graph is compiled for each shape of images, as that is faster than for any; it keeps those of the last shapes.
 
     Args:
         path: .xml, or an .onnx file in float32 or with unsigned activations.
@@ -65,13 +66,15 @@ class OpenVinoRuntime(Runtime):
         files = {self.path, self.path.with_suffix(".bin")} if self.path.suffix == ".xml" else {self.path}
         self.file_size = sum(file.stat().st_size for file in files)
         self.device = torch.device("cpu")
-        self._compiled: tuple[tuple[int, ...], Any] | None = None
+        self._compiled: dict[tuple[int, ...], Any] = {}  # by shape, the one used last at the end
 
     def _run(self, image: Tensor) -> Tensor:
         given = fed(image, self.metadata)
-        if self._compiled is None or self._compiled[0] != given.shape:
-            self._compiled = (given.shape, self.compile(given.shape))
-        return torch.from_numpy(next(iter(self._compiled[1](given).values())).copy())
+        compiled = self._compiled.pop(given.shape, None) or self.compile(given.shape)
+        self._compiled[given.shape] = compiled
+        if len(self._compiled) > KEPT_SHAPES:
+            del self._compiled[next(iter(self._compiled))]
+        return torch.from_numpy(next(iter(compiled(given).values())).copy())
 
     def compile(self, shape: tuple[int, ...]) -> Any:
         """OpenVINO's compiled model for inputs of a shape (N, 3, H, W)."""

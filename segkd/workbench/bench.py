@@ -8,7 +8,7 @@ from typing import NamedTuple
 from segkd.deploy.peak import measure_peaks as measure_peaks
 from segkd.deploy.runtimes import Runtime
 from segkd.workbench import Progress, Row, silent
-from segkd.workbench.isolation import Opener, Processes, RemoteRuntime
+from segkd.workbench.isolation import Opener, Processes
 from segkd.workbench.timing import Size, common_size, operators_of, time_models, time_scaling
 
 Sources = Mapping[str, Opener | Runtime]
@@ -86,15 +86,10 @@ def bench_apart(
 def _for_threads(
     own: Processes, models: Mapping[str, Runtime], sources: Callable[[int], Sources], threads: Sequence[int]
 ) -> dict[tuple[str, int], Runtime]:
-    """Each model with each number of threads, in the process that holds it."""
+    """Each model with each number of threads, in a process of its own: a library may have one pool of them for all."""
     found = {(name, threads[0]): model for name, model in models.items()}
     for count in threads[1:]:
         for name, source in sources(count).items():
-            if name not in models:
-                continue
-            model = models[name]
-            process = model.process if isinstance(model, RemoteRuntime) else None
-            other = own.open(name, source, process, key=f"{name} with {count} threads")
-            if other is not None:
+            if name in models and (other := own.open(name, source)) is not None:
                 found[name, count] = other
     return dict(sorted(found.items(), key=lambda item: list(models).index(item[0][0])))

@@ -207,17 +207,14 @@ class Processes:
         for process in self.processes:
             process.close()
 
-    def open(
-        self, name: str, source: Opener | Runtime, process: Process | None = None, key: str = ""
-    ) -> Runtime | None:
+    def open(self, name: str, source: Opener | Runtime, process: Process | None = None) -> Runtime | None:
         """A model in a process of its own; None, with its name among ``crashed``, if that ended.
 
         Args:
             name: of the model.
             source: what opens it there, a function of a module or a ``partial`` of one; or a runtime that is here, of
                 which a copy is sent.
-            process: an open one that holds it beside its others; a new one unless given.
-            key: by which the process knows it; its name unless given.
+            process: one that is open already; a new one unless given.
 
         Raises:
             UserError: as raised there.
@@ -225,8 +222,8 @@ class Processes:
         process = process or self.start()
         opener: Any = (itself, source) if isinstance(source, Runtime) else (source,)
         try:
-            process.call(key or name, *opener)
-            return RemoteRuntime(process, key or name)
+            process.call(name, *opener)
+            return RemoteRuntime(process, name)
         except CrashError as crash:
             self.crashed[name] = str(crash)
             return None

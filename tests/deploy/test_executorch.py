@@ -58,7 +58,13 @@ def test_int8(net: PyramidNet, tmp_path: Path) -> None:
         expected = net.eval().predict(image)
     same = runtime.labels(image) == expected.argmax(1)
     assert float(same.double().mean()) > 0.95
-    assert torch.equal(runtime.predict(image)[1:2], runtime.again().predict(image[1:2]))
+    other = runtime.again()
+    assert torch.equal(runtime.predict(image)[1:2], other.predict(image[1:2]))  # it still runs beside another
+    with pytest.raises(UserError, match=r"cannot have 2 threads: .* in this process have 1; take as many, or another"):
+        open_file(path, threads=2)
+    del runtime, other
+    runtime = open_file(path, threads=2)
+    assert float((runtime.labels(image) == expected.argmax(1)).double().mean()) > 0.95
     with pytest.raises(UserError, match="the file takes images of"):
         runtime.labels(random_images(1, (64, 64)))
 

@@ -119,6 +119,26 @@ def test_openvino(exported: Path, tmp_path: Path, calibration: list[torch.Tensor
 
 
 @pytest.mark.alone
+def test_openvino_compiles_each_shape_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    from segkd.deploy import openvino
+
+    shapes: list[int] = []
+    compile_shape = openvino.OpenVinoRuntime.compile
+
+    def counted(runtime: openvino.OpenVinoRuntime, shape: tuple[int, ...]) -> object:
+        shapes.append(shape[0])
+        return compile_shape(runtime, shape)
+
+    monkeypatch.setattr(openvino.OpenVinoRuntime, "compile", counted)
+    monkeypatch.setattr(openvino, "KEPT_SHAPES", 2)
+    runtime = openvino.OpenVinoRuntime(exported)
+    for count in (1, 2, 1, 3, 1, 2):  # 2 is the one that had not been used for longest when 3 came
+        runtime.labels(random_images(count, SIZE))
+    assert shapes == [1, 2, 3, 2]
+
+
+@pytest.mark.alone
 def test_openvino_gives_labels(exported: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     from segkd.deploy.openvino import OpenVinoRuntime
