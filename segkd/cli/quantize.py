@@ -121,12 +121,12 @@ def _for_phones(args: argparse.Namespace, cfg: Mapping[str, Any]) -> None:
     from segkd.training.environment import environment
     from segkd.workbench.deployment import quantize_weights
 
-    flags = ("ops", "method", "preset", "weight_bits", "improve", "keep_float", "sensitivity", "weights")
+    flags = ("method", "preset", "weight_bits", "improve", "keep_float", "sensitivity", "weights")
     if given := next((flag for flag in flags if getattr(args, flag)), None):
         raise UserError(f"--{given.replace('_', '-')} is not for --route executorch, which makes its file of weights")
     with following() as progress:
         progress(f"quantising {args.onnx}", 0, None)
-        shared = dict(images=args.images, threads=args.threads)
+        shared = dict(op_types=args.ops, images=args.images, threads=args.threads)
         report = quantize_weights(cfg, args.onnx, args.size, args.out, **shared)
     _tell(report)
     content = report.as_dict()

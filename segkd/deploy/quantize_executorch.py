@@ -6,6 +6,7 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from segkd.deploy.fusing import fuse
 from segkd.deploy.onnx import Graph, metadata_of, quiet
 from segkd.deploy.report import Images, QuantizeError, QuantizeReport, compare, digest, take_images
 from segkd.deploy.runtimes import METADATA_KEY, TorchRuntime
-from segkd.errors import first_line
+from segkd.errors import UserError, first_line
 from segkd.files import replacing
 
 XNNPACK = "executorch.backends.xnnpack"
 LAYERS = ("conv1d", "conv2d", "conv_transpose2d", "convolution", "linear", "matmul", "bmm")
+OP_TYPES = ("all", "conv")
+MIN_STEP = 2**-20  # of a rounding; ExecuTorch's own least, 2**-12, makes zeros of the small values of some networks
 MIN_SAME = 0.97  # of the pixels that must have the class that the rounded network in torch gives
 
 
@@ -33,6 +36,7 @@ def quantize_executorch(
     *,
     class_names: Sequence[str] | None = None,
     extra: Mapping[str, Any] | None = None,
+    op_types: str | None = "all",
     max_images: int = 32,
     threads: int = 2,
 ) -> QuantizeReport:
@@ -45,12 +49,17 @@ def quantize_executorch(
         network: as in `segkd.deploy.onnx.export_onnx`; it is not touched.
         size: (H, W) in pixels.
         calibration: batches (N, 3, H, W) uint8 RGB of training images; the first ``max_images`` are used.
+        op_types: "all" (default) that XNNPACK has in int8, sums and concatenations too; or "conv", convolutions and
+            products alone, which costs less accuracy.
 
     Raises:
-        UserError: ExecuTorch missing, no calibration image, one of another size.
+        UserError: ExecuTorch missing, no calibration image, one of another size, unknown ``op_types``.
         QuantizeError: it cannot be exported, or the file gives other classes than the rounded network does in torch.
             Nothing is left at ``target`` but what was there.
     """
+    op_types = op_types or "all"
+    if op_types not in OP_TYPES:
+        raise UserError(f"unknown op_types {op_types!r} of executorch; choose from {', '.join(OP_TYPES)}")
     with quiet():
         import_extra(f"{XNNPACK}.quantizer.xnnpack_quantizer")
     plain, _ = fuse(copy.deepcopy(network).cpu().float().eval())
@@ -61,7 +70,7 @@ def quantize_executorch(
     metadata = {**metadata_of(plain, size, True, class_names, extra), "quantization": about}
     try:
         with quiet(), quiet_errors(), torch.no_grad():
-            rounded = _rounded(Graph(plain, True).eval(), images)
+            rounded = _rounded(Graph(plain, True).eval(), images, op_types)
             content = _lowered(rounded, images[0], metadata)
     except Exception as error:  # torch.export, PT2E and ExecuTorch raise whatever their stages raise
         raise QuantizeError(f"cannot make {target}: {type(error).__name__}: {first_line(error)}") from error
@@ -78,7 +87,7 @@ def quantize_executorch(
     return QuantizeReport(
         path=str(target),
         method="histogram",
-        op_types="all",
+        op_types=op_types,
         float_bytes=reference.file_size,
         int8_bytes=Path(target).stat().st_size,
         images=len(images),
@@ -91,16 +100,36 @@ def quantize_executorch(
     )
 
 
-def _rounded(graph: nn.Module, images: Sequence[Tensor]) -> Any:
+def _rounded(graph: nn.Module, images: Sequence[Tensor], op_types: str) -> Any:
     """The graph with roundings, whose ranges are those of the images."""
-    quantizer = import_extra(f"{XNNPACK}.quantizer.xnnpack_quantizer")
     pt2e = import_extra("torchao.quantization.pt2e.quantize_pt2e")
-    chosen = quantizer.get_symmetric_quantization_config(is_per_channel=True)
     exported = torch.export.export(graph, (images[0],)).module()
-    watched = pt2e.prepare_pt2e(exported, quantizer.XNNPACKQuantizer().set_global(chosen))
+    watched = pt2e.prepare_pt2e(exported, _quantizer(op_types))
     for image in images:
         watched(image)
     return pt2e.convert_pt2e(watched)
+
+
+def _quantizer(op_types: str) -> Any:
+    """XNNPACK's quantiser of these operators."""
+    xnnpack = import_extra(f"{XNNPACK}.quantizer.xnnpack_quantizer")
+    chosen = _with_small_steps(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
+    quantizer = xnnpack.XNNPACKQuantizer()
+    if op_types == "all":
+        return quantizer.set_global(chosen)
+    for operator in (*xnnpack.CONV_TARGETS, *xnnpack.CONV_TRANSPOSE_TARGETS, *xnnpack.LINEAR_TARGETS):
+        quantizer.set_operator_type(operator, chosen)
+    return quantizer
+
+
+def _with_small_steps(chosen: Any) -> Any:
+    """A quantiser's configuration, whose observers allow steps down to MIN_STEP."""
+    observers = import_extra("torchao.quantization.pt2e.observer")
+    histogram = observers.HistogramObserver.with_args(eps=MIN_STEP)
+    activation = replace(chosen.input_activation, observer_or_fake_quant_ctr=histogram)
+    range_of_each = observers.PerChannelMinMaxObserver.with_args(eps=MIN_STEP)
+    weight = replace(chosen.weight, observer_or_fake_quant_ctr=range_of_each)
+    return replace(chosen, input_activation=activation, output_activation=activation, weight=weight)
 
 
 def _lowered(rounded: Any, image: Tensor, metadata: Mapping[str, Any]) -> bytes:

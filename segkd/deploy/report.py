@@ -59,7 +59,7 @@ class QuantizeReport:
 
 def take_images(calibration: Iterable[Images], limit: int, runtime: Runtime, source: object) -> list[Tensor]:
     """The first ``limit`` images, each (1, C, H, W) uint8, of the size that ``runtime``, made of ``source``, takes."""
-    singles = (torch.as_tensor(image)[None] for batch in calibration for image in batch)
+    singles = (torch.as_tensor(image)[None].contiguous() for batch in calibration for image in batch)
     images = list(itertools.islice(singles, limit))
     if not images:
         raise UserError("quantisation needs calibration images; there is none")

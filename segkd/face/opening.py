@@ -208,14 +208,12 @@ def _at_root(cfg: dict[str, Any], root: str | Path | None) -> dict[str, Any]:
 
 
 def quantize_for_phones(
-    model: Any, dataset: SegmentationDataset, size: tuple[int, int] | None, out: str | Path | None, images: int,
-    threads: int,
-) -> QuantizeReport:  # fmt: skip
+    model: Any, dataset: SegmentationDataset, size: tuple[int, int] | None, out: str | Path | None, **shared: Any
+) -> QuantizeReport:
     """See ``segkd.quantize``, of the route "executorch"."""
     if isinstance(model, str | Path) and Path(model).is_dir():
         model = load_file(Path(model))
     size = size or crop_of(model)
-    shared: Any = dict(images=images, threads=threads)
     if isinstance(model, Network):
         if out is None:
             raise UserError("say which file to write the network to: out=FILE.pte")

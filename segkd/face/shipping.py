@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segkd.errors import UserError
 from segkd.face.run import Comparison, Run
 from segkd.face.spelling import spelled
 
@@ -235,7 +236,11 @@ def quantize(
     with following(shown=progress) as follow:
         follow("quantising", 0, None)
         if route == "executorch":
-            return opening.quantize_for_phones(model, dataset, size, out, images, threads)
+            others = dict(method=method, preset=preset, weight_bits=weight_bits, keep_float=keep_float, improve=improve)
+            if given := next((name for name, value in others.items() if value), None):
+                raise UserError(f"{given} is not for the route executorch, which makes its file of weights")
+            shared: Any = dict(op_types=ops, images=images, threads=threads)
+            return opening.quantize_for_phones(model, dataset, size, out, **shared)
         source = opening.onnx_file(model)
         return quantize_file(
             source, dataset, out, images=images, route=route, threads=threads, op_types=ops, method=method,

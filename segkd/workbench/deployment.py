@@ -100,6 +100,7 @@ def quantize_network(
     out: str | Path,
     size: tuple[int, int],
     *,
+    op_types: str | None = None,
     images: int = 16,
     threads: int = 2,
     class_names: Sequence[str] | None = None,
@@ -108,6 +109,7 @@ def quantize_network(
     """Make an int8 file for phones (.pte, ExecuTorch) of a network, for images of ``size`` (H, W).
 
     Args:
+        op_types: see `segkd.deploy.quantize_executorch`.
         images: so many of the data set, at equal distances, for calibration.
         class_names, extra: what the file says of itself.
     """
@@ -118,8 +120,8 @@ def quantize_network(
     check_inference(network.num_classes, size)
     calibration = calibration_images(dataset, size, images)
     return quantize_executorch(
-        network, writable_file(out), size, calibration, class_names=class_names, extra=extra, max_images=images,
-        threads=threads,
+        network, writable_file(out), size, calibration, class_names=class_names, extra=extra, op_types=op_types,
+        max_images=images, threads=threads,
     )  # fmt: skip
 
 
@@ -128,23 +130,20 @@ def quantize_weights(
     weights: str | Path,
     size: tuple[int, int],
     out: str | Path | None = None,
-    *,
-    images: int = 16,
-    threads: int = 2,
+    **options: Any,
 ) -> QuantizeReport:
     """Make an int8 file for phones of the config's student; see ``quantize_network``.
 
     Args:
         out: the file (default: beside the weights, named by the size).
+        options: op_types, images, threads, as there.
     """
     if Path(weights).suffix not in (".pth", ".pt"):
         raise UserError(f"for executorch name the student's weights (.pth), of which it is made, not {weights}")
     network, (names, palette) = load_student(cfg, weights), class_names(cfg)
     out = out or Path(weights).with_name(f"{Path(weights).stem}_{size[0]}x{size[1]}_int8{SUFFIX}")
     about = {"palette": palette, "config": config_hash(cfg)}
-    return quantize_network(
-        network, build_dataset(cfg, "train"), out, size, images=images, threads=threads, class_names=names, extra=about
-    )
+    return quantize_network(network, build_dataset(cfg, "train"), out, size, class_names=names, extra=about, **options)
 
 
 def open_float32(source: str | Path, num_classes: int) -> OnnxRuntime:

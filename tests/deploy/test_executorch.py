@@ -14,6 +14,7 @@ from segkd.deploy.formats import open_file
 from segkd.deploy.parity import random_images
 from segkd.deploy.routes import find_route
 from segkd.errors import UserError
+from segkd.models.base import Preprocess
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: PyramidNet) -> None:
@@ -70,6 +71,27 @@ def test_int8(net: PyramidNet, tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
+def test_small_values_are_rounded_by_small_steps(net: PyramidNet, tmp_path: Path) -> None:
+    """The published ESPNet's input is below 0.01: of steps of 2**-12 a few are left of it."""
+    pytest.importorskip("executorch", reason="the extra executorch is not installed")
+    from segkd.deploy.quantize_executorch import quantize_executorch
+
+    small = PyramidNet()
+    small.load_state_dict(net.state_dict())
+    small.preprocess = Preprocess(channels="BGR", mean=(0.3, 0.4, 0.5), std=(200.0, 250.0, 300.0))
+    with torch.no_grad():
+        small.stem[0].weight *= 1000
+    for op_types in ("all", "conv"):
+        report = quantize_executorch(
+            small.eval(), tmp_path / "net.pte", SIZE, [random_images(4, SIZE)], op_types=op_types
+        )
+        assert report.op_types == op_types
+        assert report.argmax_agreement > 0.95
+        assert report.int8_ops >= 3
+        assert report.ops.get("quantize_per_tensor", 0) > 0
+
+
+@pytest.mark.alone
 def test_mistakes(net: PyramidNet, tmp_path: Path) -> None:
     pytest.importorskip("executorch", reason="the extra executorch is not installed")
     from segkd.deploy.quantize_executorch import quantize_executorch
@@ -78,6 +100,8 @@ def test_mistakes(net: PyramidNet, tmp_path: Path) -> None:
         quantize_executorch(net, tmp_path / "net.pte", SIZE, [])
     with pytest.raises(UserError, match="calibration images must be uint8 of"):
         quantize_executorch(net, tmp_path / "net.pte", SIZE, [random_images(1, (64, 64))])
+    with pytest.raises(UserError, match="unknown op_types 'sums' of executorch; choose from all, conv"):
+        quantize_executorch(net, tmp_path / "net.pte", SIZE, [random_images(1, SIZE)], op_types="sums")
     (tmp_path / "bad.pte").write_bytes(b"no program at all, but long enough to be looked at")
     with pytest.raises(UserError, match=r"ExecuTorch cannot read .*bad\.pte"):
         open_file(tmp_path / "bad.pte")

@@ -131,6 +131,10 @@ def test_predictions_are_of_files_and_arrays(student: Run, int8: QuantizeReport)
         (lambda run: segkd.evaluate("nothing.onnx", data=SCENES, **QUICK), "no such ONNX file: nothing.onnx"),
         (lambda run: segkd.evaluate(run.student, **QUICK), "no data set: give data="),
         (lambda run: segkd.quantize("nothing.onnx", data=SCENES, progress=False), "no such ONNX file"),
+        (
+            lambda run: run.quantize(route="executorch", size=(64, 96), method="minmax", progress=False),
+            "method is not for the route executorch",
+        ),
         (lambda run: segkd.export(3, size=(64, 64), progress=False), "what is exported is a run, weights in a run"),
         (lambda run: run.export(sise=3), "segkd.export has no argument 'sise'; did you mean 'size'"),
     ],
