@@ -154,7 +154,7 @@ def test_the_map_names_the_folders_and_rooms_that_there_are() -> None:
 
 def test_the_table_of_routes_is_what_was_timed() -> None:
     found = json.loads((ROOT / "models" / "deploy_speed.json").read_text(encoding="utf-8"))["networks"]
-    ways = [f"onnxruntime{kind}" for kind in ("", " int8")]
+    ways = [f"onnxruntime{kind}" for kind in ("", " int8", " int8 conv")]
     ways += [f"openvino{kind}" for kind in ("", " bf16", " int8")]
     for name, times in found.items():
         host = times["onnxruntime, full"]["median_ms"]
